@@ -1,0 +1,22 @@
+-- The worker's state, for operators and monitoring.
+CREATE VIEW amqp.status AS
+SELECT
+    worker_pid,
+    state,
+    reason,
+    broker,
+    last_error,
+    last_error_at,
+    events_published,
+    events_confirmed,
+    events_returned,
+    events_resent,
+    current_lsn::pg_lsn AS current_lsn,
+    read_lsn::pg_lsn AS read_lsn,
+    confirmed_lsn::pg_lsn AS confirmed_lsn,
+    restart_lsn::pg_lsn AS restart_lsn,
+    lag_bytes,
+    lag_seconds
+FROM amqp.worker_status();
+
+COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';

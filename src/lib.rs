@@ -1,0 +1,76 @@
+//! `amqp_cdc` publishes every committed row change of the tables you choose to RabbitMQ.
+//!
+//! # The way of an event
+//!
+//! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), which hands the call
+//!    to [`capture`]. Rows are rendered to JSON, the changed columns found ([`pg::tuple`]), and the
+//!    [`event`] is written into the WAL ([`pg::message`]), inside the writer's transaction.
+//! 2. The transaction commits; a callback sets the worker's latch ([`pg::xact`]). That is all a
+//!    writer ever does.
+//! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
+//!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
+//! 4. Committed transactions wait in the [`stream`] until other sessions can see them
+//!    ([`pg::snapshot`]), then go to the [`publisher`], a thread of the same process.
+//! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
+//!    lets PostgreSQL remove the WAL.
+//!
+//! # Where to find what
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`settings`] | every `amqp.*` setting |
+//! | [`event`] | what an event is, and its bytes in the WAL |
+//! | [`capture`] | the trigger: arguments, checks, the message body |
+//! | [`wal`] | from WAL records to committed transactions |
+//! | [`stream`] | what is committed and not confirmed, in order |
+//! | [`position`] | slot and position records: the only writer of progress |
+//! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
+//! | [`worker`] | the background worker's loop, which ties the above together |
+//! | [`status`] | what the operator sees |
+//! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
+//!
+//! # Words
+//!
+//! *event*: one row change, as one AMQP message. *capture*: the trigger function, in the writing
+//! backend. *stream*: the committed events of the whole cluster, in commit order. *worker*: the
+//! background process that reads the WAL. *publisher*: its thread that owns the broker connection.
+//! *confirm*: the broker's acknowledgement of one event. *position*: the pair (C, R): everything
+//! committed up to C is confirmed, WAL from R on is still needed. *retained WAL*: what the slot
+//! keeps because events in it are not confirmed yet.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod capture;
+mod event;
+mod lsn;
+mod pg;
+mod position;
+mod publisher;
+mod settings;
+mod status;
+mod stream;
+mod wal;
+mod worker;
+
+use pgrx::prelude::*;
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/capture.sql", name = "capture");
+extension_sql_file!("../sql/status.sql", name = "status", requires = [status::amqp::worker_status]);
+extension_sql_file!("../sql/install.sql", name = "install", finalize);
+
+/// Runs when the library is loaded: by the postmaster (shared_preload_libraries), which is when the
+/// worker and the shared memory can still be had, or late, in one session, which must succeed all
+/// the same: pg_upgrade and pg_restore load libraries so.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::init();
+    if pg::server::is_preloading() {
+        pg::shared::init();
+        // pg_upgrade resets the WAL of the clusters it starts: nothing must be published from them.
+        if !pg::server::is_binary_upgrade() {
+            pg::worker_process::register();
+        }
+    }
+}

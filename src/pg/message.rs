@@ -1,0 +1,88 @@
+//! Writing logical messages into the WAL (`XLOG_LOGICAL_MESSAGE`), laid out as PostgreSQL's
+//! `LogLogicalMessage` (replication/logical/message.c) does, with two differences: the prefix may
+//! hold a NUL, and the database is `InvalidOid`, so that no logical slot queues our records
+//! (decode.c: `logicalmsg_decode` returns at a foreign database).
+
+use std::mem::{offset_of, size_of};
+
+use pgrx::pg_sys;
+
+use crate::lsn::Lsn;
+
+/// `xl_logical_message` (replication/message.h) up to its flexible array. Missing from pgrx.
+#[repr(C)]
+struct LogicalMessageHeader {
+    database: pg_sys::Oid,
+    transactional: bool,
+    prefix_size: usize,
+    message_size: usize,
+}
+
+/// The only operation of the resource manager (replication/message.h). Missing from pgrx.
+pub(super) const XLOG_LOGICAL_MESSAGE: u8 = 0;
+
+/// `SizeOfLogicalMessage`.
+pub(super) const HEADER_SIZE: usize = size_of::<LogicalMessageHeader>();
+
+const _: () = {
+    assert!(HEADER_SIZE == 24);
+    assert!(offset_of!(LogicalMessageHeader, transactional) == 4);
+    assert!(offset_of!(LogicalMessageHeader, prefix_size) == 8);
+    assert!(offset_of!(LogicalMessageHeader, message_size) == 16);
+};
+
+/// Writes a message that counts only if the current transaction commits, and assigns that
+/// transaction an xid if it has none. `head` and `body` follow one another in the record.
+/// Returns the LSN of the record's first byte.
+pub fn write_transactional(prefix: &'static [u8], head: &[u8], body: &[u8]) -> Lsn {
+    // SAFETY: called in a transaction on the main thread; GetCurrentTransactionId may itself write
+    // a record (XLOG_XACT_ASSIGNMENT), so it must come before the insertion begins.
+    unsafe {
+        pg_sys::GetCurrentTransactionId();
+        insert(prefix, true, 0, &[head, body]);
+        Lsn(pg_sys::ProcLastRecPtr)
+    }
+}
+
+/// Writes a message that counts at once, without a transaction, that wakes neither the checkpointer
+/// nor archive_timeout (`XLOG_MARK_UNIMPORTANT`), and that the WAL writer flushes in its next round.
+pub fn write_unimportant(prefix: &'static [u8], body: &[u8]) {
+    // SAFETY: XLogInsert needs no transaction; XLogSetAsyncXactLSN takes the end of the record.
+    unsafe {
+        let end = insert(prefix, false, pg_sys::XLOG_MARK_UNIMPORTANT as u8, &[body]);
+        pg_sys::XLogSetAsyncXactLSN(end.0);
+    }
+}
+
+/// Returns the LSN of the first byte after the record.
+unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &[&[u8]]) -> Lsn {
+    debug_assert_eq!(prefix.last(), Some(&0), "logicalmsg_desc relies on it");
+    let header = LogicalMessageHeader {
+        database: pg_sys::InvalidOid,
+        transactional,
+        prefix_size: prefix.len(),
+        message_size: parts.iter().map(|part| part.len()).sum(),
+    };
+    // SAFETY: everything registered outlives XLogInsert, which copies it.
+    unsafe {
+        pg_sys::XLogBeginInsert();
+        register((&raw const header).cast(), HEADER_SIZE);
+        register(prefix.as_ptr(), prefix.len());
+        for part in parts {
+            register(part.as_ptr(), part.len());
+        }
+        if flags != 0 {
+            pg_sys::XLogSetRecordFlags(flags);
+        }
+        Lsn(pg_sys::XLogInsert(
+            pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId,
+            XLOG_LOGICAL_MESSAGE,
+        ))
+    }
+}
+
+/// `XLogRegisterData(char *, int)` until 16, `(const void *, uint32)` from 17.
+unsafe fn register(data: *const u8, length: usize) {
+    // SAFETY: the caller's.
+    unsafe { pg_sys::XLogRegisterData(data.cast_mut().cast(), length as _) }
+}

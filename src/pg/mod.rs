@@ -1,0 +1,22 @@
+//! The one door to PostgreSQL's C: every `unsafe` block, every `pg_sys` item and every difference
+//! between PostgreSQL versions lives below this module, behind functions that are safe to call
+//! from a process's main thread. Nothing here knows what an event is or how it is published.
+//!
+//! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
+
+pub mod message;
+pub mod output;
+pub mod report;
+pub mod server;
+pub mod shared;
+pub mod slot;
+pub mod snapshot;
+pub mod text;
+pub mod threads;
+pub mod timeline;
+pub mod trigger;
+pub mod tuple;
+pub mod wait;
+pub mod worker_process;
+pub mod xact;
+pub mod xlog_reader;

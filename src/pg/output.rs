@@ -1,0 +1,158 @@
+//! The output settings under which rows are rendered, whatever the writing session has set, so that
+//! equal rows give equal bytes.
+
+use std::ffi::{CStr, c_char};
+
+use pgrx::pg_sys;
+
+unsafe extern "C" {
+    // utils/bytea.h; missing from pgrx.
+    static mut bytea_output: i32;
+}
+
+/// `BYTEA_OUTPUT_HEX` (utils/bytea.h).
+const BYTEA_OUTPUT_HEX: i32 = 1;
+
+/// While this value lives: TimeZone UTC, DateStyle ISO, IntervalStyle postgres, extra_float_digits
+/// 1, bytea_output hex. These are plain variables, so dropping it, on errors too, sets them back
+/// without calling PostgreSQL.
+pub struct FixedOutput {
+    timezone: *mut pg_sys::pg_tz,
+    date_style: i32,
+    interval_style: i32,
+    float_digits: i32,
+    bytea: i32,
+}
+
+impl FixedOutput {
+    /// Sets the variables.
+    pub fn set() -> FixedOutput {
+        // SAFETY: main thread; pg_tzset caches what it returns for ever (pgtz.c).
+        unsafe {
+            let utc = pg_sys::pg_tzset(c"UTC".as_ptr());
+            let before = FixedOutput {
+                timezone: pg_sys::session_timezone,
+                date_style: pg_sys::DateStyle,
+                interval_style: pg_sys::IntervalStyle,
+                float_digits: pg_sys::extra_float_digits,
+                bytea: bytea_output,
+            };
+            if !utc.is_null() {
+                pg_sys::session_timezone = utc;
+            }
+            pg_sys::DateStyle = pg_sys::USE_ISO_DATES as i32;
+            pg_sys::IntervalStyle = pg_sys::INTSTYLE_POSTGRES as i32;
+            pg_sys::extra_float_digits = 1;
+            bytea_output = BYTEA_OUTPUT_HEX;
+            before
+        }
+    }
+}
+
+impl Drop for FixedOutput {
+    fn drop(&mut self) {
+        // SAFETY: main thread; plain stores.
+        unsafe {
+            pg_sys::session_timezone = self.timezone;
+            pg_sys::DateStyle = self.date_style;
+            pg_sys::IntervalStyle = self.interval_style;
+            pg_sys::extra_float_digits = self.float_digits;
+            bytea_output = self.bytea;
+        }
+    }
+}
+
+/// search_path pg_catalog, quote_all_identifiers off and lc_monetary C, for tables whose rendering
+/// depends on them. Undone by [`FixedSettings::undo`]; after an error PostgreSQL undoes it itself,
+/// with the (sub)transaction (guc.c: `AtEOXact_GUC`).
+pub struct FixedSettings {
+    nesting: i32,
+}
+
+impl FixedSettings {
+    /// Sets them.
+    pub fn set() -> FixedSettings {
+        // SAFETY: main thread, in a transaction.
+        unsafe {
+            let nesting = pg_sys::NewGUCNestLevel();
+            for (name, value) in [
+                (c"search_path", c"pg_catalog"),
+                (c"quote_all_identifiers", c"off"),
+                (c"lc_monetary", c"C"),
+            ] {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+            FixedSettings { nesting }
+        }
+    }
+
+    /// Sets them back.
+    pub fn undo(self) {
+        // SAFETY: the nesting level that `set` opened.
+        unsafe { pg_sys::AtEOXact_GUC(true, self.nesting) }
+    }
+}
+
+/// Whether values of the type look different under other string settings: names of catalog objects
+/// (search_path, quote_all_identifiers), money (lc_monetary), arrays of them, and whatever a user
+/// defined, which may be made of them.
+pub fn depends_on_settings(type_oid: u32) -> bool {
+    use pg_sys::BuiltinOid as B;
+    const FIRST_NORMAL_OBJECT_ID: u32 = 16384;
+    const SENSITIVE: [B; 12] = [
+        B::MONEYOID,
+        B::REGPROCOID,
+        B::REGPROCEDUREOID,
+        B::REGOPEROID,
+        B::REGOPERATOROID,
+        B::REGCLASSOID,
+        B::REGCOLLATIONOID,
+        B::REGTYPEOID,
+        B::REGROLEOID,
+        B::REGNAMESPACEOID,
+        B::REGCONFIGOID,
+        B::REGDICTIONARYOID,
+    ];
+    const SENSITIVE_ARRAYS: [B; 12] = [
+        B::MONEYARRAYOID,
+        B::REGPROCARRAYOID,
+        B::REGPROCEDUREARRAYOID,
+        B::REGOPERARRAYOID,
+        B::REGOPERATORARRAYOID,
+        B::REGCLASSARRAYOID,
+        B::REGCOLLATIONARRAYOID,
+        B::REGTYPEARRAYOID,
+        B::REGROLEARRAYOID,
+        B::REGNAMESPACEARRAYOID,
+        B::REGCONFIGARRAYOID,
+        B::REGDICTIONARYARRAYOID,
+    ];
+    type_oid >= FIRST_NORMAL_OBJECT_ID
+        || SENSITIVE.iter().chain(&SENSITIVE_ARRAYS).any(|&t| t as u32 == type_oid)
+}
+
+/// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
+pub fn json_timestamp(timestamp: i64) -> String {
+    let mut buffer = [0 as c_char; pg_sys::MAXDATELEN as usize + 1];
+    let _utc = FixedOutput::set();
+    // SAFETY: the buffer is as large as the function demands (utils/datetime.h: MAXDATELEN); it
+    // needs no database.
+    unsafe {
+        pg_sys::JsonEncodeDateTime(
+            buffer.as_mut_ptr(),
+            pg_sys::Datum::from(timestamp),
+            pg_sys::TIMESTAMPTZOID,
+            std::ptr::null(),
+        );
+        CStr::from_ptr(buffer.as_ptr()).to_string_lossy().into_owned()
+    }
+}

@@ -1,0 +1,77 @@
+//! Facts about the running server.
+
+use pgrx::pg_sys;
+
+use crate::lsn::Lsn;
+
+/// Whether wal_level is too low for a replication slot (`minimal`).
+pub fn wal_level_is_minimal() -> bool {
+    // SAFETY: a plain read of a setting.
+    unsafe { pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32 }
+}
+
+/// Whether pg_upgrade is running this server.
+pub fn is_binary_upgrade() -> bool {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// Whether the postmaster is loading shared_preload_libraries right now.
+pub fn is_preloading() -> bool {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Makes PostgreSQL report settings of this prefix that nobody defined (misspelt ones).
+pub fn reserve_setting_prefix(prefix: &std::ffi::CStr) {
+    // SAFETY: a NUL-terminated string that PostgreSQL copies.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}
+
+/// Up to here the WAL is on disk.
+pub fn flushed_lsn() -> Lsn {
+    // SAFETY: the argument may be null. In recovery this is the replay position instead, as
+    // GetFlushRecPtr asserts that recovery is over.
+    unsafe {
+        if pg_sys::RecoveryInProgress() {
+            Lsn(pg_sys::GetXLogReplayRecPtr(std::ptr::null_mut()))
+        } else {
+            Lsn(pg_sys::GetFlushRecPtr(std::ptr::null_mut()))
+        }
+    }
+}
+
+/// The number that initdb gave this cluster and its copies.
+pub fn system_identifier() -> u64 {
+    // SAFETY: reads the control file's copy in shared memory.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// Size of a WAL segment in bytes.
+pub fn wal_segment_size() -> u64 {
+    // SAFETY: a plain read; fixed at initdb.
+    unsafe { pg_sys::wal_segment_size as u64 }
+}
+
+/// Longest sleep of the WAL writer, in milliseconds: within about twice that an asynchronous
+/// commit is on disk.
+pub fn wal_writer_delay_ms() -> u64 {
+    unsafe extern "C" {
+        // postmaster/walwriter.h; missing from pgrx.
+        static WalWriterDelay: i32;
+    }
+    // SAFETY: a plain read of a setting.
+    unsafe { WalWriterDelay.max(1) as u64 }
+}
+
+/// Now, in microseconds since 2000-01-01 UTC (PostgreSQL's TimestampTz).
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// Start of the current transaction, in microseconds since 2000-01-01 UTC.
+pub fn transaction_start() -> i64 {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+}

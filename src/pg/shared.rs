@@ -1,0 +1,164 @@
+//! The shared memory of the extension: what the worker tells the backends and the other way round.
+//! It exists only where the library is in shared_preload_libraries; [`is_available`] says so.
+
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+};
+
+use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, pg_sys};
+
+use crate::lsn::Lsn;
+
+/// Numbers that the worker publishes; each is written by the worker alone unless it says otherwise.
+#[derive(Default)]
+pub struct Numbers {
+    /// Address of the worker's latch, the same in every process of the server; 0 while none runs.
+    worker_latch: AtomicUsize,
+    /// End of the latest commit (or PREPARE) that wrote events. Raised by the writing backends.
+    last_commit: AtomicU64,
+    /// Process id of the worker; 0 while none runs.
+    pub worker_pid: AtomicI32,
+    /// [`crate::status::State`] of the worker.
+    pub state: AtomicU8,
+    /// Whether the worker tried to get its replication slot and could not: triggers refuse then.
+    pub slot_missing: AtomicBool,
+    /// Messages sent to the broker, those sent again included. Since the server started.
+    pub published: AtomicU64,
+    /// Events the broker confirmed. Since the server started.
+    pub confirmed: AtomicU64,
+    /// Messages the broker returned because no queue was bound. Since the server started.
+    pub returned: AtomicU64,
+    /// Messages that were sent again. Since the server started.
+    pub resent: AtomicU64,
+    /// Up to here the worker has read the WAL.
+    pub read_lsn: AtomicU64,
+    /// C of the position.
+    pub confirmed_lsn: AtomicU64,
+    /// R of the position.
+    pub restart_lsn: AtomicU64,
+    /// Up to here nothing that committed is unconfirmed.
+    pub done_lsn: AtomicU64,
+    /// Commit time of the oldest unconfirmed transaction, microseconds since 2000; 0 if none.
+    pub oldest_unconfirmed: AtomicI64,
+    /// When the last error happened, microseconds since 2000; 0 if none did.
+    pub last_error_at: AtomicI64,
+}
+
+/// Texts that the worker publishes.
+#[derive(Clone, Copy, Default)]
+pub struct Texts {
+    /// Why the stream stands still.
+    pub reason: Text<400>,
+    /// `host:port` of the broker, never with a credential.
+    pub broker: Text<272>,
+    /// The last error.
+    pub last_error: Text<400>,
+}
+
+/// A text of at most `N` bytes that can live in shared memory.
+#[derive(Clone, Copy)]
+pub struct Text<const N: usize> {
+    length: usize,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Text { length: 0, bytes: [0; N] }
+    }
+}
+
+impl<const N: usize> Text<N> {
+    /// Stores `text`, cut at a character boundary if it is too long.
+    pub fn set(&mut self, text: &str) {
+        self.length = text.floor_char_boundary(N);
+        self.bytes[..self.length].copy_from_slice(&text.as_bytes()[..self.length]);
+    }
+
+    /// The text, or none if it is empty.
+    pub fn get(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.bytes[..self.length]);
+        (!text.is_empty()).then(|| text.into_owned())
+    }
+}
+
+// SAFETY: atomics, and plain bytes behind an LWLock; nothing in them points into a process.
+unsafe impl PGRXSharedMemory for Numbers {}
+// SAFETY: as above.
+unsafe impl PGRXSharedMemory for Texts {}
+
+// SAFETY: the names are this extension's alone.
+static NUMBERS: PgAtomic<Numbers> = unsafe { PgAtomic::new(c"amqp_cdc numbers") };
+// SAFETY: as above.
+static TEXTS: PgLwLock<Texts> = unsafe { PgLwLock::new(c"amqp_cdc texts") };
+
+/// Whether the library was loaded through shared_preload_libraries.
+static AVAILABLE: AtomicBool = AtomicBool::new(false);
+
+/// Requests the shared memory. Only from `_PG_init` in the postmaster.
+pub fn init() {
+    use pgrx::pg_shmem_init;
+    use pgrx::prelude::pg_guard;
+    pg_shmem_init!(NUMBERS);
+    pg_shmem_init!(TEXTS);
+    AVAILABLE.store(true, Ordering::Relaxed);
+}
+
+/// Whether the functions below may be called.
+pub fn is_available() -> bool {
+    AVAILABLE.load(Ordering::Relaxed)
+}
+
+/// The numbers.
+pub fn numbers() -> &'static Numbers {
+    NUMBERS.get()
+}
+
+/// A copy of the texts.
+pub fn texts() -> Texts {
+    *TEXTS.share()
+}
+
+/// Changes the texts.
+pub fn update_texts(change: impl FnOnce(&mut Texts)) {
+    change(&mut TEXTS.exclusive());
+}
+
+/// End of the latest commit that wrote events.
+pub fn last_commit() -> Lsn {
+    Lsn(numbers().last_commit.load(Ordering::Acquire))
+}
+
+/// Says that a transaction with events ended at `lsn`, and wakes the worker. Cannot fail.
+pub(super) fn announce_commit(lsn: Lsn) {
+    let numbers = numbers();
+    numbers.last_commit.fetch_max(lsn.0, Ordering::AcqRel);
+    let latch = numbers.worker_latch.load(Ordering::Acquire) as *mut pg_sys::Latch;
+    if !latch.is_null() {
+        // SAFETY: a PGPROC is never freed, so the latch is one even if the worker has just left; a
+        // late SetLatch is a spurious wake-up at worst. SetLatch raises no error.
+        unsafe { pg_sys::SetLatch(latch) }
+    }
+}
+
+/// Makes the worker owe it to read up to `lsn`, as if a transaction with events had ended there.
+pub fn expect_to_read(lsn: Lsn) {
+    numbers().last_commit.fetch_max(lsn.0, Ordering::AcqRel);
+}
+
+/// Makes this process the one that commits wake, until it leaves.
+pub(super) fn become_the_worker() {
+    // SAFETY: MyLatch points into this process's PGPROC, which lies in shared memory.
+    unsafe {
+        pg_sys::on_shmem_exit(Some(leave), pg_sys::Datum::from(0));
+        let numbers = numbers();
+        numbers.worker_latch.store(pg_sys::MyLatch as usize, Ordering::Release);
+        numbers.worker_pid.store(pg_sys::MyProcPid, Ordering::Relaxed);
+    }
+}
+
+unsafe extern "C-unwind" fn leave(_code: i32, _argument: pg_sys::Datum) {
+    let numbers = numbers();
+    numbers.worker_latch.store(0, Ordering::Release);
+    numbers.worker_pid.store(0, Ordering::Relaxed);
+}

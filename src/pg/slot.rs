@@ -1,0 +1,180 @@
+//! The physical replication slot that retains the WAL of unconfirmed events.
+//!
+//! Three fields of a physical slot that PostgreSQL leaves alone hold the position, so that one
+//! atomic rename saves all of it (slot.c: `SaveSlotToPath`): `confirmed_flush`, `restart_lsn` and
+//! `two_phase_at`. pg_replication_slots shows the first two; the third only where `two_phase` is
+//! set, which it never is here.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::{SpinLockAcquire, SpinLockRelease};
+
+use crate::lsn::Lsn;
+
+/// The name of the slot. Fixed: one worker per cluster, one slot per worker.
+pub const NAME: &str = "amqp_cdc";
+const C_NAME: &CStr = c"amqp_cdc";
+
+/// What the slot stores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `restart_lsn`; invalid in a slot that was never saved.
+    pub restart: Lsn,
+    /// `confirmed_flush`.
+    pub confirmed_flush: Lsn,
+    /// `two_phase_at`, here a plain number.
+    pub number: u64,
+}
+
+/// What there is under our name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// No slot.
+    Nothing,
+    /// A logical slot, which is somebody else's.
+    Logical,
+    /// A physical slot that lost its WAL (max_slot_wal_keep_size).
+    Invalidated,
+    /// A physical slot.
+    Usable,
+}
+
+/// The slot, held by this process until it is dropped or the process ends.
+pub struct Slot {
+    _held: (),
+}
+
+/// Looks for the slot.
+pub fn find() -> Found {
+    // SAFETY: a lookup under ReplicationSlotControlLock; slots are never freed, and what is read
+    // changes only while the slot is acquired or invalidated, which taking it later detects.
+    unsafe {
+        let slot = pg_sys::SearchNamedReplicationSlot(C_NAME.as_ptr(), true);
+        if slot.is_null() {
+            Found::Nothing
+        } else if (*slot).data.database != pg_sys::InvalidOid {
+            Found::Logical
+        } else if is_invalidated(&(*slot).data) {
+            Found::Invalidated
+        } else {
+            Found::Usable
+        }
+    }
+}
+
+/// 15 copies restart_lsn to invalidated_at and clears it (slot.c:
+/// InvalidatePossiblyObsoleteSlot); 16 and later store a cause.
+fn is_invalidated(data: &pg_sys::ReplicationSlotPersistentData) -> bool {
+    #[cfg(feature = "pg15")]
+    return data.invalidated_at != 0;
+    #[cfg(not(feature = "pg15"))]
+    return data.invalidated != pg_sys::ReplicationSlotInvalidationCause::RS_INVAL_NONE;
+}
+
+/// Removes the slot.
+///
+/// # Errors
+///
+/// Raises if another process holds it.
+pub fn drop_it() {
+    // SAFETY: must not be called while this process holds the slot.
+    unsafe { pg_sys::ReplicationSlotDrop(C_NAME.as_ptr(), true) }
+}
+
+impl Slot {
+    /// Takes the slot that exists.
+    ///
+    /// # Errors
+    ///
+    /// Raises if another process holds it, or if it is gone.
+    pub fn acquire() -> Slot {
+        // SAFETY: this process holds no slot yet.
+        unsafe {
+            #[cfg(not(feature = "pg18"))]
+            pg_sys::ReplicationSlotAcquire(C_NAME.as_ptr(), true);
+            // An invalidated slot is recognised by `find`, the same way in every version.
+            #[cfg(feature = "pg18")]
+            pg_sys::ReplicationSlotAcquire(C_NAME.as_ptr(), true, false);
+        }
+        Slot { _held: () }
+    }
+
+    /// Makes the slot, without a position: it retains nothing until [`Slot::save`].
+    ///
+    /// # Errors
+    ///
+    /// Raises if max_replication_slots is exhausted.
+    pub fn create() -> Slot {
+        let persistent = pg_sys::ReplicationSlotPersistency::RS_PERSISTENT;
+        // SAFETY: this process holds no slot yet.
+        unsafe {
+            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            pg_sys::ReplicationSlotCreate(C_NAME.as_ptr(), false, persistent, false);
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            pg_sys::ReplicationSlotCreate(C_NAME.as_ptr(), false, persistent, false, false, false);
+        }
+        Slot { _held: () }
+    }
+
+    /// What the slot stores now.
+    pub fn stored(&self) -> Stored {
+        // SAFETY: held by this process, so nobody else changes it.
+        unsafe {
+            let data = &(*pg_sys::MyReplicationSlot).data;
+            Stored {
+                restart: Lsn(data.restart_lsn),
+                confirmed_flush: Lsn(data.confirmed_flush),
+                number: data.two_phase_at,
+            }
+        }
+    }
+
+    /// Stores the position durably, and only then lets go of WAL that it no longer needs: were the
+    /// WAL released first, a crash could bring back a position whose WAL is gone.
+    ///
+    /// # Errors
+    ///
+    /// Raises if the slot's file cannot be written.
+    pub fn save(&self, stored: Stored) {
+        self.set(stored);
+        // SAFETY: held by this process.
+        unsafe {
+            pg_sys::ReplicationSlotMarkDirty();
+            pg_sys::ReplicationSlotSave();
+            pg_sys::ReplicationSlotsComputeRequiredLSN();
+        }
+    }
+
+    /// Retains WAL from `restart` on at once, without writing the slot to disk: for a slot that is
+    /// being made and has no position yet.
+    pub fn reserve(&self, restart: Lsn) {
+        self.set(Stored { restart, ..Stored::default() });
+        // SAFETY: held by this process.
+        unsafe { pg_sys::ReplicationSlotsComputeRequiredLSN() }
+    }
+
+    fn set(&self, stored: Stored) {
+        // SAFETY: held by this process; the spinlock covers four plain stores.
+        unsafe {
+            let slot = pg_sys::MyReplicationSlot;
+            SpinLockAcquire(&raw mut (*slot).mutex);
+            (*slot).data.restart_lsn = stored.restart.0;
+            (*slot).data.confirmed_flush = stored.confirmed_flush.0;
+            (*slot).data.two_phase_at = stored.number;
+            SpinLockRelease(&raw mut (*slot).mutex);
+        }
+    }
+
+    /// Lets another process take the slot.
+    pub fn release(self) {
+        // SAFETY: held by this process.
+        unsafe { pg_sys::ReplicationSlotRelease() }
+    }
+}
+
+/// Number of the newest WAL segment that was removed since the server started; 0 if none was.
+pub fn last_removed_segment() -> u64 {
+    // SAFETY: reads a variable under a spinlock.
+    unsafe { pg_sys::XLogGetLastRemovedSegno() }
+}

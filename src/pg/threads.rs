@@ -1,0 +1,16 @@
+//! Starting threads in a PostgreSQL process.
+
+/// Runs `start` with every signal blocked, so that the threads it starts inherit that: a signal
+/// handler of PostgreSQL that ran on one of them would set that thread's latch and lose the wake-up.
+pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: plain C calls on local signal sets.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        let mut before = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        result
+    }
+}

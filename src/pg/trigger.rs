@@ -1,0 +1,199 @@
+//! The trigger function as PostgreSQL calls it, and a safe view of what it is called with.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::text;
+use super::tuple::{Columns, Row, take_name};
+
+/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
+///
+/// # Safety
+///
+/// Only PostgreSQL's function manager may call this.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn amqp_change_data_capture(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the function manager passes a valid call; the node tag says what the context is.
+    let call = unsafe {
+        let context = (*fcinfo).context;
+        let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
+        is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
+    };
+    crate::capture::capture(call);
+    // What an AFTER trigger returns is ignored.
+    pg_sys::Datum::from(0)
+}
+
+/// The calling convention's marker (fmgr.h: `PG_FUNCTION_INFO_V1`).
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_amqp_change_data_capture() -> &'static pg_sys::Pg_finfo_record {
+    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &RECORD
+}
+
+/// When the trigger was defined to fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    Before,
+    After,
+    InsteadOf,
+}
+
+/// What the statement did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// One call of the trigger function.
+pub struct TriggerCall<'a> {
+    data: &'a pg_sys::TriggerData,
+}
+
+impl<'a> TriggerCall<'a> {
+    /// When the trigger fires.
+    pub fn timing(&self) -> Timing {
+        match self.data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK {
+            pg_sys::TRIGGER_EVENT_BEFORE => Timing::Before,
+            pg_sys::TRIGGER_EVENT_INSTEAD => Timing::InsteadOf,
+            _ => Timing::After,
+        }
+    }
+
+    /// Whether it fires for each row rather than for each statement.
+    pub fn is_for_each_row(&self) -> bool {
+        self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
+    }
+
+    /// What the statement did.
+    pub fn action(&self) -> Action {
+        match self.data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT => Action::Insert,
+            pg_sys::TRIGGER_EVENT_DELETE => Action::Delete,
+            pg_sys::TRIGGER_EVENT_UPDATE => Action::Update,
+            _ => Action::Truncate,
+        }
+    }
+
+    /// Name of the trigger.
+    pub fn trigger_name(&self) -> String {
+        // SAFETY: a live trigger; the name is NUL-terminated.
+        unsafe { text::c_to_utf8((*self.data.tg_trigger).tgname) }
+    }
+
+    /// The arguments of CREATE TRIGGER, in order.
+    pub fn arguments(&self) -> Vec<String> {
+        // SAFETY: a live trigger with that many NUL-terminated arguments.
+        unsafe {
+            let trigger = &*self.data.tg_trigger;
+            (0..trigger.tgnargs.max(0) as usize)
+                .map(|n| text::c_to_utf8(*trigger.tgargs.add(n)))
+                .collect()
+        }
+    }
+
+    fn relation(&self) -> &'a pg_sys::RelationData {
+        // SAFETY: open and locked while the trigger runs.
+        unsafe { &*self.data.tg_relation }
+    }
+
+    fn class(&self) -> &'a pg_sys::FormData_pg_class {
+        // SAFETY: part of the open relation.
+        unsafe { &*self.relation().rd_rel }
+    }
+
+    /// Name of the table that fired.
+    pub fn table(&self) -> String {
+        // SAFETY: a NameData is NUL-terminated.
+        unsafe { text::c_to_utf8(self.class().relname.data.as_ptr()) }
+    }
+
+    /// Schema of the table that fired.
+    pub fn schema(&self) -> String {
+        // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
+        unsafe { take_name(pg_sys::get_namespace_name(self.class().relnamespace)) }
+    }
+
+    /// Name of the table, or of the topmost parent if the table is a partition.
+    pub fn topmost_table(&self) -> String {
+        unsafe extern "C-unwind" {
+            // catalog/partition.h; missing from pgrx.
+            fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+        }
+        if !self.class().relispartition {
+            return self.table();
+        }
+        let relation = self.relation().rd_id;
+        // SAFETY: reads pg_inherits in a transaction; the last ancestor is the topmost.
+        unsafe {
+            let ancestors =
+                pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation));
+            match pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid().last() {
+                Some(topmost) => take_name(pg_sys::get_rel_name(topmost)),
+                None => self.table(),
+            }
+        }
+    }
+
+    /// The columns of the table that fired.
+    pub fn columns(&self) -> Columns<'a> {
+        // SAFETY: the relation stays open while the trigger runs.
+        unsafe { Columns::new(self.relation().rd_att) }
+    }
+
+    /// The row before the change; none for INSERT and TRUNCATE.
+    pub fn old_row(&self) -> Option<Row<'a>> {
+        match self.action() {
+            Action::Update | Action::Delete => self.row(self.data.tg_trigtuple),
+            Action::Insert | Action::Truncate => None,
+        }
+    }
+
+    /// The row after the change; none for DELETE and TRUNCATE.
+    pub fn new_row(&self) -> Option<Row<'a>> {
+        match self.action() {
+            Action::Insert => self.row(self.data.tg_trigtuple),
+            Action::Update => self.row(self.data.tg_newtuple),
+            Action::Delete | Action::Truncate => None,
+        }
+    }
+
+    fn row(&self, tuple: pg_sys::HeapTuple) -> Option<Row<'a>> {
+        // SAFETY: PostgreSQL keeps the tuples of the event alive while the trigger runs.
+        (!tuple.is_null()).then(|| unsafe { Row::new(tuple) })
+    }
+
+    /// The command of the transaction that made this change. Rows of heap tables say so, even when
+    /// the trigger fires later than the command; for anything else it is the command running now.
+    pub fn command_id(&self) -> u32 {
+        let from_row = if self.is_heap_table() {
+            match (self.new_row(), self.old_row()) {
+                (Some(new), _) => new.inserting_command(),
+                (None, Some(old)) => old.deleting_command(),
+                (None, None) => None,
+            }
+        } else {
+            None
+        };
+        // SAFETY: reads a variable.
+        from_row.unwrap_or_else(|| unsafe { pg_sys::GetCurrentCommandId(false) })
+    }
+
+    fn is_heap_table(&self) -> bool {
+        let class = self.class();
+        class.relkind as u8 == pg_sys::RELKIND_RELATION
+            && class.relam.to_u32() == pg_sys::HEAP_TABLE_AM_OID.to_u32()
+    }
+}
+
+/// Name of the current database.
+pub fn database() -> String {
+    // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
+    unsafe { take_name(pg_sys::get_database_name(pg_sys::MyDatabaseId)) }
+}

@@ -1,0 +1,83 @@
+//! The background worker as a process: its registration, signals and end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
+use pgrx::pg_sys;
+use pgrx::prelude::pg_guard;
+
+use super::{shared, snapshot};
+
+/// Seconds between the worker's end and its next start.
+const RESTART_SECONDS: u64 = 5;
+
+static TERMINATE: AtomicBool = AtomicBool::new(false);
+
+/// Registers the worker with the postmaster. Only from `_PG_init` while preloading.
+pub fn register() {
+    BackgroundWorkerBuilder::new("amqp_cdc worker")
+        .set_type("amqp_cdc worker")
+        .set_library("amqp_cdc")
+        .set_function("amqp_cdc_worker_main")
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(RESTART_SECONDS)))
+        .load();
+}
+
+/// Where the postmaster starts the worker. The argument is unused.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
+    crate::worker::run();
+}
+
+/// Makes this process the worker: signal handlers, a connection without a database (so that it
+/// blocks no DROP DATABASE and reads no catalog), the latch that commits set.
+pub fn begin() {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    // SAFETY: null names mean: no database, no role.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
+    }
+    snapshot::prepare_process();
+    shared::become_the_worker();
+    reload_settings();
+}
+
+/// Whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
+/// that invalidates our slot (slot.c: `InvalidatePossiblyObsoleteSlot`). They look alike.
+pub fn must_end() -> bool {
+    if BackgroundWorker::sigterm_received() {
+        TERMINATE.store(true, Ordering::Relaxed);
+    }
+    TERMINATE.load(Ordering::Relaxed)
+}
+
+/// Whether the configuration files were changed since the last call; they are read again then.
+pub fn settings_reloaded() -> bool {
+    let reloaded = BackgroundWorker::sighup_received();
+    if reloaded {
+        reload_settings();
+    }
+    reloaded
+}
+
+fn reload_settings() {
+    // SAFETY: main thread, outside a transaction.
+    unsafe {
+        pg_sys::ConfigReloadPending = 0;
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
+}
+
+/// Ends the process so that the postmaster starts it again. Exit code 0 would mean: never again
+/// (postmaster.c: `CleanupBackgroundWorker`).
+pub fn end() -> ! {
+    // SAFETY: main thread; the publisher's thread has been joined.
+    unsafe { pg_sys::proc_exit(1) }
+}

@@ -1,0 +1,62 @@
+//! What a writing backend does at the end of its transaction: tell the worker, without a wait, a
+//! lock, an allocation or any way to fail. An ERROR at that point is a PANIC of the whole server
+//! (xact.c: `RecordTransactionAbort`, "cannot abort transaction %u, it was already committed"),
+//! which is why this is a plain C callback and not one of pgrx's closures.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pgrx::pg_sys;
+
+use super::shared;
+use crate::lsn::Lsn;
+
+/// Whether the current transaction wrote an event. Of this process, as are the others.
+static EMITTED: AtomicBool = AtomicBool::new(false);
+
+/// LSN of the current transaction's first event.
+static FIRST_EVENT: AtomicU64 = AtomicU64::new(0);
+
+/// Whether this process has registered its callback.
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// LSN of the current transaction's first event; invalid if it has written none.
+pub fn first_event() -> Lsn {
+    Lsn(FIRST_EVENT.load(Ordering::Relaxed))
+}
+
+/// To be called before the first event of a transaction is written: from then on the end of the
+/// transaction wakes the worker.
+pub fn prepare_to_emit() {
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        // SAFETY: the callback has the C ABI, no argument and no way to unwind.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+        }
+    }
+}
+
+/// To be called after an event was written at `lsn`.
+pub fn emitted(lsn: Lsn) {
+    if !EMITTED.swap(true, Ordering::Relaxed) {
+        FIRST_EVENT.store(lsn.0, Ordering::Relaxed);
+    }
+}
+
+unsafe extern "C-unwind" fn at_transaction_end(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    let reached = match event {
+        // SAFETY: a plain read of this process's variable.
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => unsafe { pg_sys::XactLastCommitEnd },
+        // The worker only has to look; any LSN past the PREPARE record will do.
+        // SAFETY: takes a spinlock for two instructions, cannot fail.
+        pg_sys::XactEvent::XACT_EVENT_PREPARE => unsafe { pg_sys::GetXLogInsertRecPtr() },
+        pg_sys::XactEvent::XACT_EVENT_ABORT => 0,
+        _ => return,
+    };
+    FIRST_EVENT.store(0, Ordering::Relaxed);
+    if EMITTED.swap(false, Ordering::Relaxed) && reached != 0 {
+        shared::announce_commit(Lsn(reached));
+    }
+}

@@ -1,0 +1,311 @@
+//! Reading the WAL of this server record by record, as contrib/pg_walinspect does it
+//! (`InitXLogReaderState`, `ReadNextXLogRecord`). Only records that the assembler needs are handed
+//! out; all others are passed over.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::mem::size_of;
+
+use pgrx::pg_sys;
+
+use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
+use super::server;
+use crate::lsn::Lsn;
+
+// The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
+unsafe extern "C-unwind" {
+    // access/xlogutils.h
+    fn read_local_xlog_page_no_wait(
+        state: *mut pg_sys::XLogReaderState,
+        target_page: pg_sys::XLogRecPtr,
+        required: c_int,
+        target_record: pg_sys::XLogRecPtr,
+        page: *mut c_char,
+    ) -> c_int;
+    fn wal_segment_open(
+        state: *mut pg_sys::XLogReaderState,
+        segment: pg_sys::XLogSegNo,
+        timeline: *mut pg_sys::TimeLineID,
+    );
+    fn wal_segment_close(state: *mut pg_sys::XLogReaderState);
+}
+
+/// `ReadLocalXLogPageNoWaitPrivate` (access/xlogutils.h).
+#[repr(C)]
+struct PageReadState {
+    end_of_wal: bool,
+}
+
+/// A record that matters to the assembler.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// A transactional logical message of no database, with its prefix.
+    TransactionalMessage { xid: u32, lsn: Lsn, prefix: &'a [u8], payload: &'a [u8] },
+    /// A logical message of no database that counts at once.
+    PlainMessage { prefix: &'a [u8], payload: &'a [u8] },
+    /// A transaction committed, or COMMIT PREPARED. `end` is the LSN after the record, `time` is
+    /// in microseconds since 2000.
+    Commit { xid: u32, subxids: &'a [u32], end: Lsn, time: i64 },
+    /// A transaction or subtransaction was rolled back, or ROLLBACK PREPARED.
+    Abort { xid: u32, subxids: &'a [u32] },
+    /// PREPARE TRANSACTION.
+    Prepare { xid: u32, subxids: &'a [u32] },
+    /// No transaction older than this one runs any more.
+    OldestRunning { xid: u32 },
+    /// No transaction runs any more, but for the prepared ones.
+    NothingRuns,
+}
+
+/// What reading on gave.
+pub enum Step<'a> {
+    /// A record.
+    Record(Record<'a>),
+    /// A record that does not matter.
+    Skipped,
+    /// Up to here the WAL is on disk; more may come.
+    EndOfWal,
+}
+
+/// The WAL cannot be read.
+#[derive(Debug)]
+pub struct ReadError {
+    /// Where.
+    pub lsn: Lsn,
+    /// What PostgreSQL's reader says about it.
+    pub message: String,
+}
+
+/// A reader of this server's WAL.
+pub struct XLogReader {
+    state: *mut pg_sys::XLogReaderState,
+    page_read: Box<PageReadState>,
+    next: Lsn,
+}
+
+impl XLogReader {
+    /// A reader that begins at `start`, which must be the first byte of a record.
+    pub fn new(start: Lsn) -> XLogReader {
+        let mut page_read = Box::new(PageReadState { end_of_wal: false });
+        let mut routine = pg_sys::XLogReaderRoutine {
+            page_read: Some(read_local_xlog_page_no_wait),
+            segment_open: Some(wal_segment_open),
+            segment_close: Some(wal_segment_close),
+        };
+        // SAFETY: main thread; the routine is copied; the private data outlives the reader. The
+        // reader allocates in the current context, which must outlive transactions.
+        let state = unsafe {
+            let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+            let state = pg_sys::XLogReaderAllocate(
+                server::wal_segment_size() as c_int,
+                std::ptr::null(),
+                &mut routine,
+                (&raw mut *page_read).cast(),
+            );
+            pg_sys::MemoryContextSwitchTo(before);
+            state
+        };
+        assert!(!state.is_null(), "out of memory while allocating a WAL reader");
+        let mut reader = XLogReader { state, page_read, next: start };
+        if start.is_valid() {
+            reader.begin(start);
+        }
+        reader
+    }
+
+    /// A reader that begins at the first record at or after `from`, and where that is; none if
+    /// there is no record.
+    pub fn at_first_record_after(from: Lsn) -> Option<(XLogReader, Lsn)> {
+        let mut reader = XLogReader::new(Lsn::INVALID);
+        // SAFETY: main thread.
+        let found = unsafe { pg_sys::XLogFindNextRecord(reader.state, from.0) };
+        (found != 0).then(|| {
+            reader.begin(Lsn(found));
+            (reader, Lsn(found))
+        })
+    }
+
+    fn begin(&mut self, lsn: Lsn) {
+        self.next = lsn;
+        // SAFETY: main thread.
+        unsafe { pg_sys::XLogBeginRead(self.state, lsn.0) }
+    }
+
+    /// The LSN after the last record that was read.
+    pub fn position(&self) -> Lsn {
+        self.next
+    }
+
+    /// Reads one record.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] for WAL that is damaged. Raises if a segment is missing.
+    pub fn read(&mut self) -> Result<Step<'_>, ReadError> {
+        // PostgreSQL sets this and never clears it (xlogutils.c: read_local_xlog_page_guts).
+        self.page_read.end_of_wal = false;
+        let mut message: *mut c_char = std::ptr::null_mut();
+        // SAFETY: main thread, outside a transaction's memory context: the reader may grow its
+        // buffer in the current one.
+        let record = unsafe { pg_sys::XLogReadRecord(self.state, &mut message) };
+        if record.is_null() {
+            return self.nothing_read(message);
+        }
+        // SAFETY: a record was read, so the state describes it until the next read, which needs
+        // &mut self.
+        unsafe {
+            let state = &*self.state;
+            self.next = Lsn(state.EndRecPtr);
+            let record = Kind::of(&(*state.record).header).and_then(|kind| parse(kind, state));
+            Ok(record.map_or(Step::Skipped, Step::Record))
+        }
+    }
+
+    /// NULL means the end of the WAL only if the page reader said so.
+    fn nothing_read(&mut self, message: *const c_char) -> Result<Step<'_>, ReadError> {
+        let lsn = self.next;
+        if self.page_read.end_of_wal {
+            self.begin(lsn);
+            return Ok(Step::EndOfWal);
+        }
+        let message = if message.is_null() {
+            "no record found".to_owned()
+        } else {
+            // SAFETY: a NUL-terminated text in the reader's buffer.
+            unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
+        };
+        Err(ReadError { lsn, message })
+    }
+}
+
+impl Drop for XLogReader {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: allocated by XLogReaderAllocate; closes the open segment. After an error the
+            // process ends, and with it the reader.
+            unsafe { pg_sys::XLogReaderFree(self.state) }
+        }
+    }
+}
+
+/// The records that matter.
+#[derive(Clone, Copy)]
+enum Kind {
+    Message,
+    Commit,
+    Abort,
+    Prepare,
+    RunningXacts,
+    NothingRuns,
+}
+
+impl Kind {
+    fn of(header: &pg_sys::XLogRecord) -> Option<Kind> {
+        let info = u32::from(header.xl_info) & !pg_sys::XLR_INFO_MASK;
+        match header.xl_rmid as pg_sys::RmgrIds::Type {
+            pg_sys::RmgrIds::RM_LOGICALMSG_ID => {
+                (info == u32::from(XLOG_LOGICAL_MESSAGE)).then_some(Kind::Message)
+            }
+            pg_sys::RmgrIds::RM_XACT_ID => match info & pg_sys::XLOG_XACT_OPMASK {
+                pg_sys::XLOG_XACT_COMMIT | pg_sys::XLOG_XACT_COMMIT_PREPARED => Some(Kind::Commit),
+                pg_sys::XLOG_XACT_ABORT | pg_sys::XLOG_XACT_ABORT_PREPARED => Some(Kind::Abort),
+                pg_sys::XLOG_XACT_PREPARE => Some(Kind::Prepare),
+                _ => None,
+            },
+            pg_sys::RmgrIds::RM_STANDBY_ID => {
+                (info == pg_sys::XLOG_RUNNING_XACTS).then_some(Kind::RunningXacts)
+            }
+            pg_sys::RmgrIds::RM_XLOG_ID => (info == pg_sys::XLOG_CHECKPOINT_SHUTDOWN
+                || info == pg_sys::XLOG_END_OF_RECOVERY)
+                .then_some(Kind::NothingRuns),
+            _ => None,
+        }
+    }
+}
+
+/// # Safety
+///
+/// `state` describes a record of this kind, and the result is not used after the next read.
+unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> Option<Record<'a>> {
+    // SAFETY: the caller's; PostgreSQL's own functions parse what PostgreSQL wrote, and slices
+    // stay inside the record's main data.
+    unsafe {
+        let decoded = &*state.record;
+        let data = decoded.main_data;
+        let info = decoded.header.xl_info;
+        let xid = u32::from(decoded.header.xl_xid);
+        match kind {
+            Kind::Message => {
+                let bytes =
+                    std::slice::from_raw_parts(data.cast::<u8>(), decoded.main_data_len as usize);
+                parse_message(bytes, xid, Lsn(state.ReadRecPtr))
+            }
+            Kind::Commit => {
+                let mut parsed: pg_sys::xl_xact_parsed_commit = std::mem::zeroed();
+                pg_sys::ParseCommitRecord(info, data.cast(), &mut parsed);
+                Some(Record::Commit {
+                    xid: own_or_prepared(xid, parsed.twophase_xid),
+                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
+                    end: Lsn(state.EndRecPtr),
+                    time: parsed.xact_time,
+                })
+            }
+            Kind::Abort => {
+                let mut parsed: pg_sys::xl_xact_parsed_abort = std::mem::zeroed();
+                pg_sys::ParseAbortRecord(info, data.cast(), &mut parsed);
+                Some(Record::Abort {
+                    xid: own_or_prepared(xid, parsed.twophase_xid),
+                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
+                })
+            }
+            Kind::Prepare => {
+                let mut parsed: pg_sys::xl_xact_parsed_prepare = std::mem::zeroed();
+                pg_sys::ParsePrepareRecord(info, data.cast(), &mut parsed);
+                Some(Record::Prepare {
+                    xid: own_or_prepared(xid, parsed.twophase_xid),
+                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
+                })
+            }
+            Kind::RunningXacts => {
+                let running: *const pg_sys::xl_running_xacts = data.cast();
+                Some(Record::OldestRunning { xid: u32::from((*running).oldestRunningXid) })
+            }
+            Kind::NothingRuns => Some(Record::NothingRuns),
+        }
+    }
+}
+
+/// COMMIT PREPARED and ROLLBACK PREPARED carry the prepared transaction's xid in their body.
+fn own_or_prepared(own: u32, prepared: pg_sys::TransactionId) -> u32 {
+    match u32::from(prepared) {
+        0 => own,
+        prepared => prepared,
+    }
+}
+
+unsafe fn xids<'a>(first: *const pg_sys::TransactionId, count: c_int) -> &'a [u32] {
+    const _: () = assert!(size_of::<pg_sys::TransactionId>() == size_of::<u32>());
+    if count <= 0 || first.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's; a TransactionId is a u32 (asserted above; transparent in pgrx).
+    unsafe { std::slice::from_raw_parts(first.cast(), count as usize) }
+}
+
+/// Ours are written with no database; all others, whatever their prefix, were not written by us.
+fn parse_message(bytes: &[u8], xid: u32, lsn: Lsn) -> Option<Record<'_>> {
+    let header = bytes.get(..HEADER_SIZE)?;
+    let database = u32::from_ne_bytes(header[0..4].try_into().ok()?);
+    let transactional = header[4] != 0;
+    let prefix_size = usize::from_ne_bytes(header[8..16].try_into().ok()?);
+    let message_size = usize::from_ne_bytes(header[16..24].try_into().ok()?);
+    let rest = &bytes[HEADER_SIZE..];
+    let prefix = rest.get(..prefix_size)?;
+    let payload = rest.get(prefix_size..prefix_size.checked_add(message_size)?)?;
+    if database != 0 {
+        return None;
+    }
+    Some(if transactional {
+        Record::TransactionalMessage { xid, lsn, prefix, payload }
+    } else {
+        Record::PlainMessage { prefix, payload }
+    })
+}

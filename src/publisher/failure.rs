@@ -1,0 +1,156 @@
+//! Why a session with the broker ended, and when to try again. Pure.
+
+use std::any::Any;
+use std::fmt;
+use std::time::Duration;
+
+use lapin::ErrorKind;
+
+use super::window::ResendReason;
+
+/// The kinds of failure. All are tried again; the stream stands still meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The broker cannot be reached, or does not answer in time.
+    Unreachable,
+    /// The broker refuses the credentials or the virtual host.
+    Refused,
+    /// The broker closed the channel: the exchange is missing, or a message is too large.
+    ChannelClosed,
+    /// The connection broke or was closed.
+    ConnectionLost,
+    /// The broker refused a message (basic.nack).
+    Nacked,
+    /// The broker did not confirm in time.
+    ConfirmTimeout,
+    /// Something that should not happen.
+    Internal,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    kind: FailureKind,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with words for the operator, without secrets.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
+        Failure { kind, message: message.into() }
+    }
+
+    /// While the connection is being made.
+    pub fn while_connecting(error: &lapin::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::ProtocolError(refusal) => Failure::new(
+                FailureKind::Refused,
+                format!("broker refused the connection: {refusal}"),
+            ),
+            _ => {
+                Failure::new(FailureKind::Unreachable, format!("broker cannot be reached: {error}"))
+            }
+        }
+    }
+
+    /// While the connection is in use.
+    pub fn while_streaming(error: &lapin::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::ProtocolError(_) if error.is_amqp_soft_error() => Failure::new(
+                FailureKind::ChannelClosed,
+                format!("broker closed the channel: {error}"),
+            ),
+            ErrorKind::ProtocolError(_) => Failure::new(
+                FailureKind::ConnectionLost,
+                format!("broker closed the connection: {error}"),
+            ),
+            _ => Failure::new(
+                FailureKind::ConnectionLost,
+                format!("connection to the broker was lost: {error}"),
+            ),
+        }
+    }
+
+    /// A bug of the publisher or of a library below it.
+    pub fn from_panic(panic: &(dyn Any + Send)) -> Failure {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "unknown".to_owned());
+        Failure::new(FailureKind::Internal, format!("publisher panicked: {text}"))
+    }
+
+    /// What messages that are sent again after this failure say.
+    pub fn resend_reason(&self) -> ResendReason {
+        match self.kind {
+            FailureKind::Nacked => ResendReason::Nack,
+            _ => ResendReason::Reconnect,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Doubles the delay before each attempt, from nothing over 100 ms to 10 s.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    delay: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(10);
+
+    /// How long to wait before the next attempt.
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// An attempt failed.
+    pub fn grow(&mut self) {
+        self.delay = (self.delay * 2).clamp(Self::FIRST, Self::LONGEST);
+    }
+
+    /// An attempt got somewhere.
+    pub fn reset(&mut self) {
+        self.delay = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_doubles_up_to_a_limit_and_starts_again() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.delay(), Duration::ZERO);
+        let mut delays = Vec::new();
+        for _ in 0..9 {
+            backoff.grow();
+            delays.push(backoff.delay().as_millis());
+        }
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
+        backoff.reset();
+        assert_eq!(backoff.delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_nack_is_named_in_what_is_sent_again() {
+        let nack = Failure::new(FailureKind::Nacked, "x");
+        assert_eq!(nack.resend_reason(), ResendReason::Nack);
+        let lost = Failure::new(FailureKind::ConnectionLost, "x");
+        assert_eq!(lost.resend_reason(), ResendReason::Reconnect);
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_own_words() {
+        let panic = std::panic::catch_unwind(|| panic!("number {}", 7)).unwrap_err();
+        assert_eq!(Failure::from_panic(panic.as_ref()).to_string(), "publisher panicked: number 7");
+    }
+}

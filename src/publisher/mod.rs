@@ -1,0 +1,348 @@
+//! The publisher: a thread of the worker's process that owns the broker connection. It takes
+//! messages in order, publishes each with a confirm, and reports how many, counted from the first,
+//! the broker has confirmed. It never gives up: while the broker is away, refuses or is blocked it
+//! says why and tries again, and sends everything from the first unconfirmed message on anew.
+//!
+//! Nothing here calls PostgreSQL. What crosses the thread boundary is plain data: messages and
+//! settings in, counts and reports out, a [`bell`] to wake the worker.
+
+pub mod bell;
+mod connection;
+mod failure;
+mod message;
+mod session;
+mod window;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
+use tokio::sync::Notify;
+
+use bell::Bell;
+use failure::{Backoff, Failure, FailureKind};
+pub use message::{HeaderValue, Message};
+use session::SessionEnd;
+use window::Window;
+
+/// Messages that may wait for the thread.
+const QUEUE_LENGTH: usize = 4096;
+
+/// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
+const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
+
+/// A broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for the one place that needs it.
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Everything the publisher is told about the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// Tried in turn. Not empty.
+    pub addresses: Vec<Address>,
+    pub vhost: String,
+    pub username: String,
+    pub password: Secret,
+    /// Type with which an exchange is declared on first use; empty: never declared.
+    pub exchange_type: String,
+    /// Longest time for a connection to be made, or for an answer to a declaration.
+    pub connect_timeout: Duration,
+    /// Seconds; 0 turns heartbeats off.
+    pub heartbeat: u16,
+    /// Longest time without a confirm while messages are in flight.
+    pub confirm_timeout: Duration,
+    /// Unconfirmed messages at most.
+    pub max_in_flight: usize,
+}
+
+/// What the worker tells the publisher.
+enum Control {
+    Settings(Box<BrokerSettings>),
+    Stop,
+}
+
+/// What the publisher tells the worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It tries to reach this broker.
+    Connecting(String),
+    /// It publishes to this broker.
+    Streaming(String),
+    /// The stream stands still; it will be tried again by itself.
+    StandingStill(String),
+    /// The broker does not read from the connection for now (memory or disk alarm).
+    Blocked(String),
+    /// Something that the operator may want to know, without effect on the stream.
+    Notice(String),
+    /// So many messages came back because no queue was bound, the last one being this.
+    Returned { count: u64, example: String },
+}
+
+/// Counts that both sides see.
+#[derive(Default)]
+struct Counts {
+    /// Messages sent, those sent again included.
+    published: AtomicU64,
+    /// Messages confirmed, without a gap from the first.
+    confirmed: AtomicU64,
+    /// Messages the broker returned.
+    returned: AtomicU64,
+    /// Messages sent again.
+    resent: AtomicU64,
+    /// Bytes of bodies that are waiting or unconfirmed.
+    outstanding_bytes: AtomicUsize,
+    /// Wakes the thread.
+    wake: Notify,
+}
+
+/// A copy of the counts, since the publisher was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    pub published: u64,
+    pub confirmed: u64,
+    pub returned: u64,
+    pub resent: u64,
+}
+
+/// The worker's handle on the thread. Dropping it stops the thread and waits for it.
+pub struct Publisher {
+    messages: Option<Sender<Message>>,
+    control: Sender<Control>,
+    reports: Receiver<Report>,
+    counts: Arc<Counts>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Publisher {
+    /// Starts the thread. The caller has all signals blocked meanwhile. The bell rings whenever
+    /// there is a report or a confirm.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system refuses the thread.
+    pub fn start(settings: BrokerSettings, bell: Bell) -> std::io::Result<Publisher> {
+        let (messages, incoming) = bounded(QUEUE_LENGTH);
+        let (control, instructions) = unbounded();
+        let (report_to, reports) = unbounded();
+        let counts = Arc::new(Counts::default());
+        let link = Link {
+            messages: incoming,
+            control: instructions,
+            reports: report_to,
+            counts: Arc::clone(&counts),
+            bell,
+            settings,
+        };
+        let thread = std::thread::Builder::new()
+            .name("amqp_cdc publisher".to_owned())
+            .spawn(move || publish_until_stopped(link))?;
+        Ok(Publisher { messages: Some(messages), control, reports, counts, thread: Some(thread) })
+    }
+
+    /// Whether a message of this size would be taken without waiting. One message always is when
+    /// nothing is outstanding, however large.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let outstanding = self.counts.outstanding_bytes.load(Ordering::Acquire);
+        let queue_has_room = self.messages.as_ref().is_some_and(|queue| !queue.is_full());
+        queue_has_room && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
+    }
+
+    /// Hands over the next message. Only after [`Publisher::has_room_for`]; never waits.
+    pub fn publish(&self, message: Message) {
+        self.counts.outstanding_bytes.fetch_add(message.body.len(), Ordering::AcqRel);
+        if let Some(queue) = &self.messages {
+            // The queue has room, or the thread is gone, which `is_running` tells the caller.
+            let taken = queue.try_send(message);
+            debug_assert!(taken.is_ok());
+        }
+    }
+
+    /// Wakes the thread after a batch of [`Publisher::publish`].
+    pub fn flush(&self) {
+        self.counts.wake.notify_one();
+    }
+
+    /// Gives the thread new settings; it makes a new connection if they differ.
+    pub fn reconfigure(&self, settings: BrokerSettings) {
+        // A thread that is gone is told by `is_running`.
+        let _ = self.control.send(Control::Settings(Box::new(settings)));
+        self.counts.wake.notify_one();
+    }
+
+    /// The counts as they are now.
+    pub fn counts(&self) -> Published {
+        Published {
+            published: self.counts.published.load(Ordering::Acquire),
+            confirmed: self.counts.confirmed.load(Ordering::Acquire),
+            returned: self.counts.returned.load(Ordering::Acquire),
+            resent: self.counts.resent.load(Ordering::Acquire),
+        }
+    }
+
+    /// The reports since the last call.
+    pub fn reports(&self) -> impl Iterator<Item = Report> + '_ {
+        self.reports.try_iter()
+    }
+
+    /// Stops the thread, waits for it, and says what it got done.
+    pub fn stop(mut self) -> Published {
+        self.join();
+        self.counts()
+    }
+
+    fn join(&mut self) {
+        let _ = self.control.send(Control::Stop);
+        self.messages = None;
+        self.counts.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its panics; there is nothing to be learned from the result.
+            let _ = thread.join();
+        }
+    }
+
+    /// Whether the thread is there; it always should be.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+/// The thread's ends of everything it shares with the worker.
+struct Link {
+    messages: Receiver<Message>,
+    control: Receiver<Control>,
+    reports: Sender<Report>,
+    counts: Arc<Counts>,
+    bell: Bell,
+    settings: BrokerSettings,
+}
+
+/// What [`Link::take_instructions`] found.
+#[derive(PartialEq, Eq)]
+enum Instruction {
+    None,
+    Reconnect,
+    Stop,
+}
+
+impl Link {
+    fn report(&self, report: Report) {
+        // The worker that is gone needs no report.
+        let _ = self.reports.send(report);
+        self.bell.ring();
+    }
+
+    /// Takes new settings, if there are any.
+    fn take_instructions(&mut self) -> Instruction {
+        let mut instruction = Instruction::None;
+        loop {
+            match self.control.try_recv() {
+                Ok(Control::Settings(settings)) => {
+                    if *settings != self.settings {
+                        self.settings = *settings;
+                        instruction = Instruction::Reconnect;
+                    }
+                }
+                Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Instruction::Stop,
+                Err(TryRecvError::Empty) => return instruction,
+            }
+        }
+    }
+}
+
+/// The thread: one session after the other until it is told to stop.
+fn publish_until_stopped(mut link: Link) {
+    let mut window = Window::default();
+    let mut backoff = Backoff::default();
+    let mut attempt = 0usize;
+    loop {
+        let address = link.settings.addresses[attempt % link.settings.addresses.len()].clone();
+        let confirmed = link.counts.confirmed.load(Ordering::Acquire);
+        let delay = backoff.delay();
+        let end =
+            catch_unwind(AssertUnwindSafe(|| run_session(&mut link, &mut window, &address, delay)))
+                .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
+        if link.counts.confirmed.load(Ordering::Acquire) > confirmed {
+            backoff.reset();
+        }
+        match end {
+            SessionEnd::Stopped => return,
+            SessionEnd::Reconfigured => {
+                backoff.reset();
+                attempt = 0;
+            }
+            SessionEnd::Failed(failure) => {
+                window.rewind(failure.resend_reason());
+                backoff.grow();
+                attempt += 1;
+                link.report(Report::StandingStill(failure.to_string()));
+            }
+        }
+    }
+}
+
+/// Each session has a runtime of its own: dropping it ends every task, timer and socket of the
+/// session, whatever state the connection is in.
+fn run_session(
+    link: &mut Link,
+    window: &mut Window,
+    address: &Address,
+    delay: Duration,
+) -> SessionEnd {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return SessionEnd::Failed(Failure::new(
+                FailureKind::Internal,
+                format!("could not start the publisher's runtime: {error}"),
+            ));
+        }
+    };
+    let end = runtime.block_on(session::run(link, window, address, delay));
+    runtime.shutdown_background();
+    end
+}

@@ -1,0 +1,287 @@
+//! Every setting of the extension, and owned snapshots of them that may cross threads. Nobody else
+//! reads a setting. All take effect on reload; README.md lists them for users.
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use crate::pg::server;
+use crate::publisher::{Address, BrokerSettings, Secret};
+
+/// The AMQP port without TLS (IANA).
+const DEFAULT_PORT: u16 = 5672;
+
+/// Broker hosts, tried in turn.
+static HOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"localhost"));
+/// Port of the hosts that name none.
+static PORT: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_PORT as i32);
+/// RabbitMQ virtual host.
+static VHOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"/"));
+/// Broker user.
+static USERNAME: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"guest"));
+/// Broker password; never shown to ordinary users, never logged by us.
+static PASSWORD: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"guest"));
+/// File that holds the password, so that PostgreSQL cannot log it on reload.
+static PASSWORD_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Exchange of this session's events.
+static EXCHANGE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"pg-messaging"));
+/// Type with which the worker declares an exchange on its first use.
+static EXCHANGE_TYPE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"topic"));
+/// Longest time to reach the broker and log in.
+static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10);
+/// AMQP heartbeat interval.
+static HEARTBEAT: GucSetting<i32> = GucSetting::<i32>::new(30);
+/// Longest time the broker may take to confirm an event.
+static CONFIRM_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
+/// Unconfirmed events at most.
+static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(2000);
+/// Whether triggers write events at all.
+static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
+
+/// Defines the settings. Succeeds when the library is loaded late, too: none is postmaster-level.
+pub fn init() {
+    let plain = GucFlags::default();
+    text(
+        c"amqp.host",
+        c"Broker hosts, comma-separated, each host or host:port, tried in turn.",
+        &HOST,
+        GucContext::Sighup,
+        plain,
+    );
+    number(c"amqp.port", c"Port of the broker hosts that name none.", &PORT, 1..=65535, plain);
+    text(c"amqp.vhost", c"RabbitMQ virtual host.", &VHOST, GucContext::Sighup, plain);
+    text(c"amqp.username", c"Broker user.", &USERNAME, GucContext::Sighup, plain);
+    text(
+        c"amqp.password",
+        c"Broker password; amqp.password_file is the safer way.",
+        &PASSWORD,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    text(
+        c"amqp.password_file",
+        c"File with the broker password, readable by the server's user alone; overrides amqp.password.",
+        &PASSWORD_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    text(
+        c"amqp.exchange",
+        c"Exchange to which this session's events go.",
+        &EXCHANGE,
+        GucContext::Suset,
+        plain,
+    );
+    text(
+        c"amqp.exchange_type",
+        c"Type with which an exchange is declared on first use; empty: never declared.",
+        &EXCHANGE_TYPE,
+        GucContext::Sighup,
+        plain,
+    );
+    number(
+        c"amqp.connect_timeout",
+        c"Longest time to reach the broker and log in.",
+        &CONNECT_TIMEOUT,
+        1..=3600,
+        GucFlags::UNIT_S,
+    );
+    number(
+        c"amqp.heartbeat",
+        c"AMQP heartbeat interval; 0 turns heartbeats off.",
+        &HEARTBEAT,
+        0..=3600,
+        GucFlags::UNIT_S,
+    );
+    number(
+        c"amqp.confirm_timeout",
+        c"Longest time the broker may take to confirm an event before the connection is made anew.",
+        &CONFIRM_TIMEOUT,
+        1..=3600,
+        GucFlags::UNIT_S,
+    );
+    number(
+        c"amqp.max_in_flight",
+        c"Unconfirmed events at most.",
+        &MAX_IN_FLIGHT,
+        1..=100_000,
+        plain,
+    );
+    GucRegistry::define_bool_guc(
+        c"amqp.capture",
+        c"Whether capture triggers write events; off for bulk migrations.",
+        c"",
+        &CAPTURE,
+        GucContext::Suset,
+        plain,
+    );
+    server::reserve_setting_prefix(c"amqp");
+}
+
+fn text(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    context: GucContext,
+    flags: GucFlags,
+) {
+    GucRegistry::define_string_guc(name, description, c"", setting, context, flags);
+}
+
+fn number(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<i32>,
+    range: std::ops::RangeInclusive<i32>,
+    flags: GucFlags,
+) {
+    GucRegistry::define_int_guc(
+        name,
+        description,
+        c"",
+        setting,
+        *range.start(),
+        *range.end(),
+        GucContext::Sighup,
+        flags,
+    );
+}
+
+/// Whether triggers write events in this session.
+pub fn capture_is_on() -> bool {
+    CAPTURE.get()
+}
+
+/// Exchange of this session's events.
+pub fn exchange() -> String {
+    string(&EXCHANGE)
+}
+
+/// What the publisher needs, as it stands now.
+///
+/// # Errors
+///
+/// What is wrong with `amqp.host` or `amqp.password_file`, in words for the operator that hold no
+/// secret.
+pub fn broker() -> Result<BrokerSettings, String> {
+    Ok(BrokerSettings {
+        addresses: parse_hosts(&string(&HOST), PORT.get() as u16)?,
+        vhost: string(&VHOST),
+        username: string(&USERNAME),
+        password: password(&string(&PASSWORD_FILE), string(&PASSWORD))?,
+        exchange_type: string(&EXCHANGE_TYPE),
+        connect_timeout: seconds(&CONNECT_TIMEOUT),
+        heartbeat: HEARTBEAT.get() as u16,
+        confirm_timeout: seconds(&CONFIRM_TIMEOUT),
+        max_in_flight: MAX_IN_FLIGHT.get() as usize,
+    })
+}
+
+fn string(setting: &GucSetting<Option<CString>>) -> String {
+    setting.get().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn seconds(setting: &GucSetting<i32>) -> Duration {
+    Duration::from_secs(setting.get() as u64)
+}
+
+/// `host[:port]`, comma-separated; an IPv6 address with a port is written in brackets.
+fn parse_hosts(list: &str, default_port: u16) -> Result<Vec<Address>, String> {
+    let addresses = list
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| parse_host(entry, default_port))
+        .collect::<Result<Vec<_>, _>>()?;
+    if addresses.is_empty() {
+        return Err("amqp.host is empty".to_owned());
+    }
+    Ok(addresses)
+}
+
+fn parse_host(entry: &str, default_port: u16) -> Result<Address, String> {
+    let invalid = || format!("amqp.host has an invalid entry: \"{entry}\"");
+    let (host, port) = if let Some(rest) = entry.strip_prefix('[') {
+        let (host, after) = rest.split_once(']').ok_or_else(invalid)?;
+        match after {
+            "" => (host, None),
+            _ => (host, Some(after.strip_prefix(':').ok_or_else(invalid)?)),
+        }
+    } else if entry.matches(':').count() == 1 {
+        let (host, port) = entry.split_once(':').ok_or_else(invalid)?;
+        (host, Some(port))
+    } else {
+        (entry, None)
+    };
+    let port = match port {
+        None => default_port,
+        Some(text) => text.parse().ok().filter(|&p| p != 0).ok_or_else(invalid)?,
+    };
+    if host.is_empty() {
+        return Err(invalid());
+    }
+    Ok(Address { host: host.to_owned(), port })
+}
+
+fn password(file: &str, setting: String) -> Result<Secret, String> {
+    if file.is_empty() {
+        return Ok(Secret::new(setting));
+    }
+    let problem = |what: &str| format!("amqp.password_file \"{file}\" {what}");
+    let metadata = fs::metadata(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(problem("is accessible to others; its permissions should be 0600"));
+    }
+    let text = fs::read_to_string(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(host: &str, port: u16) -> Address {
+        Address { host: host.to_owned(), port }
+    }
+
+    #[test]
+    fn hosts_are_a_list_with_optional_ports() {
+        assert_eq!(
+            parse_hosts("a, b:1234 ,::1,[::1]:99,[fe80::2]", 5672).unwrap(),
+            [
+                address("a", 5672),
+                address("b", 1234),
+                address("::1", 5672),
+                address("::1", 99),
+                address("fe80::2", 5672),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_host_is_named() {
+        for bad in ["a:x", "a:0", "a:70000", ":1", "[::1", "[::1]x"] {
+            assert!(parse_hosts(bad, 1).unwrap_err().contains(bad), "{bad}");
+        }
+        assert_eq!(parse_hosts(" , ", 1).unwrap_err(), "amqp.host is empty");
+    }
+
+    #[test]
+    fn a_password_file_must_be_private() {
+        let path = std::env::temp_dir().join(format!("amqp_cdc-{}", std::process::id()));
+        fs::write(&path, "s3cret\n").unwrap();
+        let name = path.to_str().unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = password(name, String::new()).unwrap_err();
+        assert!(error.contains("0600") && !error.contains("s3cret"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(password(name, String::new()).unwrap(), Secret::new("s3cret".to_owned()));
+        fs::remove_file(&path).unwrap();
+        assert!(password(name, String::new()).unwrap_err().contains("cannot be read"));
+    }
+}

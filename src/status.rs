@@ -1,0 +1,202 @@
+//! What the operator sees: the worker tells it to shared memory, `amqp.status` reads it from there.
+
+use std::sync::atomic::Ordering;
+
+use crate::lsn::Lsn;
+use crate::pg::{server, shared};
+use crate::position::Position;
+use crate::publisher::Published;
+
+/// What the worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No worker runs.
+    Stopped = 0,
+    /// The worker looks for its position.
+    Starting = 1,
+    /// It tries to reach the broker.
+    Connecting = 2,
+    /// It publishes, or would if there were something to publish.
+    Streaming = 3,
+    /// The stream stands still; the reason says why.
+    StandingStill = 4,
+    /// The worker failed and will be started again; the last error says why.
+    Stuck = 5,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            State::Stopped => "stopped",
+            State::Starting => "starting",
+            State::Connecting => "connecting",
+            State::Streaming => "streaming",
+            State::StandingStill => "standing still",
+            State::Stuck => "stuck",
+        }
+    }
+
+    fn from_number(number: u8) -> State {
+        match number {
+            1 => State::Starting,
+            2 => State::Connecting,
+            3 => State::Streaming,
+            4 => State::StandingStill,
+            5 => State::Stuck,
+            _ => State::Stopped,
+        }
+    }
+}
+
+/// Says what the worker is doing; `reason` is for [`State::StandingStill`].
+pub fn set_state(state: State, reason: Option<&str>) {
+    shared::numbers().state.store(state as u8, Ordering::Relaxed);
+    shared::update_texts(|texts| texts.reason.set(reason.unwrap_or_default()));
+}
+
+/// Says which broker the worker talks to.
+pub fn set_broker(broker: &str) {
+    shared::update_texts(|texts| texts.broker.set(broker));
+}
+
+/// Remembers an error.
+pub fn set_last_error(error: &str) {
+    shared::update_texts(|texts| texts.last_error.set(error));
+    shared::numbers().last_error_at.store(server::now(), Ordering::Relaxed);
+}
+
+/// Says whether triggers must refuse because nothing retains their events.
+pub fn set_slot_missing(missing: bool) {
+    shared::numbers().slot_missing.store(missing, Ordering::Relaxed);
+}
+
+/// Adds what the publisher did since `before`.
+pub fn add_counts(now: Published, before: Published) {
+    let numbers = shared::numbers();
+    for (counter, now, before) in [
+        (&numbers.published, now.published, before.published),
+        (&numbers.confirmed, now.confirmed, before.confirmed),
+        (&numbers.returned, now.returned, before.returned),
+        (&numbers.resent, now.resent, before.resent),
+    ] {
+        if now > before {
+            counter.fetch_add(now - before, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Says how far the worker has got. `oldest_unconfirmed` is the commit LSN and time of the oldest
+/// transaction that is not wholly confirmed.
+pub fn set_progress(read: Lsn, saved: Position, oldest_unconfirmed: Option<(Lsn, i64)>) {
+    let numbers = shared::numbers();
+    let (done, time) = oldest_unconfirmed.unwrap_or((read, 0));
+    numbers.confirmed_lsn.store(saved.confirmed.0, Ordering::Relaxed);
+    numbers.restart_lsn.store(saved.restart.0, Ordering::Relaxed);
+    numbers.done_lsn.store(done.0, Ordering::Relaxed);
+    numbers.oldest_unconfirmed.store(time, Ordering::Relaxed);
+    // Last: who sees that a commit was read must see that it is unconfirmed, too.
+    numbers.read_lsn.store(read.0, Ordering::Release);
+}
+
+#[pgrx::pg_schema]
+pub mod amqp {
+    use std::sync::atomic::Ordering;
+
+    use pgrx::PgSqlErrorCode;
+    use pgrx::datum::TimestampWithTimeZone;
+    use pgrx::prelude::*;
+
+    use super::State;
+    use crate::lsn::Lsn;
+    use crate::pg::report::Report;
+    use crate::pg::{server, shared};
+
+    /// One row: the state of the worker. `amqp.status` is the view to use.
+    ///
+    /// # Errors
+    ///
+    /// If the library is not preloaded.
+    #[pg_extern(volatile, parallel_restricted)]
+    #[allow(clippy::type_complexity)]
+    fn worker_status() -> TableIterator<
+        'static,
+        (
+            name!(worker_pid, Option<i32>),
+            name!(state, String),
+            name!(reason, Option<String>),
+            name!(broker, Option<String>),
+            name!(last_error, Option<String>),
+            name!(last_error_at, Option<TimestampWithTimeZone>),
+            name!(events_published, i64),
+            name!(events_confirmed, i64),
+            name!(events_returned, i64),
+            name!(events_resent, i64),
+            name!(current_lsn, String),
+            name!(read_lsn, Option<String>),
+            name!(confirmed_lsn, Option<String>),
+            name!(restart_lsn, Option<String>),
+            name!(lag_bytes, i64),
+            name!(lag_seconds, Option<f64>),
+        ),
+    > {
+        crate::capture::require_preload();
+        let numbers = shared::numbers();
+        let texts = shared::texts();
+        let read = Lsn(numbers.read_lsn.load(Ordering::Acquire));
+        let pid = numbers.worker_pid.load(Ordering::Relaxed);
+        let state = match State::from_number(numbers.state.load(Ordering::Relaxed)) {
+            State::Stuck => State::Stuck,
+            _ if pid == 0 => State::Stopped,
+            state => state,
+        };
+        let oldest = numbers.oldest_unconfirmed.load(Ordering::Relaxed);
+        let flushed = server::flushed_lsn();
+        let is_behind = oldest != 0 || shared::last_commit() > read;
+        let done = numbers.done_lsn.load(Ordering::Relaxed);
+        let lag_bytes = if is_behind { flushed.0.saturating_sub(done) as i64 } else { 0 };
+        let lag_seconds = match oldest {
+            0 => is_behind.then_some(0.0),
+            since => Some((server::now() - since).max(0) as f64 / 1e6),
+        };
+        let error_at = numbers.last_error_at.load(Ordering::Relaxed);
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as i64;
+        let lsn = |number: u64| (number != 0).then(|| Lsn(number).to_string());
+        TableIterator::once((
+            (pid != 0).then_some(pid),
+            state.as_str().to_owned(),
+            texts.reason.get(),
+            texts.broker.get(),
+            texts.last_error.get(),
+            (error_at != 0).then(|| TimestampWithTimeZone::try_from(error_at).ok()).flatten(),
+            count(&numbers.published),
+            count(&numbers.confirmed),
+            count(&numbers.returned),
+            count(&numbers.resent),
+            flushed.to_string(),
+            lsn(read.0),
+            lsn(numbers.confirmed_lsn.load(Ordering::Relaxed)),
+            lsn(numbers.restart_lsn.load(Ordering::Relaxed)),
+            lag_bytes,
+            lag_seconds,
+        ))
+    }
+
+    /// Checks that this server can capture changes.
+    ///
+    /// # Errors
+    ///
+    /// If the library is not preloaded. At wal_level minimal it only warns: dumps are restored so.
+    #[pg_extern(volatile, parallel_restricted)]
+    fn check_server() {
+        crate::capture::require_preload();
+        if server::wal_level_is_minimal() {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                "amqp_cdc needs a wal_level of replica or logical",
+            )
+            .detail("wal_level is minimal: capture triggers will raise an error.")
+            .hint("Set wal_level = replica and restart the server.")
+            .warn();
+        }
+    }
+}

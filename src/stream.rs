@@ -1,0 +1,265 @@
+//! The committed transactions between the WAL and the broker: read but not yet wholly confirmed,
+//! in commit order. Pure. It knows which may be announced, which event is next, and what the
+//! position is; it never waits.
+
+use std::collections::VecDeque;
+
+use crate::lsn::Lsn;
+use crate::position::Position;
+use crate::wal::transactions::{CommittedTransaction, RecordedEvent};
+
+/// Committed transactions in commit order, oldest first.
+#[derive(Debug, Default)]
+pub struct Stream {
+    transactions: VecDeque<InStream>,
+    /// So many transactions, from the front, are visible to other sessions and may be announced.
+    visible: usize,
+    /// So many transactions, from the front, were handed out whole.
+    handed_out: usize,
+    /// Events already confirmed of the front transaction.
+    confirmed_in_front: u64,
+    /// C: everything up to here is confirmed.
+    confirmed: Lsn,
+    /// Bytes of the payloads that were not handed out yet.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct InStream {
+    xid: u32,
+    commit_lsn: Lsn,
+    commit_time: i64,
+    first_lsn: Lsn,
+    size: u64,
+    /// What was not handed out yet.
+    waiting: std::vec::IntoIter<RecordedEvent>,
+}
+
+/// One event that is next to be published, with its place in the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NextEvent {
+    /// The event.
+    pub recorded: RecordedEvent,
+    /// Top-level transaction id.
+    pub xid: u32,
+    /// First byte after the commit record.
+    pub commit_lsn: Lsn,
+    /// Microseconds since 2000-01-01 UTC.
+    pub commit_time: i64,
+    /// Its number in the transaction, from 1.
+    pub tx_seq: u64,
+    /// Events in the transaction.
+    pub tx_size: u64,
+}
+
+impl Stream {
+    /// A stream that goes on from `position`.
+    pub fn resume(position: Position) -> Stream {
+        Stream {
+            confirmed: position.confirmed,
+            confirmed_in_front: position.tx_seq,
+            ..Stream::default()
+        }
+    }
+
+    /// Adds the transaction that committed next. What was confirmed before the start is passed over.
+    pub fn push(&mut self, transaction: CommittedTransaction) {
+        if transaction.commit_lsn <= self.confirmed {
+            return;
+        }
+        let size = transaction.events.len() as u64;
+        let mut waiting = transaction.events.into_iter();
+        if self.transactions.is_empty() {
+            let confirmed = self.confirmed_in_front.min(size);
+            waiting.by_ref().take(confirmed as usize).for_each(drop);
+        }
+        self.bytes += waiting.as_slice().iter().map(|event| event.payload.len()).sum::<usize>();
+        self.transactions.push_back(InStream {
+            xid: transaction.xid,
+            commit_lsn: transaction.commit_lsn,
+            commit_time: transaction.commit_time,
+            first_lsn: transaction.first_lsn,
+            size,
+            waiting,
+        });
+    }
+
+    /// Whether some transaction is not known to be visible yet.
+    pub fn has_held_back(&self) -> bool {
+        self.visible < self.transactions.len()
+    }
+
+    /// Lets the transactions go that are not running any more, up to the first that is: order
+    /// comes before speed.
+    pub fn release_visible(&mut self, is_running: impl Fn(u32) -> bool) {
+        while let Some(next) = self.transactions.get(self.visible)
+            && !is_running(next.xid)
+        {
+            self.visible += 1;
+        }
+    }
+
+    /// Size in bytes of the event that [`Stream::next`] would give.
+    pub fn peek_size(&mut self) -> Option<usize> {
+        self.skip_handed_out();
+        let next = self.front_to_hand_out()?.waiting.as_slice().first()?;
+        Some(next.payload.len())
+    }
+
+    /// Takes the event that is next to be published, if there is one that may be announced.
+    pub fn next(&mut self) -> Option<NextEvent> {
+        self.skip_handed_out();
+        let transaction = self.front_to_hand_out()?;
+        let recorded = transaction.waiting.next()?;
+        let next = NextEvent {
+            xid: transaction.xid,
+            commit_lsn: transaction.commit_lsn,
+            commit_time: transaction.commit_time,
+            tx_seq: transaction.size - transaction.waiting.len() as u64,
+            tx_size: transaction.size,
+            recorded,
+        };
+        self.bytes -= next.recorded.payload.len();
+        Some(next)
+    }
+
+    fn skip_handed_out(&mut self) {
+        while self.handed_out < self.visible
+            && self.transactions[self.handed_out].waiting.len() == 0
+        {
+            self.handed_out += 1;
+        }
+    }
+
+    fn front_to_hand_out(&mut self) -> Option<&mut InStream> {
+        (self.handed_out < self.visible).then(|| &mut self.transactions[self.handed_out])
+    }
+
+    /// `count` more events were confirmed, in the order in which they were handed out.
+    pub fn confirm(&mut self, count: u64) {
+        self.confirmed_in_front += count;
+        while let Some(front) = self.transactions.front()
+            && self.confirmed_in_front >= front.size
+            && front.waiting.len() == 0
+            && self.visible > 0
+        {
+            self.confirmed_in_front -= front.size;
+            self.confirmed = front.commit_lsn;
+            self.transactions.pop_front();
+            self.visible -= 1;
+            self.handed_out = self.handed_out.saturating_sub(1);
+        }
+    }
+
+    /// The position, given the first byte that open transactions need (or that was not read yet).
+    pub fn position(&self, needed_from: Lsn) -> Position {
+        let restart = self
+            .transactions
+            .iter()
+            .map(|transaction| transaction.first_lsn)
+            .fold(needed_from, Lsn::min);
+        Position { confirmed: self.confirmed, restart, tx_seq: self.confirmed_in_front }
+    }
+
+    /// Commit LSN and time of the oldest transaction that is not wholly confirmed.
+    pub fn oldest_unconfirmed(&self) -> Option<(Lsn, i64)> {
+        self.transactions.front().map(|front| (front.commit_lsn, front.commit_time))
+    }
+
+    /// Bytes of events that wait to be handed out.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transaction(xid: u32, first: u64, commit: u64, events: usize) -> CommittedTransaction {
+        CommittedTransaction {
+            xid,
+            commit_lsn: Lsn(commit),
+            commit_time: i64::from(xid),
+            first_lsn: Lsn(first),
+            events: (0..events)
+                .map(|n| RecordedEvent {
+                    command_id: n as u32,
+                    lsn: Lsn(first + n as u64),
+                    payload: vec![0; 10],
+                })
+                .collect(),
+        }
+    }
+
+    fn take_all(stream: &mut Stream) -> Vec<(u32, u64, u64)> {
+        std::iter::from_fn(|| stream.next()).map(|e| (e.xid, e.tx_seq, e.tx_size)).collect()
+    }
+
+    fn position(confirmed: u64, restart: u64, tx_seq: u64) -> Position {
+        Position { confirmed: Lsn(confirmed), restart: Lsn(restart), tx_seq }
+    }
+
+    #[test]
+    fn nothing_is_announced_before_it_is_visible_and_nothing_overtakes() {
+        let mut stream = Stream::default();
+        stream.push(transaction(1, 10, 20, 1));
+        stream.push(transaction(2, 11, 30, 1));
+        assert_eq!(stream.next(), None);
+        stream.release_visible(|xid| xid == 1);
+        assert_eq!((stream.next(), stream.has_held_back()), (None, true));
+        stream.release_visible(|_| false);
+        assert_eq!(take_all(&mut stream), [(1, 1, 1), (2, 1, 1)]);
+        assert!(!stream.has_held_back());
+    }
+
+    #[test]
+    fn the_position_moves_with_the_confirms() {
+        let mut stream = Stream::default();
+        stream.push(transaction(1, 15, 20, 2));
+        stream.push(transaction(2, 10, 30, 3));
+        stream.release_visible(|_| false);
+        take_all(&mut stream);
+        assert_eq!(stream.position(Lsn(40)), position(0, 10, 0));
+        stream.confirm(1);
+        assert_eq!(stream.position(Lsn(40)), position(0, 10, 1));
+        stream.confirm(2);
+        assert_eq!(stream.position(Lsn(40)), position(20, 10, 1));
+        assert_eq!(stream.oldest_unconfirmed(), Some((Lsn(30), 2)));
+        stream.confirm(2);
+        assert_eq!(stream.position(Lsn(40)), position(30, 40, 0));
+        assert_eq!((stream.oldest_unconfirmed(), stream.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn it_goes_on_where_the_position_says() {
+        let mut stream = Stream::resume(position(20, 10, 2));
+        stream.push(transaction(1, 15, 20, 2));
+        stream.push(transaction(2, 10, 30, 3));
+        stream.push(transaction(3, 31, 40, 1));
+        stream.release_visible(|_| false);
+        assert_eq!(take_all(&mut stream), [(2, 3, 3), (3, 1, 1)]);
+        stream.confirm(1);
+        assert_eq!(stream.position(Lsn(50)), position(30, 31, 0));
+    }
+
+    #[test]
+    fn a_transaction_wholly_confirmed_before_a_restart_is_passed_over() {
+        let mut stream = Stream::resume(position(20, 10, 3));
+        stream.push(transaction(2, 10, 30, 3));
+        stream.release_visible(|_| false);
+        assert_eq!(stream.next(), None);
+        stream.confirm(0);
+        assert_eq!(stream.position(Lsn(50)), position(30, 50, 0));
+    }
+
+    #[test]
+    fn nothing_is_confirmed_that_was_not_handed_out() {
+        let mut stream = Stream::default();
+        stream.push(transaction(1, 10, 20, 2));
+        stream.release_visible(|_| false);
+        stream.next();
+        stream.confirm(2);
+        assert_eq!(stream.position(Lsn(50)), position(0, 10, 2));
+    }
+}

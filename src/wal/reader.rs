@@ -1,0 +1,124 @@
+//! Reads the WAL record by record, keeps what is ours, and hands committed transactions on.
+
+use crate::event::EVENT_PREFIX;
+use crate::lsn::Lsn;
+use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
+use crate::position::{POSITION_PREFIX, Position};
+use crate::wal::transactions::{CommittedTransaction, Transactions};
+
+/// Records read in one go, before the caller looks at signals again.
+pub const BATCH: usize = 1000;
+
+/// What a batch ended with.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// There is more to read.
+    More,
+    /// Everything that is on disk was read.
+    EndOfWal,
+}
+
+/// The committed transactions in the WAL, in commit order.
+pub struct TransactionReader {
+    reader: XLogReader,
+    open: Transactions,
+}
+
+impl TransactionReader {
+    /// Begins at `start`, the first byte of a record.
+    pub fn new(start: Lsn) -> TransactionReader {
+        TransactionReader { reader: XLogReader::new(start), open: Transactions::default() }
+    }
+
+    /// Reads at most [`BATCH`] records, fewer if a transaction commits, and gives the committed
+    /// transaction to `committed`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the WAL is damaged.
+    pub fn read_batch(
+        &mut self,
+        mut committed: impl FnMut(CommittedTransaction),
+    ) -> Result<Reached, ReadError> {
+        for _ in 0..BATCH {
+            let record = match self.reader.read()? {
+                Step::Record(record) => record,
+                Step::Skipped => continue,
+                Step::EndOfWal => return Ok(Reached::EndOfWal),
+            };
+            match record {
+                Record::TransactionalMessage { xid, lsn, prefix, payload } => {
+                    if prefix == EVENT_PREFIX {
+                        self.open.event(xid, lsn, payload);
+                    }
+                }
+                Record::Commit { xid, subxids, end, time } => {
+                    if let Some(transaction) = self.open.commit(xid, subxids, end, time) {
+                        committed(transaction);
+                        return Ok(Reached::More);
+                    }
+                }
+                Record::Abort { xid, subxids } => self.open.abort(xid, subxids),
+                Record::Prepare { xid, subxids } => self.open.prepare(xid, subxids),
+                Record::OldestRunning { xid } => self.open.retire_older_than(xid),
+                Record::NothingRuns => self.open.retire_all(),
+                Record::PlainMessage { .. } => {}
+            }
+        }
+        Ok(Reached::More)
+    }
+
+    /// The first byte that was not read yet.
+    pub fn position(&self) -> Lsn {
+        self.reader.position()
+    }
+
+    /// The first byte that the transactions still open need, or the position if there are none.
+    pub fn needed_from(&self) -> Lsn {
+        self.open.oldest_lsn().unwrap_or_else(|| self.position())
+    }
+
+    /// Whether a prepared transaction has events.
+    pub fn has_prepared(&self) -> bool {
+        self.open.has_prepared()
+    }
+}
+
+/// What a look through the whole WAL found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The first record there is.
+    pub first_record: Lsn,
+    /// The last position that was recorded in it.
+    pub last_position: Option<Position>,
+}
+
+/// Looks through the WAL from `start`, the first byte of the oldest segment, for the last recorded
+/// position. `keep_going` is asked now and then; if it declines, or there is no record, none.
+///
+/// # Errors
+///
+/// [`ReadError`] if the WAL is damaged.
+pub fn survey(
+    start: Lsn,
+    mut keep_going: impl FnMut() -> bool,
+) -> Result<Option<Survey>, ReadError> {
+    let Some((mut reader, first_record)) = XLogReader::at_first_record_after(start) else {
+        return Ok(None);
+    };
+    let mut last_position = None;
+    while keep_going() {
+        for _ in 0..BATCH {
+            match reader.read()? {
+                Step::Record(Record::PlainMessage { prefix, payload }) => {
+                    if prefix == POSITION_PREFIX {
+                        last_position = Position::decode(payload).or(last_position);
+                    }
+                }
+                Step::Record(_) | Step::Skipped => {}
+                Step::EndOfWal => return Ok(Some(Survey { first_record, last_position })),
+            }
+        }
+    }
+    Ok(None)
+}

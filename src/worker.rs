@@ -1,0 +1,429 @@
+//! The background worker: reads the WAL, hands committed transactions to the publisher, and moves
+//! the position with its confirms. This file is the loop; what each step does lives elsewhere.
+//!
+//! The main thread never waits for anything but its wait set, and looks at signals at least every
+//! [`reader::BATCH`](crate::wal::reader::BATCH) records. Any ERROR ends the process; the postmaster
+//! starts it again, and it goes on from the saved position.
+
+use std::time::{Duration, Instant};
+
+use pgrx::PgSqlErrorCode;
+
+use crate::event::Event;
+use crate::pg::report::Report;
+use crate::pg::snapshot::Snapshot;
+use crate::pg::timeline::Timelines;
+use crate::pg::wait::{self, WaitSet};
+use crate::pg::{output, server, shared, threads, worker_process};
+use crate::position::{Origin, Position, PositionKeeper};
+use crate::publisher::bell::{self, Bell, BellListener};
+use crate::publisher::{self, HeaderValue, Message, Published, Publisher};
+use crate::settings;
+use crate::status::{self, State};
+use crate::stream::{NextEvent, Stream};
+use crate::wal::reader::{Reached, TransactionReader};
+
+/// Bytes of committed events that are read ahead of the publisher.
+const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
+
+/// Batches of WAL records between two looks at everything else.
+const BATCHES_PER_ROUND: usize = 64;
+
+/// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Shortest time between two log lines that say the same.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
+const POSTGRES_EPOCH: i64 = 946_684_800;
+
+/// Runs the worker until somebody ends it.
+pub fn run() -> ! {
+    worker_process::begin();
+    status::set_state(State::Starting, None);
+    if server::wal_level_is_minimal() {
+        stand_by_at_minimal_wal_level();
+    }
+    if let Some(mut worker) = Worker::start() {
+        while !worker_process::must_end() {
+            worker.take_new_settings();
+            let all_read = worker.read_wal();
+            worker.release_visible();
+            worker.hand_out();
+            worker.take_reports();
+            worker.take_confirms();
+            let next_save = worker.save_position();
+            worker.show_progress();
+            if all_read {
+                worker.wait(next_save);
+            } else {
+                wait::serve_interrupts();
+            }
+            worker.listener.clear();
+        }
+        worker.end();
+    }
+    status::set_state(State::Stopped, None);
+    worker_process::end();
+}
+
+/// Without a slot there is nothing to do; the triggers refuse.
+fn stand_by_at_minimal_wal_level() {
+    status::set_state(State::StandingStill, Some("wal_level is minimal"));
+    Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "amqp_cdc worker has nothing to do: wal_level is minimal",
+    )
+    .hint("Set wal_level = replica and restart the server.")
+    .log();
+    if let Ok((_bell, listener)) = bell::bell() {
+        let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
+        while !worker_process::must_end() {
+            wait.wait(LONGEST_SLEEP);
+            worker_process::settings_reloaded();
+        }
+    }
+}
+
+struct Worker {
+    reader: TransactionReader,
+    stream: Stream,
+    keeper: PositionKeeper,
+    /// None while the settings are wrong.
+    publisher: Option<Publisher>,
+    bell: Bell,
+    listener: BellListener,
+    wait: WaitSet,
+    naming: Naming,
+    /// What the publisher had done when it was last asked.
+    seen: Published,
+    /// How long to sleep while something cannot wake us.
+    poll: Duration,
+    /// What was last said about a standstill, and when.
+    said: Option<(String, Instant)>,
+}
+
+impl Worker {
+    /// None if the worker was told to end meanwhile.
+    fn start() -> Option<Worker> {
+        let (bell, listener) = match bell::bell() {
+            Ok(pair) => pair,
+            Err(error) => fail(format!("could not make a socket pair: {error}")),
+        };
+        let timelines = Timelines::read();
+        // If the slot cannot be had, this process ends with an error, and triggers refuse.
+        status::set_slot_missing(true);
+        let opened = PositionKeeper::open(&timelines, || {
+            wait::serve_interrupts();
+            !worker_process::must_end()
+        });
+        let (keeper, position, origin) = match opened {
+            Ok(opened) => opened?,
+            Err(error) => fail(format!("could not read WAL at {}: {}", error.lsn, error.message)),
+        };
+        status::set_slot_missing(false);
+        announce_start(position, origin);
+        // Until the WAL that is there now was read, the stream may be behind.
+        shared::expect_to_read(server::flushed_lsn());
+        let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
+        let mut worker = Worker {
+            reader: TransactionReader::new(position.restart),
+            stream: Stream::resume(position),
+            keeper,
+            publisher: None,
+            bell,
+            listener,
+            wait,
+            naming: Naming::new(timelines),
+            seen: Published::default(),
+            poll: Duration::ZERO,
+            said: None,
+        };
+        worker.apply_settings();
+        Some(worker)
+    }
+
+    fn take_new_settings(&mut self) {
+        if worker_process::settings_reloaded() {
+            self.apply_settings();
+        }
+    }
+
+    fn apply_settings(&mut self) {
+        match (settings::broker(), &self.publisher) {
+            (Ok(settings), Some(publisher)) => publisher.reconfigure(settings),
+            (Ok(settings), None) => {
+                let bell = self.bell.clone();
+                match threads::with_signals_blocked(|| Publisher::start(settings, bell)) {
+                    Ok(publisher) => self.publisher = Some(publisher),
+                    Err(error) => fail(format!("could not start the publisher: {error}")),
+                }
+            }
+            // What is in flight goes on with the settings that it has.
+            (Err(problem), _) => self.stand_still(&problem),
+        }
+    }
+
+    /// Reads on. Whether everything was read that can be used for now.
+    fn read_wal(&mut self) -> bool {
+        for _ in 0..BATCHES_PER_ROUND {
+            if self.stream.bytes() >= READ_AHEAD_BYTES {
+                return true;
+            }
+            let stream = &mut self.stream;
+            match self.reader.read_batch(|transaction| stream.push(transaction)) {
+                Ok(Reached::EndOfWal) => return true,
+                Ok(Reached::More) => {}
+                Err(error) => {
+                    fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
+                }
+            }
+            if worker_process::must_end() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A consumer may read what it is told about at once: nothing is announced before others see it.
+    fn release_visible(&mut self) {
+        if self.stream.has_held_back() {
+            let snapshot = Snapshot::take();
+            self.stream.release_visible(|xid| snapshot.is_running(xid));
+            snapshot.finish();
+        }
+    }
+
+    /// Gives the publisher as much as it takes.
+    fn hand_out(&mut self) {
+        let Some(publisher) = &self.publisher else { return };
+        let mut handed_out = false;
+        while let Some(size) = self.stream.peek_size()
+            && publisher.has_room_for(size)
+            && let Some(next) = self.stream.next()
+        {
+            publisher.publish(self.naming.message(next));
+            handed_out = true;
+        }
+        if handed_out {
+            publisher.flush();
+        }
+    }
+
+    fn take_reports(&mut self) {
+        let Some(publisher) = &self.publisher else { return };
+        if !publisher.is_running() {
+            fail("publisher thread ended".to_owned());
+        }
+        let reports: Vec<_> = publisher.reports().collect();
+        for report in reports {
+            self.take_report(report);
+        }
+    }
+
+    fn take_report(&mut self, report: publisher::Report) {
+        match report {
+            publisher::Report::Connecting(broker) => {
+                status::set_broker(&broker);
+                // A standstill goes on until the connection is there.
+                if self.said.is_none() {
+                    status::set_state(State::Connecting, None);
+                }
+            }
+            publisher::Report::Streaming(broker) => {
+                status::set_broker(&broker);
+                status::set_state(State::Streaming, None);
+                self.said = None;
+                log(format!("connected to broker {broker}"));
+            }
+            publisher::Report::StandingStill(reason) => self.stand_still(&reason),
+            publisher::Report::Blocked(reason) => {
+                self.stand_still(&format!("broker blocked the connection: {reason}"));
+            }
+            publisher::Report::Notice(notice) => log(notice),
+            publisher::Report::Returned { count, example } => log(format!(
+                "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
+            )),
+        }
+    }
+
+    /// Shows and logs why nothing is published, without filling the log.
+    fn stand_still(&mut self, reason: &str) {
+        status::set_state(State::StandingStill, Some(reason));
+        status::set_last_error(reason);
+        let is_news = self
+            .said
+            .as_ref()
+            .is_none_or(|(said, at)| said != reason || at.elapsed() >= REPEAT_INTERVAL);
+        if is_news {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
+                format!("stream stands still: {reason}"),
+            )
+            .hint("Nothing is lost; the events stay in the WAL until the broker takes them.")
+            .warn();
+            self.said = Some((reason.to_owned(), Instant::now()));
+        }
+    }
+
+    fn take_confirms(&mut self) {
+        if let Some(publisher) = &self.publisher {
+            let now = publisher.counts();
+            self.count(now);
+        }
+    }
+
+    fn count(&mut self, now: Published) {
+        self.stream.confirm(now.confirmed - self.seen.confirmed);
+        status::add_counts(now, self.seen);
+        self.seen = now;
+    }
+
+    fn position(&self) -> Position {
+        self.stream.position(self.reader.needed_from())
+    }
+
+    /// When to save next, if there is something left to save.
+    fn save_position(&mut self) -> Option<Duration> {
+        let position = self.position();
+        self.keeper.save_if_due(position)
+    }
+
+    fn show_progress(&self) {
+        status::set_progress(
+            self.reader.position(),
+            self.keeper.saved(),
+            self.stream.oldest_unconfirmed(),
+        );
+    }
+
+    /// Sleeps until there may be something to do.
+    fn wait(&mut self, next_save: Option<Duration>) {
+        let mut timeout = next_save.map_or(LONGEST_SLEEP, |due| due.min(LONGEST_SLEEP));
+        if self.must_poll() {
+            let longest = Duration::from_millis(server::wal_writer_delay_ms());
+            self.poll = (self.poll * 2).clamp(Duration::from_millis(1), longest);
+            timeout = timeout.min(self.poll);
+        } else {
+            self.poll = Duration::ZERO;
+        }
+        self.wait.wait(timeout);
+    }
+
+    /// What wakes nobody when it happens: an asynchronous commit reaching the disk, COMMIT PREPARED
+    /// in a session that wrote no event, a transaction becoming visible.
+    fn must_poll(&self) -> bool {
+        shared::last_commit() > server::flushed_lsn()
+            || self.reader.has_prepared()
+            || self.stream.has_held_back()
+    }
+
+    /// Within a second: stop the publisher, record what was confirmed, let the slot go. What is
+    /// unconfirmed is sent again after the next start.
+    fn end(mut self) {
+        if let Some(publisher) = self.publisher.take() {
+            let done = publisher.stop();
+            self.count(done);
+        }
+        let position = self.position();
+        self.keeper.close(position);
+    }
+}
+
+/// Names events for ever, and makes messages of them.
+struct Naming {
+    system_identifier: u64,
+    timelines: Timelines,
+    /// The last commit time and its text.
+    commit_time: (i64, String),
+}
+
+impl Naming {
+    fn new(timelines: Timelines) -> Naming {
+        Naming {
+            system_identifier: server::system_identifier(),
+            timelines,
+            commit_time: (i64::MIN, String::new()),
+        }
+    }
+
+    fn message(&mut self, next: NextEvent) -> Message {
+        let lsn = next.recorded.lsn;
+        let event = match Event::decode(&next.recorded.payload) {
+            Ok(event) => event,
+            Err(error) => fail(format!("event at {lsn} cannot be read: {error}")),
+        };
+        let text = HeaderValue::Text;
+        let number = |n: u64| HeaderValue::Number(n as i64);
+        let mut headers = vec![
+            ("database", text(event.head.database)),
+            ("schema", text(event.head.schema)),
+            ("table", text(event.head.table)),
+            ("xid", number(u64::from(next.xid))),
+            ("commit_lsn", text(next.commit_lsn.to_string())),
+            ("commit_ts", text(self.commit_time_text(next.commit_time))),
+            ("tx_seq", number(next.tx_seq)),
+            ("tx_size", number(next.tx_size)),
+        ];
+        if event.head.lossy {
+            headers.push(("encoding", text("lossy".to_owned())));
+        }
+        Message {
+            exchange: event.head.exchange,
+            routing_key: event.head.routing_key,
+            body: event.body,
+            message_id: format!("{}/{}/{lsn}", self.system_identifier, self.timelines.of(lsn)),
+            timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
+            kind: event.head.operation.as_str(),
+            headers,
+        }
+    }
+
+    fn commit_time_text(&mut self, time: i64) -> String {
+        if self.commit_time.0 != time {
+            self.commit_time = (time, output::json_timestamp(time));
+        }
+        self.commit_time.1.clone()
+    }
+}
+
+/// Says in the log where the stream goes on, loudly if something may be missing.
+fn announce_start(position: Position, origin: Origin) {
+    match origin {
+        Origin::Slot => log(format!("stream goes on from {}", position.restart)),
+        Origin::FirstStart => log(format!("stream begins at {}", position.restart)),
+        Origin::Record => log(format!(
+            "replication slot was made anew, stream goes on from the last recorded position {}",
+            position.restart
+        )),
+        Origin::Lost { last } => {
+            let problem = format!(
+                "events may be lost: WAL from {} on is needed, but begins at {}",
+                last.restart, position.restart
+            );
+            status::set_last_error(&problem);
+            Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
+                .detail(format!(
+                    "Everything that committed up to {} was confirmed.",
+                    last.confirmed
+                ))
+                .hint("Bring consumers in line with the tables.")
+                .warn();
+        }
+    }
+}
+
+fn log(message: String) {
+    Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).log();
+}
+
+/// Ends the process with an error; it is started again.
+fn fail(problem: String) -> ! {
+    status::set_state(State::Stuck, None);
+    status::set_last_error(&problem);
+    Report::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, problem)
+        .detail(format!("The replication slot \"{}\" retains the WAL.", crate::pg::slot::NAME))
+        .hint("The worker is started again in a few seconds.")
+        .raise();
+}
