@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::event::MAX_SHORT_STRING;
 use crate::pg::server;
 use crate::publisher::{Address, BrokerSettings, Secret};
 
@@ -166,15 +167,20 @@ pub fn exchange() -> String {
 ///
 /// # Errors
 ///
-/// What is wrong with `amqp.host` or `amqp.password_file`, in words for the operator that hold no
-/// secret.
+/// What is wrong with a setting, in words for the operator that hold no secret.
 pub fn broker() -> Result<BrokerSettings, String> {
+    let (vhost, exchange_type) = (string(&VHOST), string(&EXCHANGE_TYPE));
+    for (name, value) in [("amqp.vhost", &vhost), ("amqp.exchange_type", &exchange_type)] {
+        if value.len() > MAX_SHORT_STRING {
+            return Err(format!("{name} is longer than {MAX_SHORT_STRING} bytes"));
+        }
+    }
     Ok(BrokerSettings {
         addresses: parse_hosts(&string(&HOST), PORT.get() as u16)?,
-        vhost: string(&VHOST),
+        vhost,
         username: string(&USERNAME),
         password: password(&string(&PASSWORD_FILE), string(&PASSWORD))?,
-        exchange_type: string(&EXCHANGE_TYPE),
+        exchange_type,
         connect_timeout: seconds(&CONNECT_TIMEOUT),
         heartbeat: HEARTBEAT.get() as u16,
         confirm_timeout: seconds(&CONFIRM_TIMEOUT),

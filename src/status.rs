@@ -65,11 +65,6 @@ pub fn set_last_error(error: &str) {
     shared::numbers().last_error_at.store(server::now(), Ordering::Relaxed);
 }
 
-/// Says whether triggers must refuse because nothing retains their events.
-pub fn set_slot_missing(missing: bool) {
-    shared::numbers().slot_missing.store(missing, Ordering::Relaxed);
-}
-
 /// Adds what the publisher did since `before`.
 pub fn add_counts(now: Published, before: Published) {
     let numbers = shared::numbers();
@@ -85,8 +80,8 @@ pub fn add_counts(now: Published, before: Published) {
     }
 }
 
-/// Says how far the worker has got. `oldest_unconfirmed` is the commit LSN and time of the oldest
-/// transaction that is not wholly confirmed.
+/// Says how far the worker has got. `oldest_unconfirmed` is the LSN of the first event, and
+/// the commit time, of the oldest transaction that is not wholly confirmed.
 pub fn set_progress(read: Lsn, saved: Position, oldest_unconfirmed: Option<(Lsn, i64)>) {
     let numbers = shared::numbers();
     let (done, time) = oldest_unconfirmed.unwrap_or((read, 0));

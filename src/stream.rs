@@ -161,9 +161,10 @@ impl Stream {
         Position { confirmed: self.confirmed, restart, tx_seq: self.confirmed_in_front }
     }
 
-    /// Commit LSN and time of the oldest transaction that is not wholly confirmed.
+    /// LSN of the first event, and commit time, of the oldest transaction that is not wholly
+    /// confirmed.
     pub fn oldest_unconfirmed(&self) -> Option<(Lsn, i64)> {
-        self.transactions.front().map(|front| (front.commit_lsn, front.commit_time))
+        self.transactions.front().map(|front| (front.first_lsn, front.commit_time))
     }
 
     /// Bytes of events that wait to be handed out.
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(stream.position(Lsn(40)), position(0, 10, 1));
         stream.confirm(2);
         assert_eq!(stream.position(Lsn(40)), position(20, 10, 1));
-        assert_eq!(stream.oldest_unconfirmed(), Some((Lsn(30), 2)));
+        assert_eq!(stream.oldest_unconfirmed(), Some((Lsn(10), 2)));
         stream.confirm(2);
         assert_eq!(stream.position(Lsn(40)), position(30, 40, 0));
         assert_eq!((stream.oldest_unconfirmed(), stream.bytes()), (None, 0));

@@ -112,8 +112,6 @@ impl Worker {
             Err(error) => fail(format!("could not make a socket pair: {error}")),
         };
         let timelines = Timelines::read();
-        // If the slot cannot be had, this process ends with an error, and triggers refuse.
-        status::set_slot_missing(true);
         let opened = PositionKeeper::open(&timelines, || {
             wait::serve_interrupts();
             !worker_process::must_end()
@@ -122,7 +120,6 @@ impl Worker {
             Ok(opened) => opened?,
             Err(error) => fail(format!("could not read WAL at {}: {}", error.lsn, error.message)),
         };
-        status::set_slot_missing(false);
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         shared::expect_to_read(server::flushed_lsn());
@@ -418,10 +415,14 @@ fn log(message: String) {
     Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).log();
 }
 
+/// Shows the error that ends this process.
+pub fn failed(error: &str) {
+    status::set_state(State::Stuck, None);
+    status::set_last_error(error);
+}
+
 /// Ends the process with an error; it is started again.
 fn fail(problem: String) -> ! {
-    status::set_state(State::Stuck, None);
-    status::set_last_error(&problem);
     Report::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, problem)
         .detail(format!("The replication slot \"{}\" retains the WAL.", crate::pg::slot::NAME))
         .hint("The worker is started again in a few seconds.")

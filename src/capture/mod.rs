@@ -24,7 +24,7 @@ pub fn capture(call: Option<TriggerCall<'_>>) {
             PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
             "amqp_change_data_capture() was not called by the trigger manager",
         )
-        .hint("Use it in CREATE TRIGGER … EXECUTE FUNCTION.")
+        .hint("Use it in CREATE TRIGGER ... EXECUTE FUNCTION.")
         .raise();
     };
     if !settings::capture_is_on() {
@@ -83,10 +83,10 @@ fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
     };
     Report::new(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-        "amqp_change_data_capture() must be an AFTER … FOR EACH ROW trigger",
+        "amqp_change_data_capture() must be an AFTER ... FOR EACH ROW trigger",
     )
     .detail(format!("Trigger \"{}\" {wrong}.", call.trigger_name()))
-    .hint("Define it AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.")
+    .hint("Define it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.")
     .raise();
 }
 
@@ -124,7 +124,7 @@ fn emit(call: &TriggerCall<'_>) {
         (None, None) => Vec::new(),
         _ => columns.names(),
     };
-    let (rows, lossy) = columns.to_json(&[old, new]);
+    let (rows, lossy) = columns.render(&[old, new]);
     let table = call.table();
     let body = Body {
         previous: rows[0].as_deref(),

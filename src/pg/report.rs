@@ -4,6 +4,8 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
+use super::text;
+
 /// One thing to tell the user or the server log.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -48,12 +50,13 @@ impl Report {
     }
 
     fn send(self, level: PgLogLevel) {
-        let mut report = ErrorReport::new(self.sqlstate, self.message, "amqp_cdc");
+        let message = text::for_report(self.message);
+        let mut report = ErrorReport::new(self.sqlstate, message, "amqp_cdc");
         if let Some(detail) = self.detail {
-            report = report.set_detail(detail);
+            report = report.set_detail(text::for_report(detail));
         }
         if let Some(hint) = self.hint {
-            report = report.set_hint(hint);
+            report = report.set_hint(text::for_report(hint));
         }
         report.report(level);
     }

@@ -20,7 +20,8 @@ pub struct Numbers {
     pub worker_pid: AtomicI32,
     /// [`crate::status::State`] of the worker.
     pub state: AtomicU8,
-    /// Whether the worker tried to get its replication slot and could not: triggers refuse then.
+    /// Whether the worker tried to make its replication slot and could not: triggers refuse then.
+    /// Written by [`super::slot`].
     pub slot_missing: AtomicBool,
     /// Messages sent to the broker, those sent again included. Since the server started.
     pub published: AtomicU64,
@@ -36,7 +37,7 @@ pub struct Numbers {
     pub confirmed_lsn: AtomicU64,
     /// R of the position.
     pub restart_lsn: AtomicU64,
-    /// Up to here nothing that committed is unconfirmed.
+    /// Where the WAL begins that holds events which are committed and not confirmed.
     pub done_lsn: AtomicU64,
     /// Commit time of the oldest unconfirmed transaction, microseconds since 2000; 0 if none.
     pub oldest_unconfirmed: AtomicI64,

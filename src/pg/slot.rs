@@ -6,10 +6,12 @@
 //! set, which it never is here.
 
 use std::ffi::CStr;
+use std::sync::atomic::Ordering;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::{SpinLockAcquire, SpinLockRelease};
 
+use super::shared;
 use crate::lsn::Lsn;
 
 /// The name of the slot. Fixed: one worker per cluster, one slot per worker.
@@ -97,15 +99,17 @@ impl Slot {
             #[cfg(feature = "pg18")]
             pg_sys::ReplicationSlotAcquire(C_NAME.as_ptr(), true, false);
         }
-        Slot { _held: () }
+        Slot::is_there()
     }
 
-    /// Makes the slot, without a position: it retains nothing until [`Slot::save`].
+    /// Makes the slot, without a position: it retains nothing until [`Slot::reserve`] or
+    /// [`Slot::save`].
     ///
     /// # Errors
     ///
-    /// Raises if max_replication_slots is exhausted.
+    /// Raises if max_replication_slots is exhausted; triggers refuse then until it succeeds.
     pub fn create() -> Slot {
+        let failing = Failing;
         let persistent = pg_sys::ReplicationSlotPersistency::RS_PERSISTENT;
         // SAFETY: this process holds no slot yet.
         unsafe {
@@ -114,6 +118,12 @@ impl Slot {
             #[cfg(any(feature = "pg17", feature = "pg18"))]
             pg_sys::ReplicationSlotCreate(C_NAME.as_ptr(), false, persistent, false, false, false);
         }
+        std::mem::forget(failing);
+        Slot::is_there()
+    }
+
+    fn is_there() -> Slot {
+        shared::numbers().slot_missing.store(false, Ordering::Relaxed);
         Slot { _held: () }
     }
 
@@ -170,6 +180,15 @@ impl Slot {
     pub fn release(self) {
         // SAFETY: held by this process.
         unsafe { pg_sys::ReplicationSlotRelease() }
+    }
+}
+
+/// Dropped by the error that making the slot raised.
+struct Failing;
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        shared::numbers().slot_missing.store(true, Ordering::Relaxed);
     }
 }
 

@@ -37,6 +37,22 @@ pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str
     }
 }
 
+/// Text as PostgreSQL may send it to a client or the server log, which it takes to be in the
+/// database's encoding: where that is not UTF-8, characters beyond ASCII are written as escapes.
+pub(super) fn for_report(text: String) -> String {
+    // SAFETY: reads a variable.
+    if text.is_ascii() || unsafe { pg_sys::GetDatabaseEncoding() } == UTF8 {
+        return text;
+    }
+    text.chars()
+        .flat_map(|character| {
+            let escape = (!character.is_ascii()).then(|| character.escape_unicode());
+            let plain = character.is_ascii().then_some(character);
+            escape.into_iter().flatten().chain(plain)
+        })
+        .collect()
+}
+
 /// A C string of the current database as UTF-8; empty for a null pointer.
 ///
 /// # Safety

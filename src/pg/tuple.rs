@@ -95,12 +95,11 @@ impl Columns<'_> {
     /// The rows as JSON objects, as `row_to_json` renders them under the fixed output settings.
     /// In the same order as the rows; text of the server's encoding is converted to UTF-8. The
     /// second value says whether bytes had to be replaced for that.
-    pub fn to_json(&self, rows: &[Option<Row<'_>>]) -> (Vec<Option<String>>, bool) {
+    pub fn render(&self, rows: &[Option<Row<'_>>]) -> (Vec<Option<String>>, bool) {
         let _fixed = FixedOutput::set();
         let settings = self.depend_on_settings().then(FixedSettings::set);
         let mut lossy = false;
-        let rendered =
-            rows.iter().map(|row| row.map(|row| row.to_json(self, &mut lossy))).collect();
+        let rendered = rows.iter().map(|row| row.map(|row| row.render(self, &mut lossy))).collect();
         if let Some(settings) = settings {
             settings.undo();
         }
@@ -145,7 +144,7 @@ impl Row<'_> {
         Values { values, nulls }
     }
 
-    fn to_json(self, columns: &Columns<'_>, lossy: &mut bool) -> String {
+    fn render(&self, columns: &Columns<'_>, lossy: &mut bool) -> String {
         // SAFETY: row_to_json takes a composite datum, which carries its type; its result is a
         // text in the current (per-tuple) memory context.
         unsafe {

@@ -7,7 +7,8 @@ use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
 };
 use pgrx::pg_sys;
-use pgrx::prelude::pg_guard;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::prelude::{PgTryBuilder, pg_guard};
 
 use super::{shared, snapshot};
 
@@ -33,7 +34,24 @@ pub fn register() {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    crate::worker::run();
+    PgTryBuilder::new(|| crate::worker::run())
+        .catch_others(|error| {
+            crate::worker::failed(&message_of(&error));
+            error.rethrow()
+        })
+        .catch_rust_panic(|error| {
+            crate::worker::failed(&message_of(&error));
+            error.rethrow()
+        })
+        .execute()
+}
+
+fn message_of(error: &CaughtError) -> String {
+    match error {
+        CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
+    }
 }
 
 /// Makes this process the worker: signal handlers, a connection without a database (so that it

@@ -96,7 +96,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Doubles the delay before each attempt, from nothing over 100 ms to 10 s.
+/// Doubles the delay before each attempt, from nothing over 100 ms to 5 s.
 #[derive(Debug, Default)]
 pub struct Backoff {
     delay: Duration,
@@ -104,7 +104,7 @@ pub struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(10);
+    const LONGEST: Duration = Duration::from_secs(5);
 
     /// How long to wait before the next attempt.
     pub fn delay(&self) -> Duration {
@@ -131,11 +131,11 @@ mod tests {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.delay(), Duration::ZERO);
         let mut delays = Vec::new();
-        for _ in 0..9 {
+        for _ in 0..8 {
             backoff.grow();
             delays.push(backoff.delay().as_millis());
         }
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000]);
+        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         backoff.reset();
         assert_eq!(backoff.delay(), Duration::ZERO);
     }

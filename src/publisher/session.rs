@@ -1,7 +1,7 @@
 //! One session with the broker: connect, then publish and take confirms until something ends it.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -96,19 +96,12 @@ struct Session<'a> {
     max_in_flight: usize,
     confirm_timeout: Duration,
     /// One for each message in flight, in order.
-    confirms: VecDeque<InFlight>,
+    confirms: VecDeque<Confirm>,
     /// When the oldest message in flight became the oldest.
     progress_at: Instant,
     /// Whether the broker has stopped reading from the connection.
     blocked: bool,
     returned: Returned,
-}
-
-/// The confirm of a message in flight.
-enum InFlight {
-    Pending(Confirm),
-    /// Taken when it is the oldest one's turn.
-    Resolved(Option<lapin::Result<Confirmation>>),
 }
 
 /// Returned messages that were not reported yet.
@@ -262,31 +255,22 @@ impl Session<'_> {
 }
 
 /// Polls a confirm once, which sends its message: messages go out in the order of these calls.
-async fn begin(mut confirm: Confirm) -> InFlight {
-    let first = poll_fn(|cx| {
-        Poll::Ready(match confirm.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Some(outcome),
-            Poll::Pending => None,
-        })
-    })
-    .await;
+async fn begin(mut confirm: Confirm) -> Confirm {
+    let first = poll_fn(|cx| Poll::Ready(confirm.as_mut().poll(cx))).await;
     match first {
-        Some(outcome) => InFlight::Resolved(Some(outcome)),
-        None => InFlight::Pending(confirm),
+        Poll::Pending => confirm,
+        // Already an answer, surely a bad one. It waits for its turn.
+        Poll::Ready(outcome) => Box::pin(ready(outcome)),
     }
 }
 
 /// Whether the oldest message in flight was confirmed. Pending if none is.
 fn poll_oldest(
-    confirms: &mut VecDeque<InFlight>,
+    confirms: &mut VecDeque<Confirm>,
     cx: &mut Context<'_>,
 ) -> Poll<lapin::Result<Confirmation>> {
     match confirms.front_mut() {
         None => Poll::Pending,
-        Some(InFlight::Pending(confirm)) => confirm.as_mut().poll(cx),
-        Some(InFlight::Resolved(outcome)) => match outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => Poll::Pending,
-        },
+        Some(confirm) => confirm.as_mut().poll(cx),
     }
 }

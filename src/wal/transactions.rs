@@ -42,7 +42,6 @@ pub struct CommittedTransaction {
 #[derive(Debug, Default)]
 pub struct Transactions {
     open: HashMap<u32, Open>,
-    bytes: usize,
 }
 
 /// What one xid, of a transaction or a subtransaction, has written so far.
@@ -52,16 +51,9 @@ struct Open {
     prepared: bool,
 }
 
-impl Open {
-    fn bytes(&self) -> usize {
-        self.events.iter().map(|event| event.payload.len()).sum()
-    }
-}
-
 impl Transactions {
     /// An event of `xid`, a transaction or subtransaction.
     pub fn event(&mut self, xid: u32, lsn: Lsn, payload: &[u8]) {
-        self.bytes += payload.len();
         self.open.entry(xid).or_default().events.push(RecordedEvent {
             command_id: event::command_id(payload),
             lsn,
@@ -115,20 +107,11 @@ impl Transactions {
 
     /// Drops what died in a crash. Prepared transactions did not.
     fn retire(&mut self, is_dead: impl Fn(u32) -> bool) {
-        let bytes = &mut self.bytes;
-        self.open.retain(|&xid, open| {
-            let keep = open.prepared || !is_dead(xid);
-            if !keep {
-                *bytes -= open.bytes();
-            }
-            keep
-        });
+        self.open.retain(|&xid, open| open.prepared || !is_dead(xid));
     }
 
     fn take(&mut self, xid: u32) -> Vec<RecordedEvent> {
-        let open = self.open.remove(&xid).unwrap_or_default();
-        self.bytes -= open.bytes();
-        open.events
+        self.open.remove(&xid).unwrap_or_default().events
     }
 
     /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.
@@ -139,11 +122,6 @@ impl Transactions {
     /// Whether a prepared transaction has events: its end may come from any session.
     pub fn has_prepared(&self) -> bool {
         self.open.values().any(|open| open.prepared)
-    }
-
-    /// Bytes of event payloads held.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 }
 
@@ -217,7 +195,7 @@ mod tests {
         open.event(11, Lsn(1), &payload(1, "x"));
         open.abort(10, &[11]);
         assert_eq!(open.commit(10, &[11], Lsn(200), 0), None);
-        assert_eq!((open.bytes(), open.oldest_lsn()), (0, None));
+        assert_eq!(open.oldest_lsn(), None);
     }
 
     #[test]
@@ -234,7 +212,7 @@ mod tests {
         let transaction = open.commit(11, &[12], Lsn(200), 0).unwrap();
         assert_eq!(names(&transaction), ["prepared", "its subtransaction"]);
         assert!(!open.has_prepared());
-        assert_eq!(open.bytes(), 0);
+        assert_eq!(open.oldest_lsn(), None);
     }
 
     #[test]

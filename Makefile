@@ -1,0 +1,40 @@
+# amqp_cdc: build, install, test, demo. `make help` lists what there is.
+
+# The PostgreSQL to build for and install into.
+PG_CONFIG ?= $(firstword $(wildcard /usr/bin/pg_config) pg_config)
+# On a machine without one, setup installs this version.
+PG_MAJOR := $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
+FEATURES := --no-default-features --features pg$(PG_MAJOR)
+# The AMQP client of another language that one test runs needs Debian's Python.
+export PYTHON ?= /usr/bin/python3
+export PG_CONFIG
+# build.rs passes the flag that this is about, and to the extension's library alone.
+export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
+SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
+
+.PHONY: help setup build install test check demo clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, cargo-pgrx), saying what and why
+	@scripts/setup
+
+build: setup ## compile the extension (release)
+	cargo build --release --lib $(FEATURES)
+
+install: setup ## build and install into the PostgreSQL of PG_CONFIG
+	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(SUDO)
+
+test: install ## unit, in-server and end-to-end tests, against throwaway servers
+	cargo test --release --workspace $(FEATURES)
+
+check: setup ## formatting and lints, warnings denied
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
+
+demo: install ## throwaway servers, a blog schema, changes and the messages they make
+	cargo run --release --package pg_test --bin demo
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,101 @@
+//! `make demo`: throwaway servers, a blog, changes to it, and the messages that a real consumer
+//! received for them. On a terminal it then stays open for the reader's own changes; elsewhere it
+//! ends, with exit code 1 if a message was missing or was not expected.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `story` | what is done and which messages it has to make |
+//! | `stage` | the servers, the session and the consumer that the story is played on |
+//! | `tally` | comparing the messages that came with those that had to |
+//! | `page`, `message_view` | what it looks like: lines and colours, one message |
+
+#![forbid(unsafe_code)]
+
+mod message_view;
+mod page;
+mod stage;
+mod story;
+mod tally;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use page::{Page, Pen};
+use stage::Stage;
+
+/// Why the demo cannot go on, and what the reader can do about it.
+#[derive(Debug)]
+struct Failure {
+    what: String,
+    mend: String,
+}
+
+impl Failure {
+    fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
+        Failure { what: what.into(), mend: mend.into() }
+    }
+}
+
+fn main() -> ExitCode {
+    let page = Page::new();
+    match telling_panics(|| play(&page)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            page::complain(&format!("The demo cannot go on: {}", failure.what));
+            page::complain(&failure.mend);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays the story, and returns whether every message came as expected.
+fn play(page: &Page) -> Result<bool, Failure> {
+    let mut stage = Stage::set(page)?;
+    for step in story::STEPS {
+        stage.perform(step)?;
+    }
+    stage.perform_without_broker(&story::OUTAGE)?;
+    stage.sum_up();
+    if page.is_terminal() {
+        stay_open(page, &stage);
+    }
+    Ok(stage.is_as_expected())
+}
+
+/// Shows what the reader's own changes publish, until Ctrl-C.
+fn stay_open(page: &Page, stage: &Stage) -> ! {
+    page.line("");
+    page.line("Your turn. The servers stay up; in another terminal:");
+    page.line("");
+    page.line(&format!("    {}", page.paint(Pen::Bold, &stage.psql_line())));
+    page.line("");
+    page.line("and there, for example:");
+    page.line("");
+    for hint in story::HINTS {
+        page.statement(hint);
+    }
+    page.line("");
+    page.line("Messages appear here as they come. Ctrl-C stops and removes both servers.");
+    page.line("");
+    loop {
+        stage.show_next();
+    }
+}
+
+/// The harness panics when a server does not do what a test needs of it. Here that is told in its
+/// own words, like any other failure, without a backtrace.
+fn telling_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // Later ones follow from the first.
+    static FIRST: OnceLock<String> = OnceLock::new();
+    panic::set_hook(Box::new(|panic| {
+        let what = panic.payload_as_str().unwrap_or("something unnamed");
+        let place = panic.location().map(|place| format!("\n(at {place})")).unwrap_or_default();
+        let _ = FIRST.set(format!("{what}{place}"));
+    }));
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = FIRST.get().map_or("something went wrong", String::as_str);
+        Err(Failure::new(what, "If something is not installed: `make setup install`."))
+    })
+}

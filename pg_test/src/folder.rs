@@ -1,0 +1,79 @@
+//! A server's temporary folder: owned by the ordinary user, known to the janitor before anything
+//! runs in it, removed when dropped.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::janitor::{self, StopSignal};
+use crate::ordinary_user;
+
+/// A folder under /tmp (not $TMPDIR: paths of Unix sockets must be short).
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes a folder for a server that `stop` stops at once.
+    pub fn new(stop: StopSignal) -> Folder {
+        let path = make_unique();
+        ordinary_user::give(&path);
+        janitor::look_after(&path, stop);
+        Folder { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file that belongs to the ordinary user.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.join(name);
+        fs::write(&path, text)
+            .unwrap_or_else(|error| panic!("could not write {}: {error}", path.display()));
+        ordinary_user::give(&path);
+        path
+    }
+
+    /// The text of a file, or nothing if it is not there (yet).
+    pub fn read(&self, name: &str) -> String {
+        fs::read(self.join(name))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed now, the janitor removes later.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// The end of a log, as much as is worth printing when a test fails.
+pub(crate) fn tail(log: &str) -> String {
+    const LINES: usize = 200;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+fn make_unique() -> PathBuf {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/tmp/pg_test.{}.{number}", process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return path,
+            // Left by a dead process with our id whose janitor was killed, too.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => continue,
+            Err(error) => panic!("could not make {}: {error}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The test harness of `amqp_cdc`: real servers, thrown away afterwards.
+//!
+//! A test asks for a [`Scene`]: a database of its own with the extension in it, an exchange of its
+//! own, and a consumer that already listens. Behind it stand one PostgreSQL and one RabbitMQ per
+//! test binary, started on free ports and stopped whatever happens to the test process. Fault
+//! tests start a private [`Testbed`], whose servers they may kill.
+//!
+//! ```no_run
+//! let scene = pg_test::testbed().scene("insert_is_published");
+//! scene.client().batch_execute("INSERT INTO …").unwrap();
+//! let events = scene.consumer.wait_for_events(1);
+//! assert_eq!(events[0].json()["operation"], "insert");
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `testbed`, `scene` | what tests share: both servers, and one test's database, exchange and consumer |
+//! | `postgres`, `rabbitmq` | one throwaway server each |
+//! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
+//! | `consumer`, `message` | a consumer on its own thread, and what it received |
+//! | `wait` | waiting for something with a deadline |
+//! | `janitor` | stops the servers of a test process that died |
+//! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod broker;
+mod consumer;
+mod folder;
+mod janitor;
+mod message;
+pub mod ordinary_user;
+pub mod ports;
+mod postgres;
+mod process;
+mod rabbitmq;
+mod scene;
+mod testbed;
+mod wait;
+
+pub use broker::{Broker, Queue};
+pub use consumer::Consumer;
+pub use message::Message;
+pub use postgres::{Postgres, Shutdown};
+pub use process::send_signal;
+pub use rabbitmq::RabbitMq;
+pub use scene::{Scene, wait_until_confirmed};
+pub use testbed::{Testbed, testbed};
+pub use wait::{DEADLINE, wait_until};

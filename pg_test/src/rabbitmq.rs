@@ -1,0 +1,253 @@
+//! A throwaway RabbitMQ node on free ports of 127.0.0.1, without plugins, with an epmd of its own,
+//! so that it meets no other node. It can be stopped, killed and started again over the same
+//! data; everything of it is stopped and removed when dropped.
+
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::folder::{Folder, tail};
+use crate::janitor::{self, StopSignal};
+use crate::ordinary_user;
+use crate::ports::{Port, free_port};
+use crate::process::{Process, is_running};
+use crate::wait::poll;
+
+/// Where Debian's package keeps the scripts. Those of the same names in PATH run only as root or
+/// as the user `rabbitmq`.
+const DEBIAN_SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+
+/// What the Erlang VM and the start scripts print; RabbitMQ's own log is the other file.
+const OUTPUT: &str = "rabbitmq.out";
+const LOG: &str = "rabbitmq.log";
+
+/// A node starts in four seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A RabbitMQ server that belongs to the test.
+#[derive(Debug)]
+pub struct RabbitMq {
+    // Dropped in this order: the processes are gone before their folder is removed.
+    process: Mutex<Option<Process>>,
+    /// Erlang's port mapper. A node starts one that outlives it unless it finds one.
+    epmd: Option<Process>,
+    folder: Folder,
+    amqp: Port,
+    distribution: Port,
+    epmd_port: Port,
+}
+
+impl RabbitMq {
+    /// Makes a node and starts it.
+    #[track_caller]
+    pub fn create() -> RabbitMq {
+        let rabbitmq = RabbitMq::prepare();
+        rabbitmq.start();
+        rabbitmq
+    }
+
+    /// Makes a node that does not run yet; its port is known already.
+    #[track_caller]
+    pub fn prepare() -> RabbitMq {
+        let mut rabbitmq = RabbitMq {
+            process: Mutex::new(None),
+            epmd: None,
+            folder: Folder::new(StopSignal::Kill),
+            amqp: free_port(),
+            distribution: free_port(),
+            epmd_port: free_port(),
+        };
+        rabbitmq.configure();
+        rabbitmq.epmd = Some(rabbitmq.start_epmd());
+        rabbitmq
+    }
+
+    /// Starts the node, and returns when it accepts AMQP connections.
+    ///
+    /// # Panics
+    /// If it runs already, or does not come up; with what it logged.
+    #[track_caller]
+    pub fn start(&self) {
+        let command = self.command("rabbitmq-server");
+        {
+            let mut running = self.process();
+            assert!(!is_running(&mut running), "this RabbitMQ runs already");
+            let process = Process::start("rabbitmq-server", command, &self.folder, OUTPUT);
+            *running = Some(process);
+        }
+        let broker = self.broker();
+        let mut refusal = String::from("it does not listen");
+        let started = poll(PATIENCE, || {
+            let ended = self.process().as_mut().and_then(Process::exit_status);
+            if let Some(status) = ended {
+                return Some(Err(status));
+            }
+            // The cheap question first. The other one shows that it also lets us in.
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port())).ok()?;
+            let admitted = broker.try_connection();
+            admitted.map(Ok).map_err(|error| refusal = error).ok()
+        });
+        match started {
+            Some(Ok(())) => {}
+            Some(Err(status)) => {
+                panic!("RabbitMQ ended ({status}) instead of starting:\n{}", tail(&self.log()))
+            }
+            None => panic!(
+                "RabbitMQ did not start within {PATIENCE:?}, {refusal}:\n{}",
+                tail(&self.log())
+            ),
+        }
+    }
+
+    /// Shuts the node down gracefully, and returns when it is gone.
+    #[track_caller]
+    pub fn stop(&self) {
+        self.end("TERM");
+    }
+
+    /// Kills the node, as a crash of its process would.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.end("KILL");
+    }
+
+    /// Runs `rabbitmqctl` against the node and returns what it printed. Each call starts an
+    /// Erlang VM, half a second of CPU: what AMQP can tell, ask the [`Broker`].
+    ///
+    /// # Panics
+    /// If rabbitmqctl fails.
+    #[track_caller]
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = self.command("rabbitmqctl");
+        let (key, value) = janitor::mark(self.folder.path());
+        let output = command
+            .arg("--quiet")
+            .args(arguments)
+            .env(key, value)
+            .current_dir(self.folder.path())
+            .output()
+            .expect("could not run rabbitmqctl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}{errors}");
+        text
+    }
+
+    /// The AMQP port on 127.0.0.1; the same for the life of the node.
+    pub fn port(&self) -> u16 {
+        self.amqp.number()
+    }
+
+    /// The URL of a virtual host (the default one is `/`), as the user `guest`.
+    pub fn url(&self, vhost: &str) -> String {
+        let vhost = vhost.replace('%', "%25").replace('/', "%2f");
+        format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port())
+    }
+
+    /// The default virtual host, to declare, publish and consume in.
+    pub fn broker(&self) -> Broker {
+        Broker::at(self.url("/"))
+    }
+
+    /// The process id of the Erlang VM.
+    ///
+    /// # Panics
+    /// If the node does not run.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        match self.process().as_ref() {
+            Some(process) => process.id(),
+            None => panic!("this RabbitMQ does not run"),
+        }
+    }
+
+    /// The node's temporary folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Everything the node logged so far, over all its starts.
+    pub fn log(&self) -> String {
+        self.folder.read(OUTPUT) + &self.folder.read(LOG)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[track_caller]
+    fn end(&self, signal: &str) {
+        let process = self.process().take().expect("this RabbitMQ does not run");
+        process.stop(signal, PATIENCE);
+    }
+
+    fn configure(&self) {
+        // A disk or a memory that is nearly full must not block publishers in the middle of a test.
+        let conf = format!(
+            "listeners.tcp.1 = 127.0.0.1:{}\n\
+             vm_memory_high_watermark.relative = 0.9\n\
+             disk_free_limit.absolute = 1MB\n\
+             log.console = false\n",
+            self.port()
+        );
+        self.folder.write("rabbitmq.conf", &conf);
+        self.folder.write("enabled_plugins", "[].\n");
+        // In place of the machine's /etc/rabbitmq/rabbitmq-env.conf.
+        self.folder.write("rabbitmq-env.conf", "");
+    }
+
+    fn start_epmd(&self) -> Process {
+        let mut command = ordinary_user::command("epmd");
+        command.env("ERL_EPMD_ADDRESS", "127.0.0.1");
+        command.args(["-port", &self.epmd_port.number().to_string()]);
+        Process::start("epmd", command, &self.folder, "epmd.out")
+    }
+
+    /// A command that runs one of RabbitMQ's scripts for this node.
+    fn command(&self, script: &str) -> Command {
+        let mut command = ordinary_user::command(script_path(script));
+        command
+            // Where the Erlang cookie is.
+            .env("HOME", self.folder.path())
+            .env("RABBITMQ_NODENAME", format!("pg_test_{}@localhost", self.port()))
+            .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("rabbitmq-env.conf"))
+            .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", self.folder.join("advanced.config"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("enabled_plugins"))
+            .env("RABBITMQ_MNESIA_BASE", self.folder.join("mnesia"))
+            .env("RABBITMQ_LOG_BASE", self.folder.path())
+            .env("RABBITMQ_LOGS", self.folder.join(LOG))
+            .env("RABBITMQ_DIST_PORT", self.distribution.number().to_string())
+            .env("ERL_EPMD_PORT", self.epmd_port.number().to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            // Two schedulers that do not spin: tests share few cores with several servers.
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}",
+            )
+            // rabbitmqctl only connects; listening ports of its own could be taken.
+            .env("RABBITMQ_CTL_ERL_ARGS", "+S 1:1 -dist_listen false")
+            // The script then becomes the Erlang VM, instead of waiting for it: one process id.
+            .env("RUNNING_UNDER_SYSTEMD", "true");
+        command
+    }
+}
+
+impl Drop for RabbitMq {
+    fn drop(&mut self) {
+        if let Some(process) = self.process().take() {
+            process.stop_or_kill("KILL");
+        }
+        if let Some(epmd) = self.epmd.take() {
+            epmd.stop_or_kill("KILL");
+        }
+    }
+}
+
+fn script_path(script: &str) -> PathBuf {
+    let debian = Path::new(DEBIAN_SCRIPTS).join(script);
+    if debian.exists() { debian } else { PathBuf::from(script) }
+}

@@ -1,0 +1,112 @@
+//! One test's stage on a testbed: a database with the extension, an exchange that this database
+//! publishes to, and a consumer that gets everything sent there. Tests on different scenes do not
+//! see each other's events.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use ::postgres::Client;
+
+use crate::broker::{Broker, Queue};
+use crate::consumer::Consumer;
+use crate::testbed::Testbed;
+use crate::wait::{DEADLINE, wait_until};
+
+/// A database, an exchange and a consumer for one test.
+#[derive(Debug)]
+pub struct Scene<'bed> {
+    /// The servers behind it.
+    pub testbed: &'bed Testbed,
+    /// The name of the database.
+    pub database: String,
+    /// The name of the exchange, durable and of type topic.
+    pub exchange: String,
+    /// Gets everything that is published to the exchange.
+    pub consumer: Consumer,
+}
+
+impl Scene<'_> {
+    #[track_caller]
+    pub(crate) fn set<'bed>(testbed: &'bed Testbed, name: &str) -> Scene<'bed> {
+        static SET: AtomicU32 = AtomicU32::new(1);
+        let database = unique(name, SET.fetch_add(1, Ordering::Relaxed));
+        let exchange = format!("{database}-exchange");
+
+        let broker = testbed.rabbitmq.broker();
+        broker.declare_exchange(&exchange, "topic");
+        let consumer = broker.consume(&Scene::queue_of(&database, &exchange));
+        make_database(testbed, &database, &exchange);
+        Scene { testbed, database, exchange, consumer }
+    }
+
+    /// A new session in the scene's database.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        self.testbed.postgres.connect(&self.database)
+    }
+
+    /// The broker, to declare, publish and count.
+    pub fn broker(&self) -> Broker {
+        self.testbed.rabbitmq.broker()
+    }
+
+    /// The durable queue that the scene's consumer consumes.
+    pub fn queue(&self) -> Queue {
+        Scene::queue_of(&self.database, &self.exchange)
+    }
+
+    /// Consumes the scene's queue anew: the consumer does not survive a restart of the broker, the
+    /// queue does.
+    #[track_caller]
+    pub fn consume_again(&mut self) {
+        self.consumer = self.broker().consume(&self.queue());
+    }
+
+    fn queue_of(database: &str, exchange: &str) -> Queue {
+        Queue::durable(&format!("{database}-queue")).bound_to(exchange, "#")
+    }
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.testbed.print_logs_once();
+        }
+    }
+}
+
+/// Waits until everything that has been committed so far is published and confirmed.
+#[track_caller]
+pub fn wait_until_confirmed(client: &mut Client) {
+    const NOTHING_OUTSTANDING: &str = "SELECT coalesce(lag_bytes, 0) = 0 \
+         AND coalesce(lag_seconds, 0) = 0 FROM amqp.status";
+    wait_until("amqp.status shows nothing outstanding", DEADLINE, || {
+        let row = client.query_one(NOTHING_OUTSTANDING, &[]);
+        let row = row.unwrap_or_else(|error| panic!("could not read amqp.status: {error:?}"));
+        row.get::<_, bool>(0).then_some(())
+    });
+}
+
+/// A name that needs no quotes and fits into an identifier (63 bytes).
+fn unique(name: &str, number: u32) -> String {
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() { letter } else { '_' }
+    };
+    let name: String = name.chars().map(plain).take(40).collect();
+    format!("{}_{number}", name.to_ascii_lowercase())
+}
+
+#[track_caller]
+fn make_database(testbed: &Testbed, database: &str, exchange: &str) {
+    let run = |client: &mut Client, statement: &str| {
+        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    };
+    let mut server = testbed.postgres.connect("postgres");
+    run(&mut server, &format!("CREATE DATABASE \"{database}\""));
+    if testbed.has_extension() {
+        let mut client = testbed.postgres.connect(database);
+        run(&mut client, "CREATE EXTENSION amqp_cdc");
+    }
+    // After the extension, so that the setting is the extension's and not a placeholder.
+    run(&mut server, &format!("ALTER DATABASE \"{database}\" SET amqp.exchange = '{exchange}'"));
+}

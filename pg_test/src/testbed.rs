@@ -1,0 +1,83 @@
+//! What tests run on: one PostgreSQL that knows the way to one RabbitMQ. The tests of a binary
+//! share one testbed and get a [`Scene`] each; a test that breaks servers starts a private one.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::folder::tail;
+use crate::postgres::Postgres;
+use crate::rabbitmq::RabbitMq;
+use crate::scene::Scene;
+
+/// A pair of servers.
+#[derive(Debug)]
+pub struct Testbed {
+    /// The database server, with the extension preloaded.
+    pub postgres: Postgres,
+    /// The broker that the extension publishes to.
+    pub rabbitmq: RabbitMq,
+    has_extension: bool,
+    logs_printed: AtomicBool,
+}
+
+/// The testbed that the tests of this binary share, started by the first that asks.
+pub fn testbed() -> &'static Testbed {
+    static SHARED: LazyLock<Testbed> = LazyLock::new(|| Testbed::private(&[]));
+    &SHARED
+}
+
+impl Testbed {
+    /// A testbed for one test, which may break it. `conf` holds further lines of postgresql.conf.
+    #[track_caller]
+    pub fn private(conf: &[&str]) -> Testbed {
+        Testbed::start(&["shared_preload_libraries = 'amqp_cdc'"], conf, true)
+    }
+
+    /// A testbed whose PostgreSQL does not have the extension: the harness's own tests, and what
+    /// measurements compare with.
+    #[track_caller]
+    pub fn without_extension(conf: &[&str]) -> Testbed {
+        Testbed::start(&[], conf, false)
+    }
+
+    /// A stage for one test: a database, an exchange and a consumer of its own. `name` should
+    /// tell the test; a number makes it unique.
+    #[track_caller]
+    pub fn scene(&self, name: &str) -> Scene<'_> {
+        Scene::set(self, name)
+    }
+
+    pub(crate) fn has_extension(&self) -> bool {
+        self.has_extension
+    }
+
+    /// Prints the ends of both servers' logs to stderr, the first time it is called.
+    pub fn print_logs_once(&self) {
+        if self.logs_printed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        eprintln!("--- PostgreSQL's log ---\n{}", tail(&self.postgres.log()));
+        eprintln!("--- RabbitMQ's log ---\n{}", tail(&self.rabbitmq.log()));
+        eprintln!("--- end of the logs ---");
+    }
+
+    #[track_caller]
+    fn start(preload: &[&str], conf: &[&str], has_extension: bool) -> Testbed {
+        let rabbitmq = RabbitMq::prepare();
+        let port = format!("amqp.port = {}", rabbitmq.port());
+        let own = [
+            "amqp.host = '127.0.0.1'",
+            port.as_str(),
+            "max_connections = 100",
+            "max_prepared_transactions = 20",
+            "log_min_messages = info",
+            "log_line_prefix = '%m [%p] %b '",
+        ];
+        let lines = [preload, &own, conf].concat();
+
+        // The broker first: a worker that finds none waits longer from attempt to attempt.
+        rabbitmq.start();
+        let postgres = Postgres::create(&lines);
+        Testbed { postgres, rabbitmq, has_extension, logs_printed: AtomicBool::new(false) }
+    }
+}

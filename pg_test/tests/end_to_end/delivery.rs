@@ -1,0 +1,397 @@
+//! Nothing that committed is lost, whatever stops and starts again.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pg_test::{
+    DEADLINE, Message, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed,
+};
+use serde_json::json;
+
+use crate::stage::{ask, blog, make_blog, published_so_far, run, wait_until_streaming};
+
+fn ids(messages: &[Message]) -> Vec<i64> {
+    messages.iter().filter_map(|message| message.json()["current"]["id"].as_i64()).collect()
+}
+
+/// The first delivery of each, in order: a resend repeats a suffix.
+fn first_deliveries(messages: &[Message]) -> Vec<i64> {
+    let mut seen = BTreeSet::new();
+    ids(messages).into_iter().filter(|&id| seen.insert(id)).collect()
+}
+
+fn worker_pid(client: &mut postgres::Client) -> u32 {
+    wait_until("a worker runs", DEADLINE, || {
+        ask::<Option<i32>>(client, "SELECT worker_pid FROM amqp.status").map(|pid| pid as u32)
+    })
+}
+
+#[test]
+fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
+    let bed = Testbed::private(&[]);
+    let mut scene = bed.scene("outage");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    bed.rabbitmq.stop();
+    let insert = client.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
+    for id in 1..=1000 {
+        client.execute(&insert, &[&id]).unwrap();
+    }
+    let reason = wait_until("the status says why", DEADLINE, || {
+        let row =
+            client.query_one("SELECT state, reason, lag_bytes FROM amqp.status", &[]).unwrap();
+        let lag: i64 = row.get(2);
+        (row.get::<_, String>(0) == "standing still" && lag > 100_000)
+            .then(|| row.get::<_, String>(1))
+    });
+    assert!(reason.contains("broker cannot be reached"), "{reason}");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    assert_eq!(ids(&scene.consumer.wait_for_events(1000)), (1..=1000).collect::<Vec<_>>());
+    wait_until_confirmed(&mut client);
+}
+
+#[test]
+fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
+    let bed = Testbed::private(&[]);
+    let mut scene = bed.scene("crash");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    bed.rabbitmq.kill();
+    let insert = client.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
+    for id in 1..=1000 {
+        client.execute(&insert, &[&id]).unwrap();
+    }
+    // Open at the crash: never published.
+    run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (0)");
+    bed.postgres.stop(Shutdown::Immediate);
+    bed.rabbitmq.start();
+    bed.postgres.start();
+    scene.consume_again();
+    let mut client = scene.client();
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(ids(&events), (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_broker_killed_under_load_gets_everything_in_order() {
+    const ROWS: i32 = 3000;
+    let bed = Testbed::private(&[]);
+    let mut scene = bed.scene("broker_killed");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    thread::scope(|scope| {
+        let mut writer = scene.client();
+        scope.spawn(move || {
+            let insert = writer.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
+            for id in 1..=ROWS {
+                writer.execute(&insert, &[&id]).unwrap();
+            }
+        });
+        for _ in 0..2 {
+            let before: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+            wait_until("some events are confirmed", DEADLINE, || {
+                let now: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+                (now > before + 50).then_some(())
+            });
+            bed.rabbitmq.kill();
+            bed.rabbitmq.start();
+        }
+    });
+    // The consumer took some before the first kill; what it acknowledged is not in the queue again.
+    let mut all = Vec::new();
+    while let Ok(Some(message)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        scene.consumer.next_within(Duration::ZERO)
+    })) {
+        all.push(message);
+    }
+    scene.consume_again();
+    all.extend(published_so_far(&scene, &mut client));
+    assert_eq!(first_deliveries(&all), (1..=i64::from(ROWS)).collect::<Vec<_>>());
+    assert_same_message_for_the_same_id(&all);
+    let resent: i64 = ask(&mut client, "SELECT events_resent FROM amqp.status");
+    let marked =
+        all.iter().filter(|message| message.headers.get("resent") == Some(&json!("reconnect")));
+    assert!(marked.count() as i64 <= resent);
+}
+
+fn assert_same_message_for_the_same_id(messages: &[Message]) {
+    let mut bodies = std::collections::BTreeMap::new();
+    for message in messages {
+        let id = message.message_id.clone().unwrap_or_default();
+        let body = bodies.entry(id.clone()).or_insert_with(|| message.body.clone());
+        assert_eq!(body, &message.body, "{id}");
+    }
+}
+
+#[test]
+fn a_terminated_worker_leaves_within_a_second_and_sends_nothing_twice() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("terminated");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 500) g");
+    let before = scene.consumer.wait_for_events(500);
+    wait_until_confirmed(&mut client);
+    let pid = worker_pid(&mut client);
+    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
+    wait_until("the worker has left its slot", Duration::from_secs(1), || {
+        let active: bool = ask(
+            &mut client,
+            "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'",
+        );
+        (!active).then_some(())
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (501)");
+    let after = published_so_far(&scene, &mut client);
+    assert_eq!(ids(&after), [501]);
+    assert_ne!(worker_pid(&mut client), pid);
+    assert_eq!(before.len(), 500);
+}
+
+#[test]
+fn a_fast_restart_in_the_middle_of_a_transaction_goes_on_at_the_next_event() {
+    let bed = Testbed::private(&["amqp.max_in_flight = 10"]);
+    let scene = bed.scene("middle");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 20000) g");
+    wait_until("some of the transaction is confirmed", DEADLINE, || {
+        let confirmed: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+        (confirmed > 100).then_some(())
+    });
+    bed.postgres.restart(Shutdown::Fast);
+    let mut client = scene.client();
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(first_deliveries(&events), (1..=20_000).collect::<Vec<_>>());
+    assert!(ids(&events).len() <= 20_000 + 10, "{} were sent", events.len());
+    for event in &events {
+        assert_eq!(event.headers["tx_seq"], event.json()["current"]["id"]);
+        assert_eq!(event.headers["tx_size"], json!(20_000));
+    }
+}
+
+#[test]
+fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
+    let bed = Testbed::private(&["amqp.exchange_type = ''"]);
+    let mut scene = bed.scene("missing");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    scene.broker().delete_exchange(&scene.exchange);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let reason_holds = |client: &mut postgres::Client, words: &str| {
+        wait_until(words, DEADLINE, || {
+            let reason: Option<String> = ask(client, "SELECT reason FROM amqp.status");
+            reason.filter(|reason| reason.contains(words))
+        })
+    };
+    reason_holds(&mut client, "NOT_FOUND");
+    scene.broker().declare_exchange(&scene.exchange, "topic");
+    scene.consume_again();
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+
+    bed.postgres.set("amqp.password", "wrong");
+    let reason = reason_holds(&mut client, "ACCESS_REFUSED");
+    assert!(!reason.contains("wrong"), "{reason}");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    bed.postgres.reset("amqp.password");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+}
+
+#[test]
+fn a_refused_message_is_sent_again_and_says_so() {
+    let (scene, mut client) = blog("nack");
+    let queue = pg_test::Queue::durable(&format!("{}-full", scene.database))
+        .bound_to(&scene.exchange, "#")
+        .with_number("x-max-length", 1)
+        .with_text("x-overflow", "reject-publish");
+    scene.broker().declare_queue(&queue);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    scene.consumer.wait_for_events(1);
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    wait_until("the standstill is named", DEADLINE, || {
+        let reason: Option<String> = ask(&mut client, "SELECT reason FROM amqp.status");
+        reason.filter(|reason| reason.contains("nack"))
+    });
+    scene.broker().delete_queue(queue.name());
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(first_deliveries(&events), [2]);
+    let last = events.last().expect("at least one");
+    assert_eq!(last.headers.get("resent"), Some(&json!("nack")));
+}
+
+#[test]
+fn two_databases_are_served_by_one_worker_and_dropping_one_is_not_blocked() {
+    let (first, mut client) = blog("one_of_two");
+    let (second, mut other) = blog("two_of_two");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    run(&mut other, "INSERT INTO blog_articles VALUES (2)");
+    let (one, two) = (first.consumer.wait_for_events(1), second.consumer.wait_for_events(1));
+    assert_eq!((ids(&one), ids(&two)), (vec![1], vec![2]));
+    assert_eq!(one[0].headers["database"], json!(first.database));
+    assert_eq!(two[0].headers["database"], json!(second.database));
+    let workers: i64 = ask(
+        &mut client,
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'amqp_cdc worker'",
+    );
+    assert_eq!(workers, 1);
+
+    drop(other);
+    let mut server = first.testbed.postgres.connect("postgres");
+    run(&mut server, "SET statement_timeout = '10s'");
+    // A session that has just ended may be leaving still.
+    wait_until("DROP DATABASE succeeds", DEADLINE, || {
+        server.batch_execute(&format!("DROP DATABASE {}", second.database)).ok()
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    assert_eq!(ids(&first.consumer.wait_for_events(1)), [3]);
+}
+
+#[test]
+fn wal_level_replica_suffices_and_the_slot_is_physical() {
+    let (scene, mut client) = blog("slot");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    scene.consumer.wait_for_events(1);
+    let row = client
+        .query_one(
+            "SELECT slot_type, active, catalog_xmin IS NULL AND xmin IS NULL,
+                    current_setting('wal_level') FROM pg_replication_slots",
+            &[],
+        )
+        .unwrap();
+    let seen: (String, bool, bool, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+    assert_eq!(seen, ("physical".to_owned(), true, true, "replica".to_owned()));
+}
+
+/// Confirms move the position, the position releases WAL, and none of it by way of events alone.
+#[test]
+fn wal_is_released_once_its_events_are_confirmed() {
+    let bed = Testbed::private(&["min_wal_size = 32MB", "max_wal_size = 32MB"]);
+    let scene = bed.scene("released");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let restart = |client: &mut postgres::Client| -> i64 {
+        ask(client, "SELECT (restart_lsn - '0/0')::bigint FROM pg_replication_slots")
+    };
+    let before = restart(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until("the position was saved", DEADLINE, || {
+        (restart(&mut client) > before).then_some(())
+    });
+    // Not captured: other tables' WAL is not retained either.
+    let before = restart(&mut client);
+    run(
+        &mut client,
+        "CREATE TABLE plain AS SELECT repeat('x', 1000) FROM generate_series(1, 60000)",
+    );
+    wait_until("foreign WAL is let go", DEADLINE, || {
+        (restart(&mut client) > before + 32 * 1024 * 1024).then_some(())
+    });
+}
+
+#[test]
+fn an_open_transaction_keeps_its_wal_and_is_published_whole() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("open");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let mut open = scene.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (1)");
+    let first: String = ask(&mut open, "SELECT pg_current_wal_insert_lsn()::text");
+    for n in 0..3 {
+        run(
+            &mut client,
+            &format!(
+                "INSERT INTO blog_articles VALUES (10 + {n}); SELECT pg_switch_wal(); CHECKPOINT"
+            ),
+        );
+    }
+    wait_until_confirmed(&mut client);
+    wait_until("the position is past the others", DEADLINE, || {
+        let query = format!(
+            "SELECT coalesce(confirmed_lsn > '{first}' AND restart_lsn <= '{first}', false)
+               FROM amqp.status"
+        );
+        ask::<bool>(&mut client, &query).then_some(())
+    });
+    let pid = worker_pid(&mut client);
+    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
+    wait_until("another worker runs", DEADLINE, || (worker_pid(&mut client) != pid).then_some(()));
+    run(&mut open, "INSERT INTO blog_articles VALUES (2); COMMIT");
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(ids(&events), [10, 11, 12, 1, 2]);
+    assert_eq!(events[4].headers["tx_size"], json!(2));
+}
+
+#[test]
+fn a_prepared_transaction_survives_a_crash_and_is_published() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("prepared_crash");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (1); PREPARE TRANSACTION 'p'");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2); CHECKPOINT");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    bed.postgres.restart(Shutdown::Immediate);
+    let mut client = scene.client();
+    run(&mut client, "COMMIT PREPARED 'p'");
+    // What was confirmed in the last second before the crash may come once more.
+    let mut events = ids(&published_so_far(&scene, &mut client));
+    events.retain(|&id| id != 2);
+    assert_eq!(events, [1]);
+}
+
+/// The slot is gone, the WAL is not: the last position record says where to go on.
+#[test]
+fn a_dropped_slot_is_made_anew_without_loss() {
+    let bed = Testbed::private(&[]);
+    let mut scene = bed.scene("dropped_slot");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    scene.consumer.wait_for_events(1);
+    wait_until("the position was saved", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT confirmed_lsn IS NOT NULL FROM amqp.status").then_some(())
+    });
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    let pid = worker_pid(&mut client);
+    send_signal(pid, "TERM");
+    wait_until("the slot can be dropped", DEADLINE, || {
+        client.batch_execute("SELECT pg_drop_replication_slot('amqp_cdc')").ok()
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (3); CHECKPOINT");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3]);
+    assert!(bed.postgres.log().contains("goes on from the last recorded position"));
+}
+
+/// Sessions come and go with the connection; their threads must go, too.
+#[test]
+fn connections_that_failed_leave_no_threads_behind() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("threads");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let pid = worker_pid(&mut client);
+    let threads =
+        || std::fs::read_dir(format!("/proc/{pid}/task")).map(Iterator::count).unwrap_or_default();
+    wait_until_streaming(&mut client);
+    let before = threads();
+    for n in 0..12 {
+        // Each new value makes a new connection.
+        bed.postgres.set("amqp.heartbeat", &format!("{}", 31 + n));
+        wait_until_streaming(&mut client);
+    }
+    bed.rabbitmq.kill();
+    let tried = Instant::now();
+    wait_until("some attempts have failed", DEADLINE, || {
+        (tried.elapsed() > Duration::from_secs(3)).then_some(())
+    });
+    bed.rabbitmq.start();
+    wait_until_streaming(&mut client);
+    wait_until("as few threads as before", DEADLINE, || (threads() <= before).then_some(()));
+    assert_eq!(worker_pid(&mut client), pid);
+}

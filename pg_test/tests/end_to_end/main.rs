@@ -1,0 +1,12 @@
+//! End to end: a real PostgreSQL with the extension, a real RabbitMQ, a real consumer. Each test is
+//! a claim that the README or the contract makes.
+
+mod delivery;
+mod message;
+mod order;
+mod refusals;
+mod settings;
+mod stage;
+mod status;
+mod transactions;
+mod visibility;

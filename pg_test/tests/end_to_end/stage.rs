@@ -1,0 +1,77 @@
+//! The tables that the tests change, and the few words that all tests share.
+
+use pg_test::{DEADLINE, Message, Scene, testbed, wait_until};
+use postgres::Client;
+
+/// The trigger that the README promises to work as it stands.
+pub const TRIGGER: &str = "CREATE TRIGGER article_change_data_capture_trig
+    AFTER INSERT OR DELETE OR UPDATE ON blog_articles
+    FOR EACH ROW EXECUTE PROCEDURE AMQP_CHANGE_DATA_CAPTURE('article');";
+
+/// A scene on the shared servers with the captured table `blog_articles` and a session.
+pub fn blog(name: &str) -> (Scene<'static>, Client) {
+    let scene = testbed().scene(name);
+    let mut client = scene.client();
+    make_blog(&mut client);
+    (scene, client)
+}
+
+/// Makes the captured table `blog_articles`, and the one that [`mark`] writes to.
+pub fn make_blog(client: &mut Client) {
+    run(client, "CREATE TABLE blog_articles (id int PRIMARY KEY, title text, body text)");
+    run(client, TRIGGER);
+    run(
+        client,
+        "CREATE TABLE markers (id int);
+         CREATE TRIGGER capture AFTER INSERT ON markers
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('marker')",
+    );
+}
+
+/// Runs statements.
+#[track_caller]
+pub fn run(client: &mut Client, statements: &str) {
+    client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}
+
+/// Runs one statement that gives one value.
+#[track_caller]
+pub fn ask<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: &str) -> T {
+    client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// Waits until the worker is connected to the broker.
+#[track_caller]
+pub fn wait_until_streaming(client: &mut Client) {
+    wait_until("the worker streams", DEADLINE, || {
+        let state: String = ask(client, "SELECT state FROM amqp.status");
+        (state == "streaming").then_some(())
+    });
+}
+
+/// Everything that was published before now.
+#[track_caller]
+pub fn published_so_far(scene: &Scene<'_>, client: &mut Client) -> Vec<Message> {
+    run(client, "INSERT INTO markers VALUES (1)");
+    scene.consumer.wait_for_marker("cdc.marker.insert")
+}
+
+/// `operation:id` of each message, of the row after the change or else before it.
+pub fn changes(messages: &[Message]) -> Vec<String> {
+    messages
+        .iter()
+        .map(|message| {
+            let body = message.json();
+            let row = if body["current"].is_null() { &body["previous"] } else { &body["current"] };
+            format!("{}:{}", body["operation"].as_str().unwrap_or("?"), row["id"])
+        })
+        .collect()
+}
+
+/// `current.title` of each message.
+pub fn titles(messages: &[Message]) -> Vec<String> {
+    messages
+        .iter()
+        .map(|message| message.json()["current"]["title"].as_str().unwrap_or("?").to_owned())
+        .collect()
+}

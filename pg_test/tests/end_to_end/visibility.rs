@@ -1,0 +1,126 @@
+//! What was published is already visible, and is published soon.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pg_test::{DEADLINE, Testbed, wait_until};
+use postgres::Client;
+
+use crate::stage::{ask, blog, make_blog, run, wait_until_streaming};
+
+#[test]
+fn a_consumer_can_always_read_the_row_it_was_told_about() {
+    const CLIENTS: u32 = 8;
+    const ROWS_EACH: u32 = 1250;
+    let (scene, mut reader) = blog("read_back");
+    let by_id = reader.prepare("SELECT count(*) FROM blog_articles WHERE id = $1").unwrap();
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let mut session = scene.client();
+            scope.spawn(move || {
+                let insert = session.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
+                for row in 0..ROWS_EACH {
+                    session.execute(&insert, &[&((client * ROWS_EACH + row) as i32)]).unwrap();
+                }
+            });
+        }
+        for _ in 0..CLIENTS * ROWS_EACH {
+            let event = &scene.consumer.wait_for_events(1)[0];
+            let id = event.json()["current"]["id"].as_i64().unwrap() as i32;
+            let found: i64 = reader.query_one(&by_id, &[&id]).unwrap().get(0);
+            assert_eq!(found, 1, "row {id} was announced before it could be seen");
+        }
+    });
+}
+
+/// Nothing else runs on this server, so nothing else can wake the worker.
+#[test]
+fn on_an_idle_server_nothing_waits_for_somebody_elses_commit() {
+    let bed = Testbed::private(&["autovacuum = off"]);
+    let scene = bed.scene("idle");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    wait_until_streaming(&mut client);
+    let arrives_within_a_second = |client: &mut Client, statements: &str| {
+        run(client, statements);
+        let event = scene.consumer.next_within(Duration::from_secs(1));
+        assert!(event.is_some(), "{statements}");
+    };
+    for id in 1..=5 {
+        arrives_within_a_second(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
+    }
+    run(&mut client, "SET synchronous_commit = off");
+    for id in 6..=10 {
+        arrives_within_a_second(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
+    }
+    run(&mut client, "SET synchronous_commit = on");
+    let mut other = scene.client();
+    for id in 11..=13 {
+        run(
+            &mut client,
+            &format!("BEGIN; INSERT INTO blog_articles VALUES ({id}); PREPARE TRANSACTION 'p{id}'"),
+        );
+        arrives_within_a_second(&mut other, &format!("COMMIT PREPARED 'p{id}'"));
+    }
+}
+
+/// The commit record is on disk long before others see the transaction if a synchronous standby is
+/// awaited; here there is none, so the writer waits until it is told not to.
+#[test]
+fn nothing_is_announced_while_its_writer_still_waits_for_the_standby() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("synchronous");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    bed.postgres.set("synchronous_standby_names", "nobody");
+
+    let (next_id, stop) = (AtomicI32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let mut writer = scene.client();
+        let pid: i32 = ask(&mut writer, "SELECT pg_backend_pid()");
+        // Should the test fail meanwhile, the writer must not wait for ever.
+        let _release = OnDrop(|| {
+            stop.store(true, Ordering::Release);
+            bed.postgres.reset("synchronous_standby_names");
+        });
+        scope.spawn(|| {
+            let mut writer = writer;
+            // The first ones may not wait: only once the checkpointer has read the setting.
+            while !stop.load(Ordering::Acquire) {
+                let id = next_id.fetch_add(1, Ordering::AcqRel) + 1;
+                run(&mut writer, &format!("INSERT INTO blog_articles VALUES ({id})"));
+            }
+        });
+        wait_until("the writer waits for a standby", DEADLINE, || {
+            let query = format!(
+                "SELECT count(*) = 1 FROM pg_stat_activity
+                  WHERE pid = {pid} AND wait_event = 'SyncRep'"
+            );
+            ask::<bool>(&mut client, &query).then_some(())
+        });
+        stop.store(true, Ordering::Release);
+        let waiting = i64::from(next_id.load(Ordering::Acquire));
+        // Its commit record is on disk now, and the worker has read it.
+        let flushed: String = ask(&mut client, "SELECT pg_current_wal_flush_lsn()::text");
+        wait_until("the worker has read the commit", DEADLINE, || {
+            let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
+            ask::<bool>(&mut client, &query).then_some(())
+        });
+        let before = scene.consumer.wait_for_events(waiting as usize - 1);
+        assert_eq!(before.len() as i64, waiting - 1);
+        assert_eq!(scene.consumer.next_within(Duration::from_millis(300)), None);
+        bed.postgres.reset("synchronous_standby_names");
+        let event = &scene.consumer.wait_for_events(1)[0];
+        assert_eq!(event.json()["current"]["id"].as_i64(), Some(waiting));
+    });
+}
+
+/// Calls what it holds when it is dropped, on a panic too.
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
