@@ -88,7 +88,7 @@ impl From<Position> for Stored {
 pub enum Origin {
     /// In its slot.
     Slot,
-    /// There was no slot and never has been an event: everything there will be is ahead.
+    /// There was no slot, and the WAL knows of no position: a first start, as far as can be told.
     FirstStart,
     /// There was no slot, but the last position record and all WAL it needs.
     Record,
@@ -103,7 +103,8 @@ pub enum Origin {
 pub struct PositionKeeper {
     slot: Slot,
     saved: Position,
-    saved_at: Instant,
+    /// When it was last looked at whether there is something to save.
+    looked_at: Instant,
     segment_size: u64,
 }
 
@@ -131,15 +132,20 @@ impl PositionKeeper {
                 slot::drop_it();
                 Slot::create()
             }
-            Found::Logical => Report::new(
-                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                format!("replication slot \"{}\" is a logical one", slot::NAME),
-            )
-            .hint("Drop it; amqp_cdc needs this name for a physical slot of its own.")
-            .raise(),
+            Found::Logical => {
+                slot::say_missing();
+                Report::new(
+                    PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                    format!("replication slot \"{}\" is a logical one", slot::NAME),
+                )
+                .hint("Drop it; amqp_cdc needs this name for a physical slot of its own.")
+                .raise()
+            }
         };
         let stored = Position::from(slot.stored());
-        let (position, origin) = if stored.restart.is_valid() {
+        // C is always valid in a position that was saved. R alone is a reservation that this worker
+        // made in an earlier life, or somebody else.
+        let (position, origin) = if stored.confirmed.is_valid() {
             (stored, Origin::Slot)
         } else {
             let Some(found) = find_without_slot(&slot, timelines, keep_going)? else {
@@ -150,7 +156,7 @@ impl PositionKeeper {
         let mut keeper = PositionKeeper {
             slot,
             saved: position,
-            saved_at: Instant::now(),
+            looked_at: Instant::now(),
             segment_size: server::wal_segment_size(),
         };
         if origin != Origin::Slot {
@@ -164,17 +170,18 @@ impl PositionKeeper {
         self.saved
     }
 
-    /// Saves `position` if that is due; otherwise says when it will be, or none if there is nothing
-    /// to save. An idle server writes nothing.
-    pub fn save_if_due(&mut self, position: Position) -> Option<Duration> {
-        if !self.is_worth_saving(position) {
-            return None;
-        }
-        let elapsed = self.saved_at.elapsed();
+    /// Saves the position if something in it is worth saving, at most once a second: within that
+    /// time, says when to ask again. An idle server writes nothing.
+    pub fn save_if_due(&mut self, position: impl FnOnce() -> Position) -> Option<Duration> {
+        let elapsed = self.looked_at.elapsed();
         if elapsed < SAVE_INTERVAL {
             return Some(SAVE_INTERVAL - elapsed);
         }
-        self.save(position);
+        self.looked_at = Instant::now();
+        let position = position();
+        if self.is_worth_saving(position) {
+            self.save(position);
+        }
         None
     }
 
@@ -189,7 +196,6 @@ impl PositionKeeper {
         self.slot.save(position.into());
         message::write_unimportant(POSITION_PREFIX, &position.encode());
         self.saved = position;
-        self.saved_at = Instant::now();
     }
 
     /// Saves what is worth saving and lets the slot go.
@@ -214,11 +220,18 @@ fn find_without_slot(
         return Ok(None);
     };
     Ok(Some(match last_position {
-        Some(last) if last.restart >= first_record => (last, Origin::Record),
+        // R may be the start of a segment, which lies before its first record.
+        Some(last) if last.restart >= start => {
+            (Position { restart: last.restart.max(first_record), ..last }, Origin::Record)
+        }
         Some(last) => {
             (Position { restart: first_record, tx_seq: 0, ..last }, Origin::Lost { last })
         }
-        None => (Position { restart: first_record, ..Position::default() }, Origin::FirstStart),
+        // No transaction ends before the first record, so that may as well be C.
+        None => (
+            Position { confirmed: first_record, restart: first_record, tx_seq: 0 },
+            Origin::FirstStart,
+        ),
     }))
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use crate::event::MAX_SHORT_STRING;
-use crate::pg::server;
+use crate::pg::{server, text};
 use crate::publisher::{Address, BrokerSettings, Secret};
 
 /// The AMQP port without TLS (IANA).
@@ -47,66 +47,72 @@ static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Defines the settings. Succeeds when the library is loaded late, too: none is postmaster-level.
 pub fn init() {
     let plain = GucFlags::default();
-    text(
+    define_text(
         c"amqp.host",
         c"Broker hosts, comma-separated, each host or host:port, tried in turn.",
         &HOST,
         GucContext::Sighup,
         plain,
     );
-    number(c"amqp.port", c"Port of the broker hosts that name none.", &PORT, 1..=65535, plain);
-    text(c"amqp.vhost", c"RabbitMQ virtual host.", &VHOST, GucContext::Sighup, plain);
-    text(c"amqp.username", c"Broker user.", &USERNAME, GucContext::Sighup, plain);
-    text(
+    define_number(
+        c"amqp.port",
+        c"Port of the broker hosts that name none.",
+        &PORT,
+        1..=65535,
+        plain,
+    );
+    define_text(c"amqp.vhost", c"RabbitMQ virtual host.", &VHOST, GucContext::Sighup, plain);
+    define_text(c"amqp.username", c"Broker user.", &USERNAME, GucContext::Sighup, plain);
+    define_text(
         c"amqp.password",
         c"Broker password; amqp.password_file is the safer way.",
         &PASSWORD,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
-    text(
+    define_text(
         c"amqp.password_file",
         c"File with the broker password, readable by the server's user alone; overrides amqp.password.",
         &PASSWORD_FILE,
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY,
     );
-    text(
+    define_text(
         c"amqp.exchange",
         c"Exchange to which this session's events go.",
         &EXCHANGE,
         GucContext::Suset,
         plain,
     );
-    text(
+    define_text(
         c"amqp.exchange_type",
         c"Type with which an exchange is declared on first use; empty: never declared.",
         &EXCHANGE_TYPE,
         GucContext::Sighup,
         plain,
     );
-    number(
+    define_number(
         c"amqp.connect_timeout",
         c"Longest time to reach the broker and log in.",
         &CONNECT_TIMEOUT,
         1..=3600,
         GucFlags::UNIT_S,
     );
-    number(
+    define_number(
         c"amqp.heartbeat",
-        c"AMQP heartbeat interval; 0 turns heartbeats off.",
+        c"AMQP heartbeat interval; 0 leaves it to the broker.",
         &HEARTBEAT,
         0..=3600,
         GucFlags::UNIT_S,
     );
-    number(
+    define_number(
         c"amqp.confirm_timeout",
         c"Longest time the broker may take to confirm an event before the connection is made anew.",
         &CONFIRM_TIMEOUT,
         1..=3600,
         GucFlags::UNIT_S,
     );
-    number(
+    define_number(
         c"amqp.max_in_flight",
         c"Unconfirmed events at most.",
         &MAX_IN_FLIGHT,
@@ -124,7 +130,7 @@ pub fn init() {
     server::reserve_setting_prefix(c"amqp");
 }
 
-fn text(
+fn define_text(
     name: &'static CStr,
     description: &'static CStr,
     setting: &'static GucSetting<Option<CString>>,
@@ -134,7 +140,7 @@ fn text(
     GucRegistry::define_string_guc(name, description, c"", setting, context, flags);
 }
 
-fn number(
+fn define_number(
     name: &'static CStr,
     description: &'static CStr,
     setting: &'static GucSetting<i32>,
@@ -160,7 +166,8 @@ pub fn capture_is_on() -> bool {
 
 /// Exchange of this session's events.
 pub fn exchange() -> String {
-    string(&EXCHANGE)
+    let setting = EXCHANGE.get().unwrap_or_default();
+    text::to_utf8(setting.to_bytes()).into_owned()
 }
 
 /// What the publisher needs, as it stands now.

@@ -65,6 +65,11 @@ pub fn set_last_error(error: &str) {
     shared::numbers().last_error_at.store(server::now(), Ordering::Relaxed);
 }
 
+/// Says whether the worker has read all WAL that was there when it started.
+pub fn set_caught_up(caught_up: bool) {
+    shared::numbers().caught_up.store(caught_up, Ordering::Relaxed);
+}
+
 /// Adds what the publisher did since `before`.
 pub fn add_counts(now: Published, before: Published) {
     let numbers = shared::numbers();
@@ -146,7 +151,9 @@ pub mod amqp {
         };
         let oldest = numbers.oldest_unconfirmed.load(Ordering::Relaxed);
         let flushed = server::flushed_lsn();
-        let is_behind = oldest != 0 || shared::last_commit() > read;
+        let is_behind = oldest != 0
+            || shared::last_commit() > read
+            || !numbers.caught_up.load(Ordering::Relaxed);
         let done = numbers.done_lsn.load(Ordering::Relaxed);
         let lag_bytes = if is_behind { flushed.0.saturating_sub(done) as i64 } else { 0 };
         let lag_seconds = match oldest {
@@ -180,7 +187,8 @@ pub mod amqp {
     ///
     /// # Errors
     ///
-    /// If the library is not preloaded. At wal_level minimal it only warns: dumps are restored so.
+    /// If the library is not preloaded. At wal_level minimal, and if no worker runs, it only warns:
+    /// dumps are restored so.
     #[pg_extern(volatile, parallel_restricted)]
     fn check_server() {
         crate::capture::require_preload();
@@ -192,6 +200,11 @@ pub mod amqp {
             .detail("wal_level is minimal: capture triggers will raise an error.")
             .hint("Set wal_level = replica and restart the server.")
             .warn();
+        } else if shared::numbers().worker_pid.load(Ordering::Relaxed) == 0 {
+            Report::new(PgSqlErrorCode::ERRCODE_WARNING, "no amqp_cdc worker is running")
+                .detail("Captured changes are not published, and their WAL may not be retained.")
+                .hint("See the server log; max_worker_processes may need to be raised.")
+                .warn();
         }
     }
 }

@@ -98,10 +98,14 @@ struct Worker {
     naming: Naming,
     /// What the publisher had done when it was last asked.
     seen: Published,
+    /// Whether enough is read ahead of the publisher.
+    is_ahead: bool,
     /// How long to sleep while something cannot wake us.
     poll: Duration,
-    /// What was last said about a standstill, and when.
-    said: Option<(String, Instant)>,
+    /// What was last said about the standstill that is not over yet, and when.
+    standstill: Option<(String, Instant)>,
+    /// The last notice of the publisher, and when it was logged.
+    notice: Option<(String, Instant)>,
 }
 
 impl Worker {
@@ -122,7 +126,7 @@ impl Worker {
         };
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
-        shared::expect_to_read(server::flushed_lsn());
+        status::set_caught_up(false);
         let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
         let mut worker = Worker {
             reader: TransactionReader::new(position.restart),
@@ -134,8 +138,10 @@ impl Worker {
             wait,
             naming: Naming::new(timelines),
             seen: Published::default(),
+            is_ahead: false,
             poll: Duration::ZERO,
-            said: None,
+            standstill: None,
+            notice: None,
         };
         worker.apply_settings();
         Some(worker)
@@ -157,20 +163,30 @@ impl Worker {
                     Err(error) => fail(format!("could not start the publisher: {error}")),
                 }
             }
-            // What is in flight goes on with the settings that it has.
-            (Err(problem), _) => self.stand_still(&problem),
+            (Err(problem), None) => self.stand_still(&problem),
+            // The publisher goes on with the settings that it has.
+            (Err(problem), Some(_)) => {
+                status::set_last_error(&problem);
+                Report::new(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, problem)
+                    .hint("The settings that were right before stay in force.")
+                    .warn();
+            }
         }
     }
 
     /// Reads on. Whether everything was read that can be used for now.
     fn read_wal(&mut self) -> bool {
         for _ in 0..BATCHES_PER_ROUND {
-            if self.stream.bytes() >= READ_AHEAD_BYTES {
+            self.is_ahead = self.stream.bytes() >= READ_AHEAD_BYTES;
+            if self.is_ahead {
                 return true;
             }
             let stream = &mut self.stream;
             match self.reader.read_batch(|transaction| stream.push(transaction)) {
-                Ok(Reached::EndOfWal) => return true,
+                Ok(Reached::EndOfWal) => {
+                    status::set_caught_up(true);
+                    return true;
+                }
                 Ok(Reached::More) => {}
                 Err(error) => {
                     fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
@@ -223,22 +239,30 @@ impl Worker {
         match report {
             publisher::Report::Connecting(broker) => {
                 status::set_broker(&broker);
-                // A standstill goes on until the connection is there.
-                if self.said.is_none() {
+                if self.standstill.is_none() {
                     status::set_state(State::Connecting, None);
                 }
             }
             publisher::Report::Streaming(broker) => {
                 status::set_broker(&broker);
-                status::set_state(State::Streaming, None);
-                self.said = None;
-                log(format!("connected to broker {broker}"));
+                // What made the stream stand still may do so again: it is over with a confirm.
+                if self.standstill.is_none() || self.stream.oldest_unconfirmed().is_none() {
+                    log(format!("connected to broker {broker}"));
+                    self.standstill = None;
+                    status::set_state(State::Streaming, None);
+                }
             }
             publisher::Report::StandingStill(reason) => self.stand_still(&reason),
             publisher::Report::Blocked(reason) => {
                 self.stand_still(&format!("broker blocked the connection: {reason}"));
             }
-            publisher::Report::Notice(notice) => log(notice),
+            publisher::Report::Unblocked => self.go_on(),
+            publisher::Report::Notice(notice) => {
+                if is_news(&self.notice, &notice) {
+                    log(notice.clone());
+                    self.notice = Some((notice, Instant::now()));
+                }
+            }
             publisher::Report::Returned { count, example } => log(format!(
                 "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
             )),
@@ -249,18 +273,22 @@ impl Worker {
     fn stand_still(&mut self, reason: &str) {
         status::set_state(State::StandingStill, Some(reason));
         status::set_last_error(reason);
-        let is_news = self
-            .said
-            .as_ref()
-            .is_none_or(|(said, at)| said != reason || at.elapsed() >= REPEAT_INTERVAL);
-        if is_news {
+        if is_news(&self.standstill, reason) {
             Report::new(
                 PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
                 format!("stream stands still: {reason}"),
             )
             .hint("Nothing is lost; the events stay in the WAL until the broker takes them.")
             .warn();
-            self.said = Some((reason.to_owned(), Instant::now()));
+            self.standstill = Some((reason.to_owned(), Instant::now()));
+        }
+    }
+
+    /// The standstill, if there was one, is over.
+    fn go_on(&mut self) {
+        if self.standstill.take().is_some() {
+            status::set_state(State::Streaming, None);
+            log("stream goes on".to_owned());
         }
     }
 
@@ -272,7 +300,11 @@ impl Worker {
     }
 
     fn count(&mut self, now: Published) {
-        self.stream.confirm(now.confirmed - self.seen.confirmed);
+        let confirmed = now.confirmed - self.seen.confirmed;
+        self.stream.confirm(confirmed);
+        if confirmed > 0 {
+            self.go_on();
+        }
         status::add_counts(now, self.seen);
         self.seen = now;
     }
@@ -281,10 +313,10 @@ impl Worker {
         self.stream.position(self.reader.needed_from())
     }
 
-    /// When to save next, if there is something left to save.
+    /// When to look again, if there may be something left to save.
     fn save_position(&mut self) -> Option<Duration> {
-        let position = self.position();
-        self.keeper.save_if_due(position)
+        let (stream, reader) = (&self.stream, &self.reader);
+        self.keeper.save_if_due(|| stream.position(reader.needed_from()))
     }
 
     fn show_progress(&self) {
@@ -311,9 +343,8 @@ impl Worker {
     /// What wakes nobody when it happens: an asynchronous commit reaching the disk, COMMIT PREPARED
     /// in a session that wrote no event, a transaction becoming visible.
     fn must_poll(&self) -> bool {
-        shared::last_commit() > server::flushed_lsn()
-            || self.reader.has_prepared()
-            || self.stream.has_held_back()
+        let has_unread = shared::last_commit() > self.reader.position();
+        (has_unread && !self.is_ahead) || self.reader.has_prepared() || self.stream.has_held_back()
     }
 
     /// Within a second: stop the publisher, record what was confirmed, let the slot go. What is
@@ -383,6 +414,11 @@ impl Naming {
         }
         self.commit_time.1.clone()
     }
+}
+
+/// Whether this was not said within [`REPEAT_INTERVAL`].
+fn is_news(said: &Option<(String, Instant)>, text: &str) -> bool {
+    said.as_ref().is_none_or(|(said, at)| said != text || at.elapsed() >= REPEAT_INTERVAL)
 }
 
 /// Says in the log where the stream goes on, loudly if something may be missing.

@@ -81,7 +81,8 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
     }
 }
 
-/// `XLogRegisterData(char *, int)` until 16, `(const void *, uint32)` from 17.
+/// `XLogRegisterData(char *, int)` in 15, `(char *, uint32)` in 16 and 17, `(const void *, uint32)`
+/// in 18.
 unsafe fn register(data: *const u8, length: usize) {
     // SAFETY: the caller's.
     unsafe { pg_sys::XLogRegisterData(data.cast_mut().cast(), length as _) }

@@ -57,8 +57,8 @@ pub fn wal_segment_size() -> u64 {
 /// commit is on disk.
 pub fn wal_writer_delay_ms() -> u64 {
     unsafe extern "C" {
-        // postmaster/walwriter.h; missing from pgrx.
-        static WalWriterDelay: i32;
+        // postmaster/walwriter.h; missing from pgrx. Changes on reload.
+        static mut WalWriterDelay: i32;
     }
     // SAFETY: a plain read of a setting.
     unsafe { WalWriterDelay.max(1) as u64 }

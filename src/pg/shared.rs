@@ -31,6 +31,8 @@ pub struct Numbers {
     pub returned: AtomicU64,
     /// Messages that were sent again. Since the server started.
     pub resent: AtomicU64,
+    /// Whether the worker has read all WAL that was there when it started.
+    pub caught_up: AtomicBool,
     /// Up to here the worker has read the WAL.
     pub read_lsn: AtomicU64,
     /// C of the position.
@@ -140,11 +142,6 @@ pub(super) fn announce_commit(lsn: Lsn) {
         // late SetLatch is a spurious wake-up at worst. SetLatch raises no error.
         unsafe { pg_sys::SetLatch(latch) }
     }
-}
-
-/// Makes the worker owe it to read up to `lsn`, as if a transaction with events had ended there.
-pub fn expect_to_read(lsn: Lsn) {
-    numbers().last_commit.fetch_max(lsn.0, Ordering::AcqRel);
 }
 
 /// Makes this process the one that commits wake, until it leaves.

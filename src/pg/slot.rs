@@ -74,6 +74,11 @@ fn is_invalidated(data: &pg_sys::ReplicationSlotPersistentData) -> bool {
     return data.invalidated != pg_sys::ReplicationSlotInvalidationCause::RS_INVAL_NONE;
 }
 
+/// Makes triggers refuse: no slot of ours can be had.
+pub fn say_missing() {
+    shared::numbers().slot_missing.store(true, Ordering::Relaxed);
+}
+
 /// Removes the slot.
 ///
 /// # Errors
@@ -188,7 +193,7 @@ struct Failing;
 
 impl Drop for Failing {
     fn drop(&mut self) {
-        shared::numbers().slot_missing.store(true, Ordering::Relaxed);
+        say_missing();
     }
 }
 

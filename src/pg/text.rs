@@ -1,15 +1,34 @@
 //! Text in the database's encoding, as UTF-8.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 
 use pgrx::pg_sys;
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
-/// Text of the current database as UTF-8. What has no meaning in UTF-8, which only a SQL_ASCII
-/// database can hold, is replaced by U+FFFD.
+unsafe extern "C-unwind" {
+    // mb/pg_wchar.h; missing from pgrx.
+    fn pg_do_encoding_conversion_buf(
+        conversion: pg_sys::Oid,
+        from: c_int,
+        to: c_int,
+        source: *const u8,
+        length: c_int,
+        target: *mut u8,
+        room: c_int,
+        no_error: bool,
+    ) -> c_int;
+}
+
+/// Bytes converted at once. Each may become [`GROWTH`] bytes, and a NUL follows.
+const CHUNK: usize = 4096;
+
+/// `MAX_CONVERSION_GROWTH` (mb/pg_wchar.h).
+const GROWTH: usize = 4;
+
+/// Text of the current database as UTF-8. What has no meaning in UTF-8 is replaced by U+FFFD.
 pub fn to_utf8(bytes: &[u8]) -> Cow<'_, str> {
     to_utf8_noting_loss(bytes, &mut false)
 }
@@ -19,22 +38,56 @@ pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str
     // SAFETY: reads a variable.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     if bytes.is_ascii() || encoding == UTF8 || encoding == SQL_ASCII {
-        let text = String::from_utf8_lossy(bytes);
-        *lossy |= matches!(text, Cow::Owned(_));
-        return text;
+        return replace_invalid(bytes, lossy);
     }
-    // SAFETY: PostgreSQL returns either its argument (nothing to convert, which was ruled out
-    // above but for an empty text) or a NUL-terminated copy in the current memory context.
-    unsafe {
-        let source: *const c_char = bytes.as_ptr().cast();
-        let converted = pg_sys::pg_server_to_any(source, bytes.len() as i32, UTF8);
-        if std::ptr::eq(converted, source) {
-            return String::from_utf8_lossy(bytes);
+    Cow::Owned(convert(bytes, encoding, lossy))
+}
+
+fn replace_invalid<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
+    let text = String::from_utf8_lossy(bytes);
+    *lossy |= matches!(text, Cow::Owned(_));
+    text
+}
+
+/// Converts what can be converted: no writer is to fail because a byte that its database accepts
+/// has no counterpart in UTF-8.
+fn convert(bytes: &[u8], encoding: i32, lossy: &mut bool) -> String {
+    // SAFETY: looks the default conversion up in the catalogs, as every client with another
+    // encoding makes PostgreSQL do.
+    let conversion = unsafe { pg_sys::FindDefaultConversionProc(encoding, UTF8) };
+    if conversion == pg_sys::InvalidOid {
+        return replace_invalid(bytes, lossy).into_owned();
+    }
+    let mut target = [0u8; CHUNK * GROWTH + 1];
+    let mut text = String::with_capacity(bytes.len() * 2);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (source, length) = (rest.as_ptr(), rest.len().min(CHUNK) as c_int);
+        let (out, room) = (target.as_mut_ptr(), target.len() as c_int);
+        // SAFETY: the target has room for whatever `length` bytes may become and for a NUL; with
+        // no_error the function stops at what it cannot convert, and returns how far it came.
+        let taken = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                pg_do_encoding_conversion_buf(
+                    conversion, encoding, UTF8, source, length, out, room, true,
+                )
+            })
+        };
+        match taken.max(0) as usize {
+            // Cut off at the end of a chunk, a character comes to stand at the start of the next.
+            0 => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                *lossy = true;
+                rest = &rest[1..];
+            }
+            taken => {
+                let converted = CStr::from_bytes_until_nul(&target).unwrap_or_default();
+                text.push_str(&converted.to_string_lossy());
+                rest = &rest[taken.min(rest.len())..];
+            }
         }
-        let owned = CStr::from_ptr(converted).to_string_lossy().into_owned();
-        pg_sys::pfree(converted.cast());
-        Cow::Owned(owned)
     }
+    text
 }
 
 /// Text as PostgreSQL may send it to a client or the server log, which it takes to be in the

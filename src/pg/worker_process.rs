@@ -57,7 +57,10 @@ fn message_of(error: &CaughtError) -> String {
 /// Makes this process the worker: signal handlers, a connection without a database (so that it
 /// blocks no DROP DATABASE and reads no catalog), the latch that commits set.
 pub fn begin() {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    // SIGINT (pg_cancel_backend) is caught and means nothing: there is no query to cancel.
+    BackgroundWorker::attach_signal_handlers(
+        SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM | SignalWakeFlags::SIGINT,
+    );
     // SAFETY: null names mean: no database, no role.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);

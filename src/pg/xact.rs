@@ -27,11 +27,12 @@ pub fn first_event() -> Lsn {
 /// To be called before the first event of a transaction is written: from then on the end of the
 /// transaction wakes the worker.
 pub fn prepare_to_emit() {
-    if !REGISTERED.swap(true, Ordering::Relaxed) {
+    if !REGISTERED.load(Ordering::Relaxed) {
         // SAFETY: the callback has the C ABI, no argument and no way to unwind.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
         }
+        REGISTERED.store(true, Ordering::Relaxed);
     }
 }
 
@@ -49,9 +50,10 @@ unsafe extern "C-unwind" fn at_transaction_end(
     let reached = match event {
         // SAFETY: a plain read of this process's variable.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => unsafe { pg_sys::XactLastCommitEnd },
-        // The worker only has to look; any LSN past the PREPARE record will do.
-        // SAFETY: takes a spinlock for two instructions, cannot fail.
-        pg_sys::XactEvent::XACT_EVENT_PREPARE => unsafe { pg_sys::GetXLogInsertRecPtr() },
+        // The worker is to read past the start of our last record, which is the PREPARE record or a
+        // later one. (PostgreSQL keeps its end, XactLastRecEnd, but has cleared it by now.)
+        // SAFETY: a plain read of this process's variable.
+        pg_sys::XactEvent::XACT_EVENT_PREPARE => unsafe { pg_sys::ProcLastRecPtr + 1 },
         pg_sys::XactEvent::XACT_EVENT_ABORT => 0,
         _ => return,
     };

@@ -35,6 +35,8 @@ struct PageReadState {
     end_of_wal: bool,
 }
 
+const _: () = assert!(size_of::<PageReadState>() == 1);
+
 /// A record that matters to the assembler.
 #[derive(Debug)]
 pub enum Record<'a> {

@@ -95,21 +95,23 @@ impl Connection {
         })
     }
 
-    /// Declares the exchange, durable, if this connection has not done so. A broker that declines
+    /// Whether the exchange is to be declared and this connection has not done so.
+    pub fn must_declare(&self, exchange: &str) -> bool {
+        // The default exchange and the predeclared ones are always there (AMQP 0-9-1, 3.1.3.1).
+        let is_built_in = exchange.is_empty() || exchange.starts_with("amq.");
+        !(self.exchange_type.is_empty() || is_built_in || self.declared.contains(exchange))
+    }
+
+    /// Declares the exchange, durable. A broker that declines
     /// (the exchange exists with another type, or declaring is not permitted) is not a failure: the
     /// exchange may well be there, and publishing will tell. Then the reason is returned.
     ///
     /// # Errors
     ///
     /// If the connection broke, or there is no answer in time.
-    pub async fn declare_once(&mut self, exchange: &str) -> Result<Option<String>, Failure> {
-        // The default exchange and the predeclared ones are always there (AMQP 0-9-1, 3.1.3.1).
-        let is_built_in = exchange.is_empty() || exchange.starts_with("amq.");
-        if self.exchange_type.is_empty() || is_built_in || self.declared.contains(exchange) {
-            return Ok(None);
-        }
+    pub async fn declare(&mut self, exchange: &str) -> Result<Option<String>, Failure> {
         self.declared.insert(exchange.to_owned());
-        match timeout(self.answer_timeout, self.declare(exchange)).await {
+        match timeout(self.answer_timeout, self.declare_slowly(exchange)).await {
             Err(_) => Err(Failure::new(
                 FailureKind::Unreachable,
                 format!("broker did not answer a declaration within {:?}", self.answer_timeout),
@@ -124,7 +126,7 @@ impl Connection {
         }
     }
 
-    async fn declare(&mut self, exchange: &str) -> lapin::Result<()> {
+    async fn declare_slowly(&mut self, exchange: &str) -> lapin::Result<()> {
         let channel = match &self.declaring {
             Some(channel) => channel.clone(),
             None => self.declaring.insert(self.connection.create_channel().await?).clone(),

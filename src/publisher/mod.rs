@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use tokio::sync::Notify;
@@ -27,13 +27,16 @@ use bell::Bell;
 use failure::{Backoff, Failure, FailureKind};
 pub use message::{HeaderValue, Message};
 use session::SessionEnd;
-use window::Window;
+use window::{ResendReason, Window};
 
 /// Messages that may wait for the thread.
 const QUEUE_LENGTH: usize = 4096;
 
 /// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
 const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
+
+/// A session that went on for so long was a good one: the next attempt need not wait.
+const LASTING: Duration = Duration::from_secs(30);
 
 /// A broker's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub struct BrokerSettings {
     pub exchange_type: String,
     /// Longest time for a connection to be made, or for an answer to a declaration.
     pub connect_timeout: Duration,
-    /// Seconds; 0 turns heartbeats off.
+    /// Seconds; 0 leaves it to the broker.
     pub heartbeat: u16,
     /// Longest time without a confirm while messages are in flight.
     pub confirm_timeout: Duration,
@@ -111,6 +114,8 @@ pub enum Report {
     StandingStill(String),
     /// The broker does not read from the connection for now (memory or disk alarm).
     Blocked(String),
+    /// The broker reads from the connection again.
+    Unblocked,
     /// Something that the operator may want to know, without effect on the stream.
     Notice(String),
     /// So many messages came back because no queue was bound, the last one being this.
@@ -302,16 +307,19 @@ fn publish_until_stopped(mut link: Link) {
     loop {
         let address = link.settings.addresses[attempt % link.settings.addresses.len()].clone();
         let confirmed = link.counts.confirmed.load(Ordering::Acquire);
-        let delay = backoff.delay();
+        let (began, delay) = (Instant::now(), backoff.delay());
         let end =
             catch_unwind(AssertUnwindSafe(|| run_session(&mut link, &mut window, &address, delay)))
                 .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
-        if link.counts.confirmed.load(Ordering::Acquire) > confirmed {
+        let has_confirmed = link.counts.confirmed.load(Ordering::Acquire) > confirmed;
+        if has_confirmed || began.elapsed() > LASTING {
             backoff.reset();
         }
+        // Whatever ended the session: what was under way on its connection is unconfirmed.
         match end {
             SessionEnd::Stopped => return,
             SessionEnd::Reconfigured => {
+                window.rewind(ResendReason::Reconnect);
                 backoff.reset();
                 attempt = 0;
             }

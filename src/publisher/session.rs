@@ -61,7 +61,6 @@ pub async fn run(
         link,
         window,
         connection,
-        broker: address.to_string(),
         max_in_flight: settings.max_in_flight,
         confirm_timeout: settings.confirm_timeout,
         confirms: VecDeque::new(),
@@ -70,9 +69,9 @@ pub async fn run(
         returned: Returned::default(),
     };
     let end = session.stream().await;
-    if !matches!(end, SessionEnd::Failed(_)) {
-        session.connection.close().await;
-    }
+    // After a failure, too: what the broker still has of this connection must not be routed after
+    // what the next one sends again.
+    session.connection.close().await;
     end
 }
 
@@ -92,7 +91,6 @@ struct Session<'a> {
     link: &'a mut Link,
     window: &'a mut Window,
     connection: Connection,
-    broker: String,
     max_in_flight: usize,
     confirm_timeout: Duration,
     /// One for each message in flight, in order.
@@ -120,8 +118,8 @@ impl Session<'_> {
                 Instruction::Reconnect => return SessionEnd::Reconfigured,
                 Instruction::None => {}
             }
-            if let Err(failure) = self.send().await {
-                return failure.into();
+            if let Err(end) = self.send().await {
+                return end;
             }
             let confirm_deadline = self.progress_at + self.confirm_timeout;
             let in_flight = !self.confirms.is_empty();
@@ -146,7 +144,8 @@ impl Session<'_> {
     }
 
     /// Sends what may be sent.
-    async fn send(&mut self) -> Result<(), Failure> {
+    async fn send(&mut self) -> Result<(), SessionEnd> {
+        debug_assert_eq!(self.window.in_flight(), self.confirms.len());
         while self.window.in_flight() < self.max_in_flight {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
@@ -156,8 +155,20 @@ impl Session<'_> {
                 }
             }
             let Some(next) = self.window.peek_next() else { return Ok(()) };
-            if let Some(problem) = self.connection.declare_once(&next.exchange).await? {
-                self.link.report(Report::Notice(problem));
+            if self.connection.must_declare(&next.exchange) {
+                if self.blocked {
+                    // The broker would not hear it.
+                    return Ok(());
+                }
+                let exchange = next.exchange.clone();
+                let declined = tokio::select! {
+                    biased;
+                    end = instructed(self.link) => return Err(end),
+                    declared = self.connection.declare(&exchange) => declared?,
+                };
+                if let Some(problem) = declined {
+                    self.link.report(Report::Notice(problem));
+                }
             }
             let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
             let confirm = self.connection.publish(Arc::clone(message), resent);
@@ -245,8 +256,11 @@ impl Session<'_> {
             Event::ConnectionUnblocked => {
                 self.blocked = false;
                 self.progress_at = Instant::now();
-                self.link.report(Report::Streaming(self.broker.clone()));
+                self.link.report(Report::Unblocked);
             }
+            // A closed channel: the one for declaring says so in its answer, the one for publishing
+            // in the confirms.
+            Event::Error(error) if error.is_amqp_soft_error() => {}
             Event::Error(error) => return Err(Failure::while_streaming(&error)),
             _ => {}
         }

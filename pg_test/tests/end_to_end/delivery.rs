@@ -116,6 +116,59 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     assert!(marked.count() as i64 <= resent);
 }
 
+#[test]
+fn reloads_under_load_lose_nothing() {
+    const ROWS: i64 = 20_000;
+    let bed = Testbed::private(&["amqp.max_in_flight = 200"]);
+    let scene = bed.scene("reloads");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    wait_until_streaming(&mut client);
+    run(
+        &mut client,
+        &format!("INSERT INTO blog_articles SELECT g FROM generate_series(1, {ROWS}) g"),
+    );
+    for n in 0..5 {
+        let before: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+        // Each new value makes a new connection.
+        bed.postgres.set("amqp.heartbeat", &format!("{}", 31 + n));
+        wait_until("the stream goes on", DEADLINE, || {
+            let now: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+            (now > before + 500 || now >= ROWS).then_some(())
+        });
+    }
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(first_deliveries(&events), (1..=ROWS).collect::<Vec<_>>());
+    assert_same_message_for_the_same_id(&events);
+    wait_until_confirmed(&mut client);
+    let confirmed: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
+    assert_eq!(confirmed, ROWS + 1);
+}
+
+/// A frozen broker answers nothing, not even the declaration of a new exchange.
+#[test]
+fn a_worker_that_waits_for_a_frozen_broker_leaves_within_a_second_too() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("frozen");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_confirmed(&mut client);
+    send_signal(bed.rabbitmq.pid(), "STOP");
+    run(&mut client, "SET amqp.exchange = 'a-new-one'; INSERT INTO blog_articles VALUES (2)");
+    wait_until("the event was read", DEADLINE, || {
+        let query = "SELECT coalesce(lag_seconds, 0) > 0 FROM amqp.status";
+        ask::<bool>(&mut client, query).then_some(())
+    });
+    let pid = worker_pid(&mut client);
+    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
+    wait_until("the worker has left its slot", Duration::from_secs(1), || {
+        let query = "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'";
+        (!ask::<bool>(&mut client, query)).then_some(())
+    });
+    send_signal(bed.rabbitmq.pid(), "CONT");
+}
+
 fn assert_same_message_for_the_same_id(messages: &[Message]) {
     let mut bodies = std::collections::BTreeMap::new();
     for message in messages {
@@ -187,6 +240,12 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
         })
     };
     reason_holds(&mut client, "NOT_FOUND");
+    wait_until("it was tried again some times", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT events_published >= 4 FROM amqp.status").then_some(())
+    });
+    reason_holds(&mut client, "NOT_FOUND");
+    // The log is not filled with it.
+    assert_eq!(bed.postgres.log().matches("stream stands still").count(), 1);
     scene.broker().declare_exchange(&scene.exchange, "topic");
     scene.consume_again();
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
@@ -345,22 +404,38 @@ fn a_prepared_transaction_survives_a_crash_and_is_published() {
 /// The slot is gone, the WAL is not: the last position record says where to go on.
 #[test]
 fn a_dropped_slot_is_made_anew_without_loss() {
+    lose_the_slot("dropped_slot", "SELECT pg_drop_replication_slot('amqp_cdc')");
+}
+
+/// A slot that only reserves WAL holds no position, whoever made it.
+#[test]
+fn a_slot_that_somebody_else_made_is_used_without_loss() {
+    lose_the_slot(
+        "replaced_slot",
+        "SELECT pg_drop_replication_slot('amqp_cdc');
+         SELECT pg_create_physical_replication_slot('amqp_cdc', true)",
+    );
+}
+
+fn lose_the_slot(name: &str, statements: &str) {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene("dropped_slot");
+    let mut scene = bed.scene(name);
     let mut client = scene.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    let commit = scene.consumer.wait_for_events(1)[0].headers["commit_lsn"].clone();
     wait_until("the position was saved", DEADLINE, || {
-        ask::<bool>(&mut client, "SELECT confirmed_lsn IS NOT NULL FROM amqp.status").then_some(())
+        let query = format!(
+            "SELECT coalesce(confirmed_lsn >= '{}', false) FROM amqp.status",
+            commit.as_str().unwrap_or_default()
+        );
+        ask::<bool>(&mut client, &query).then_some(())
     });
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     let pid = worker_pid(&mut client);
     send_signal(pid, "TERM");
-    wait_until("the slot can be dropped", DEADLINE, || {
-        client.batch_execute("SELECT pg_drop_replication_slot('amqp_cdc')").ok()
-    });
+    wait_until("the slot can be dropped", DEADLINE, || client.batch_execute(statements).ok());
     run(&mut client, "INSERT INTO blog_articles VALUES (3); CHECKPOINT");
     bed.rabbitmq.start();
     scene.consume_again();

@@ -298,6 +298,34 @@ fn bytes_without_an_encoding_are_replaced_and_the_message_says_so() {
     assert_eq!(event.headers["encoding"], json!("lossy"));
 }
 
+/// PostgreSQL accepts any byte above 127 in a single-byte encoding.
+#[test]
+fn bytes_that_an_encoding_does_not_define_do_not_make_a_writer_fail() {
+    let bed = testbed();
+    let scene = bed.scene("win1252");
+    let database = format!("{}_1252", scene.database);
+    run(
+        &mut bed.postgres.connect("postgres"),
+        &format!("CREATE DATABASE {database} ENCODING 'WIN1252' TEMPLATE template0 LOCALE 'C'"),
+    );
+    let mut client = bed.postgres.connect(&database);
+    run(
+        &mut client,
+        &format!(
+            "CREATE EXTENSION amqp_cdc; SET amqp.exchange = '{}';
+             CREATE TABLE raw (v text);
+             CREATE TRIGGER t AFTER INSERT ON raw FOR EACH ROW
+               EXECUTE FUNCTION amqp_change_data_capture();
+             INSERT INTO raw VALUES (repeat('\u{20ac}', 3000) || chr(129) || '\u{20ac}')",
+            scene.exchange
+        ),
+    );
+    let event = &scene.consumer.wait_for_events(1)[0];
+    let expected = format!("{}\u{FFFD}\u{20ac}", "\u{20ac}".repeat(3000));
+    assert_eq!(event.json()["current"]["v"], json!(expected));
+    assert_eq!(event.headers["encoding"], json!("lossy"));
+}
+
 #[test]
 fn targets_name_what_changed_even_behind_toast_and_nulls() {
     let (scene, mut client) = blog("targets");

@@ -83,6 +83,17 @@ fn a_wrong_host_list_stands_still_with_a_reason_and_is_mended_by_a_reload() {
     // The first host of the list refuses, the second one takes it.
     bed.postgres.set("amqp.host", &format!("127.0.0.1:1, 127.0.0.1:{}", bed.rabbitmq.port()));
     assert_eq!(published_so_far(&scene, &mut client).len(), 1);
+
+    // While it streams, wrong settings are reported and the right ones stay in force.
+    bed.postgres.set("amqp.host", "somewhere:else");
+    let state = wait_until("the status names the entry", DEADLINE, || {
+        let row = client.query_one("SELECT last_error, state FROM amqp.status", &[]).unwrap();
+        let error: Option<String> = row.get(0);
+        error.is_some_and(|e| e.contains("somewhere:else")).then(|| row.get::<_, String>(1))
+    });
+    assert_eq!(state, "streaming");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    assert_eq!(published_so_far(&scene, &mut client).len(), 1);
 }
 
 #[test]
@@ -105,6 +116,9 @@ fn the_exchange_is_declared_on_first_use_and_an_existing_one_is_used_as_it_is() 
         &format!("SET amqp.exchange = '{other}'; INSERT INTO blog_articles VALUES (2)"),
     );
     assert_eq!(consumer.wait_for_events(1)[0].json()["current"]["id"], 2);
+    // Once, and the stream goes on.
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    assert_eq!(consumer.wait_for_events(1)[0].json()["current"]["id"], 3);
 }
 
 #[test]

@@ -19,7 +19,7 @@ const DATABASE: &str = "blog";
 /// The extension's default.
 const EXCHANGE: &str = "pg-messaging";
 
-/// How long a message may take: the extension tries to reach the broker every 10 seconds at least.
+/// How long a message may take: the extension tries to reach the broker every 5 seconds at least.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What nobody expects has this long to come after the last message.
@@ -89,7 +89,7 @@ impl<'page> Stage<'page> {
         self.show_standstill()?;
         page.progress("starting RabbitMQ again", || self.bed.rabbitmq.start());
         self.consumer = consume(&self.bed);
-        page.remark("the extension tries again by itself, at least every 10 seconds");
+        page.remark("the extension tries again by itself, at least every 5 seconds");
         self.receive(step, committed);
         self.receive_aftermath(step);
         Ok(())
