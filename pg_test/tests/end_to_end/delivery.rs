@@ -11,6 +11,10 @@ use serde_json::json;
 
 use crate::stage::{ask, blog, make_blog, published_so_far, run, wait_until_streaming};
 
+/// The worker leaves within a second; what it must not wait for takes ten (`connect_timeout`).
+/// The time between is for machines that are slow at times.
+const LEAVING: Duration = Duration::from_secs(5);
+
 fn ids(messages: &[Message]) -> Vec<i64> {
     messages.iter().filter_map(|message| message.json()["current"]["id"].as_i64()).collect()
 }
@@ -147,7 +151,7 @@ fn reloads_under_load_lose_nothing() {
 
 /// A frozen broker answers nothing, not even the declaration of a new exchange.
 #[test]
-fn a_worker_that_waits_for_a_frozen_broker_leaves_within_a_second_too() {
+fn a_worker_that_waits_for_a_frozen_broker_leaves_at_once_too() {
     let bed = Testbed::private(&[]);
     let scene = bed.scene("frozen");
     let mut client = scene.client();
@@ -162,7 +166,7 @@ fn a_worker_that_waits_for_a_frozen_broker_leaves_within_a_second_too() {
     });
     let pid = worker_pid(&mut client);
     run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-    wait_until("the worker has left its slot", Duration::from_secs(1), || {
+    wait_until("the worker has left its slot", LEAVING, || {
         let query = "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'";
         (!ask::<bool>(&mut client, query)).then_some(())
     });
@@ -179,7 +183,7 @@ fn assert_same_message_for_the_same_id(messages: &[Message]) {
 }
 
 #[test]
-fn a_terminated_worker_leaves_within_a_second_and_sends_nothing_twice() {
+fn a_terminated_worker_leaves_at_once_and_sends_nothing_twice() {
     let bed = Testbed::private(&[]);
     let scene = bed.scene("terminated");
     let mut client = scene.client();
@@ -189,7 +193,7 @@ fn a_terminated_worker_leaves_within_a_second_and_sends_nothing_twice() {
     wait_until_confirmed(&mut client);
     let pid = worker_pid(&mut client);
     run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-    wait_until("the worker has left its slot", Duration::from_secs(1), || {
+    wait_until("the worker has left its slot", LEAVING, || {
         let active: bool = ask(
             &mut client,
             "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'",
