@@ -10,7 +10,8 @@
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
-//!    ([`pg::snapshot`]), then go to the [`publisher`], a thread of the same process.
+//!    ([`pg::snapshot`]), then get their name and headers ([`naming`]) and go to the
+//!    [`publisher`], a thread of the same process.
 //! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
 //!    lets PostgreSQL remove the WAL.
 //!
@@ -23,6 +24,7 @@
 //! | [`capture`] | the trigger: arguments, checks, the message body |
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`stream`] | what is committed and not confirmed, in order |
+//! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
@@ -43,6 +45,7 @@
 mod capture;
 mod event;
 mod lsn;
+mod naming;
 mod pg;
 mod position;
 mod publisher;

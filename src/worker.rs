@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::Event;
+use crate::naming::Naming;
 use crate::pg::report::Report;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
-use crate::pg::{output, server, shared, threads, worker_process};
+use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
 use crate::publisher::bell::{self, Bell, BellListener};
-use crate::publisher::{self, HeaderValue, Message, Published, Publisher};
+use crate::publisher::{self, Published, Publisher};
 use crate::settings;
 use crate::status::{self, State};
-use crate::stream::{NextEvent, Stream};
+use crate::stream::Stream;
 use crate::wal::reader::{Reached, TransactionReader};
 
 /// Bytes of committed events that are read ahead of the publisher.
@@ -34,9 +34,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Shortest time between two log lines that say the same.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
-const POSTGRES_EPOCH: i64 = 946_684_800;
 
 /// Runs the worker until somebody ends it.
 pub fn run() -> ! {
@@ -216,7 +213,10 @@ impl Worker {
             && publisher.has_room_for(size)
             && let Some(next) = self.stream.next()
         {
-            publisher.publish(self.naming.message(next));
+            match self.naming.message(next) {
+                Ok(message) => publisher.publish(message),
+                Err(problem) => fail(problem),
+            }
             handed_out = true;
         }
         if handed_out {
@@ -356,63 +356,6 @@ impl Worker {
         }
         let position = self.position();
         self.keeper.close(position);
-    }
-}
-
-/// Names events for ever, and makes messages of them.
-struct Naming {
-    system_identifier: u64,
-    timelines: Timelines,
-    /// The last commit time and its text.
-    commit_time: (i64, String),
-}
-
-impl Naming {
-    fn new(timelines: Timelines) -> Naming {
-        Naming {
-            system_identifier: server::system_identifier(),
-            timelines,
-            commit_time: (i64::MIN, String::new()),
-        }
-    }
-
-    fn message(&mut self, next: NextEvent) -> Message {
-        let lsn = next.recorded.lsn;
-        let event = match Event::decode(&next.recorded.payload) {
-            Ok(event) => event,
-            Err(error) => fail(format!("event at {lsn} cannot be read: {error}")),
-        };
-        let text = HeaderValue::Text;
-        let number = |n: u64| HeaderValue::Number(n as i64);
-        let mut headers = vec![
-            ("database", text(event.head.database)),
-            ("schema", text(event.head.schema)),
-            ("table", text(event.head.table)),
-            ("xid", number(u64::from(next.xid))),
-            ("commit_lsn", text(next.commit_lsn.to_string())),
-            ("commit_ts", text(self.commit_time_text(next.commit_time))),
-            ("tx_seq", number(next.tx_seq)),
-            ("tx_size", number(next.tx_size)),
-        ];
-        if event.head.lossy {
-            headers.push(("encoding", text("lossy".to_owned())));
-        }
-        Message {
-            exchange: event.head.exchange,
-            routing_key: event.head.routing_key,
-            body: event.body,
-            message_id: format!("{}/{}/{lsn}", self.system_identifier, self.timelines.of(lsn)),
-            timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
-            kind: event.head.operation.as_str(),
-            headers,
-        }
-    }
-
-    fn commit_time_text(&mut self, time: i64) -> String {
-        if self.commit_time.0 != time {
-            self.commit_time = (time, output::json_timestamp(time));
-        }
-        self.commit_time.1.clone()
     }
 }
 

@@ -4,6 +4,7 @@
 mod delivery;
 mod message;
 mod order;
+mod position;
 mod refusals;
 mod settings;
 mod stage;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use pg_test::{Queue, testbed};
+use pg_test::{Message, Queue, testbed};
 use serde_json::{Value, json};
 
 use crate::stage::{ask, blog, run};
@@ -272,28 +272,33 @@ fn names_and_text_beyond_ascii_arrive_as_utf8_from_any_encoding() {
     }
 }
 
-#[test]
-fn bytes_without_an_encoding_are_replaced_and_the_message_says_so() {
+/// Inserts `value`, a SQL expression, into a table of a database with this encoding, and gives the
+/// message that came of it.
+fn published_from(encoding: &str, value: &str) -> Message {
     let bed = testbed();
-    let scene = bed.scene("sql_ascii");
-    let database = format!("{}_ascii", scene.database);
+    let scene = bed.scene("encoding");
+    let database = format!("{}_other", scene.database);
     run(
         &mut bed.postgres.connect("postgres"),
-        &format!("CREATE DATABASE {database} ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'"),
+        &format!("CREATE DATABASE {database} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"),
     );
-    let mut client = bed.postgres.connect(&database);
     run(
-        &mut client,
+        &mut bed.postgres.connect(&database),
         &format!(
             "CREATE EXTENSION amqp_cdc; SET amqp.exchange = '{}';
              CREATE TABLE raw (v text);
              CREATE TRIGGER t AFTER INSERT ON raw FOR EACH ROW
                EXECUTE FUNCTION amqp_change_data_capture();
-             INSERT INTO raw VALUES (E'caf\\xe9')",
+             INSERT INTO raw VALUES ({value})",
             scene.exchange
         ),
     );
-    let event = &scene.consumer.wait_for_events(1)[0];
+    scene.consumer.wait_for_events(1).remove(0)
+}
+
+#[test]
+fn bytes_without_an_encoding_are_replaced_and_the_message_says_so() {
+    let event = published_from("SQL_ASCII", r"E'caf\xe9'");
     assert_eq!(event.json()["current"]["v"], json!("caf\u{FFFD}"));
     assert_eq!(event.headers["encoding"], json!("lossy"));
 }
@@ -301,26 +306,7 @@ fn bytes_without_an_encoding_are_replaced_and_the_message_says_so() {
 /// PostgreSQL accepts any byte above 127 in a single-byte encoding.
 #[test]
 fn bytes_that_an_encoding_does_not_define_do_not_make_a_writer_fail() {
-    let bed = testbed();
-    let scene = bed.scene("win1252");
-    let database = format!("{}_1252", scene.database);
-    run(
-        &mut bed.postgres.connect("postgres"),
-        &format!("CREATE DATABASE {database} ENCODING 'WIN1252' TEMPLATE template0 LOCALE 'C'"),
-    );
-    let mut client = bed.postgres.connect(&database);
-    run(
-        &mut client,
-        &format!(
-            "CREATE EXTENSION amqp_cdc; SET amqp.exchange = '{}';
-             CREATE TABLE raw (v text);
-             CREATE TRIGGER t AFTER INSERT ON raw FOR EACH ROW
-               EXECUTE FUNCTION amqp_change_data_capture();
-             INSERT INTO raw VALUES (repeat('\u{20ac}', 3000) || chr(129) || '\u{20ac}')",
-            scene.exchange
-        ),
-    );
-    let event = &scene.consumer.wait_for_events(1)[0];
+    let event = published_from("WIN1252", "repeat('\u{20ac}', 3000) || chr(129) || '\u{20ac}'");
     let expected = format!("{}\u{FFFD}\u{20ac}", "\u{20ac}".repeat(3000));
     assert_eq!(event.json()["current"]["v"], json!(expected));
     assert_eq!(event.headers["encoding"], json!("lossy"));

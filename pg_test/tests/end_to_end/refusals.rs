@@ -162,13 +162,8 @@ fn without_preload_nothing_is_captured_and_the_error_says_why() {
     run(&mut client, "LOAD 'amqp_cdc'");
 }
 
-#[test]
-fn at_wal_level_minimal_the_trigger_refuses() {
-    let postgres = Postgres::create(&[
-        "shared_preload_libraries = 'amqp_cdc'",
-        "wal_level = minimal",
-        "max_wal_senders = 0",
-    ]);
+/// A session in a database with the extension and a captured table `t`.
+fn captured_table(postgres: &Postgres) -> Client {
     let mut client = postgres.connect("postgres");
     run(
         &mut client,
@@ -176,6 +171,17 @@ fn at_wal_level_minimal_the_trigger_refuses() {
          CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW
            EXECUTE FUNCTION amqp_change_data_capture()",
     );
+    client
+}
+
+#[test]
+fn at_wal_level_minimal_the_trigger_refuses() {
+    let postgres = Postgres::create(&[
+        "shared_preload_libraries = 'amqp_cdc'",
+        "wal_level = minimal",
+        "max_wal_senders = 0",
+    ]);
+    let mut client = captured_table(&postgres);
     assert_refused(
         &mut client,
         "INSERT INTO t VALUES (1)",
@@ -198,13 +204,7 @@ fn at_wal_level_minimal_the_trigger_refuses() {
 fn without_a_free_replication_slot_the_trigger_refuses() {
     let postgres =
         Postgres::create(&["shared_preload_libraries = 'amqp_cdc'", "max_replication_slots = 0"]);
-    let mut client = postgres.connect("postgres");
-    run(
-        &mut client,
-        "CREATE EXTENSION amqp_cdc; CREATE TABLE t (id int);
-         CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW
-           EXECUTE FUNCTION amqp_change_data_capture()",
-    );
+    let mut client = captured_table(&postgres);
     let refused = pg_test::wait_until("the trigger refuses", pg_test::DEADLINE, || {
         client.batch_execute("INSERT INTO t VALUES (1)").err()
     });

@@ -1,5 +1,7 @@
 //! The tables that the tests change, and the few words that all tests share.
 
+use std::collections::BTreeSet;
+
 use pg_test::{DEADLINE, Message, Scene, testbed, wait_until};
 use postgres::Client;
 
@@ -74,4 +76,23 @@ pub fn titles(messages: &[Message]) -> Vec<String> {
         .iter()
         .map(|message| message.json()["current"]["title"].as_str().unwrap_or("?").to_owned())
         .collect()
+}
+
+/// `current.id` of each message.
+pub fn ids(messages: &[Message]) -> Vec<i64> {
+    messages.iter().filter_map(|message| message.json()["current"]["id"].as_i64()).collect()
+}
+
+/// `current.id` of the first delivery of each, in order: a resend repeats a suffix.
+pub fn first_deliveries(messages: &[Message]) -> Vec<i64> {
+    let mut seen = BTreeSet::new();
+    ids(messages).into_iter().filter(|&id| seen.insert(id)).collect()
+}
+
+/// The process id of the worker, once there is one.
+#[track_caller]
+pub fn worker_pid(client: &mut Client) -> u32 {
+    wait_until("a worker runs", DEADLINE, || {
+        ask::<Option<i32>>(client, "SELECT worker_pid FROM amqp.status").map(|pid| pid as u32)
+    })
 }
