@@ -6,16 +6,25 @@ use std::time::{Duration, Instant};
 use pg_test::{
     DEADLINE, Message, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed,
 };
+use postgres::Client;
 use serde_json::json;
 
 use crate::stage::{
-    ask, blog, first_deliveries, ids, make_blog, published_so_far, run, wait_until_streaming,
-    worker_pid,
+    ask, blog, first_deliveries, ids, make_blog, published_so_far, run, wait_for_reason,
+    wait_until_streaming, worker_pid,
 };
 
 /// The worker leaves within a second; what it must not wait for takes ten (`connect_timeout`).
 /// The time between is for machines that are slow at times.
 const LEAVING: Duration = Duration::from_secs(5);
+
+/// Inserts rows 1 to `rows`, each in a transaction of its own.
+fn insert_one_by_one(client: &mut Client, rows: i32) {
+    let insert = client.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
+    for id in 1..=rows {
+        client.execute(&insert, &[&id]).unwrap();
+    }
+}
 
 #[test]
 fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
@@ -24,10 +33,7 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     let mut client = scene.client();
     make_blog(&mut client);
     bed.rabbitmq.stop();
-    let insert = client.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
-    for id in 1..=1000 {
-        client.execute(&insert, &[&id]).unwrap();
-    }
+    insert_one_by_one(&mut client, 1000);
     let reason = wait_until("the status says why", DEADLINE, || {
         let row =
             client.query_one("SELECT state, reason, lag_bytes FROM amqp.status", &[]).unwrap();
@@ -49,10 +55,7 @@ fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
     let mut client = scene.client();
     make_blog(&mut client);
     bed.rabbitmq.kill();
-    let insert = client.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
-    for id in 1..=1000 {
-        client.execute(&insert, &[&id]).unwrap();
-    }
+    insert_one_by_one(&mut client, 1000);
     // Open at the crash: never published.
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (0)");
     bed.postgres.stop(Shutdown::Immediate);
@@ -73,12 +76,7 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     make_blog(&mut client);
     thread::scope(|scope| {
         let mut writer = scene.client();
-        scope.spawn(move || {
-            let insert = writer.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
-            for id in 1..=ROWS {
-                writer.execute(&insert, &[&id]).unwrap();
-            }
-        });
+        scope.spawn(move || insert_one_by_one(&mut writer, ROWS));
         for _ in 0..2 {
             let before: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
             wait_until("some events are confirmed", DEADLINE, || {
@@ -150,13 +148,20 @@ fn a_worker_that_waits_for_a_frozen_broker_leaves_at_once_too() {
         let query = "SELECT coalesce(lag_seconds, 0) > 0 FROM amqp.status";
         ask::<bool>(&mut client, query).then_some(())
     });
-    let pid = worker_pid(&mut client);
-    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
+    terminate_worker(&mut client);
+    send_signal(bed.rabbitmq.pid(), "CONT");
+}
+
+/// Terminates the worker, and returns its process id when it has left its slot.
+#[track_caller]
+fn terminate_worker(client: &mut Client) -> u32 {
+    let pid = worker_pid(client);
+    run(client, &format!("SELECT pg_terminate_backend({pid})"));
     wait_until("the worker has left its slot", LEAVING, || {
         let query = "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'";
-        (!ask::<bool>(&mut client, query)).then_some(())
+        (!ask::<bool>(client, query)).then_some(())
     });
-    send_signal(bed.rabbitmq.pid(), "CONT");
+    pid
 }
 
 fn assert_same_message_for_the_same_id(messages: &[Message]) {
@@ -177,15 +182,7 @@ fn a_terminated_worker_leaves_at_once_and_sends_nothing_twice() {
     run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 500) g");
     let before = scene.consumer.wait_for_events(500);
     wait_until_confirmed(&mut client);
-    let pid = worker_pid(&mut client);
-    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-    wait_until("the worker has left its slot", LEAVING, || {
-        let active: bool = ask(
-            &mut client,
-            "SELECT active FROM pg_replication_slots WHERE slot_name = 'amqp_cdc'",
-        );
-        (!active).then_some(())
-    });
+    let pid = terminate_worker(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (501)");
     let after = published_so_far(&scene, &mut client);
     assert_eq!(ids(&after), [501]);
@@ -223,17 +220,11 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     make_blog(&mut client);
     scene.broker().delete_exchange(&scene.exchange);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let reason_holds = |client: &mut postgres::Client, words: &str| {
-        wait_until(words, DEADLINE, || {
-            let reason: Option<String> = ask(client, "SELECT reason FROM amqp.status");
-            reason.filter(|reason| reason.contains(words))
-        })
-    };
-    reason_holds(&mut client, "NOT_FOUND");
+    wait_for_reason(&mut client, "NOT_FOUND");
     wait_until("it was tried again some times", DEADLINE, || {
         ask::<bool>(&mut client, "SELECT events_published >= 4 FROM amqp.status").then_some(())
     });
-    reason_holds(&mut client, "NOT_FOUND");
+    wait_for_reason(&mut client, "NOT_FOUND");
     // The log is not filled with it.
     assert_eq!(bed.postgres.log().matches("stream stands still").count(), 1);
     scene.broker().declare_exchange(&scene.exchange, "topic");
@@ -241,7 +232,7 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
 
     bed.postgres.set("amqp.password", "wrong");
-    let reason = reason_holds(&mut client, "ACCESS_REFUSED");
+    let reason = wait_for_reason(&mut client, "ACCESS_REFUSED");
     assert!(!reason.contains("wrong"), "{reason}");
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     bed.postgres.reset("amqp.password");
@@ -259,10 +250,7 @@ fn a_refused_message_is_sent_again_and_says_so() {
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     scene.consumer.wait_for_events(1);
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    wait_until("the standstill is named", DEADLINE, || {
-        let reason: Option<String> = ask(&mut client, "SELECT reason FROM amqp.status");
-        reason.filter(|reason| reason.contains("nack"))
-    });
+    wait_for_reason(&mut client, "nack");
     scene.broker().delete_queue(queue.name());
     let events = published_so_far(&scene, &mut client);
     assert_eq!(first_deliveries(&events), [2]);
@@ -297,9 +285,6 @@ fn two_databases_are_served_by_one_worker_and_dropping_one_is_not_blocked() {
     assert_eq!(ids(&first.consumer.wait_for_events(1)), [3]);
 }
 
-/// Confirms move the position, the position releases WAL, and none of it by way of events alone.
-/// The slot is gone, the WAL is not: the last position record says where to go on.
-/// A slot that only reserves WAL holds no position, whoever made it.
 /// Sessions come and go with the connection; their threads must go, too.
 #[test]
 fn connections_that_failed_leave_no_threads_behind() {

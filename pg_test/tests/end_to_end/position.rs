@@ -21,6 +21,7 @@ fn wal_level_replica_suffices_and_the_slot_is_physical() {
     assert_eq!(seen, ("physical".to_owned(), true, true, "replica".to_owned()));
 }
 
+/// Confirms move the position, the position releases WAL, and none of it by way of events alone.
 #[test]
 fn wal_is_released_once_its_events_are_confirmed() {
     let bed = Testbed::private(&["min_wal_size = 32MB", "max_wal_size = 32MB"]);
@@ -98,11 +99,13 @@ fn a_prepared_transaction_survives_a_crash_and_is_published() {
     assert_eq!(events, [1]);
 }
 
+/// The slot is gone, the WAL is not: the last position record says where to go on.
 #[test]
 fn a_dropped_slot_is_made_anew_without_loss() {
     lose_the_slot("dropped_slot", "SELECT pg_drop_replication_slot('amqp_cdc')");
 }
 
+/// A slot that only reserves WAL holds no position, whoever made it.
 #[test]
 fn a_slot_that_somebody_else_made_is_used_without_loss() {
     lose_the_slot(

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use pg_test::{DEADLINE, Queue, Testbed, wait_until};
 
-use crate::stage::{ask, blog, make_blog, published_so_far, run};
+use crate::stage::{ask, blog, make_blog, published_so_far, run, wait_for_reason};
 
 #[test]
 fn the_password_is_shown_to_superusers_only_and_never_logged_by_the_worker() {
@@ -76,10 +76,7 @@ fn a_wrong_host_list_stands_still_with_a_reason_and_is_mended_by_a_reload() {
     let mut client = scene.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until("the status names the entry", DEADLINE, || {
-        let reason: Option<String> = ask(&mut client, "SELECT reason FROM amqp.status");
-        reason.filter(|reason| reason.contains("127.0.0.1:nonsense"))
-    });
+    wait_for_reason(&mut client, "127.0.0.1:nonsense");
     // The first host of the list refuses, the second one takes it.
     bed.postgres.set("amqp.host", &format!("127.0.0.1:1, 127.0.0.1:{}", bed.rabbitmq.port()));
     assert_eq!(published_so_far(&scene, &mut client).len(), 1);

@@ -18,7 +18,7 @@ pub fn blog(name: &str) -> (Scene<'static>, Client) {
     (scene, client)
 }
 
-/// Makes the captured table `blog_articles`, and the one that [`mark`] writes to.
+/// Makes the captured table `blog_articles`, and the one that [`published_so_far`] writes to.
 pub fn make_blog(client: &mut Client) {
     run(client, "CREATE TABLE blog_articles (id int PRIMARY KEY, title text, body text)");
     run(client, TRIGGER);
@@ -49,6 +49,15 @@ pub fn wait_until_streaming(client: &mut Client) {
         let state: String = ask(client, "SELECT state FROM amqp.status");
         (state == "streaming").then_some(())
     });
+}
+
+/// Waits until the stream stands still for a reason with these words, and returns the reason.
+#[track_caller]
+pub fn wait_for_reason(client: &mut Client, words: &str) -> String {
+    wait_until(words, DEADLINE, || {
+        let reason: Option<String> = ask(client, "SELECT reason FROM amqp.status");
+        reason.filter(|reason| reason.contains(words))
+    })
 }
 
 /// Everything that was published before now.
