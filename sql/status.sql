@@ -4,6 +4,7 @@ SELECT
     worker_pid,
     state,
     reason,
+    held_message,
     broker,
     last_error,
     last_error_at,
@@ -11,12 +12,16 @@ SELECT
     events_confirmed,
     events_returned,
     events_resent,
+    events_skipped,
     current_lsn::pg_lsn AS current_lsn,
     read_lsn::pg_lsn AS read_lsn,
     confirmed_lsn::pg_lsn AS confirmed_lsn,
     restart_lsn::pg_lsn AS restart_lsn,
     lag_bytes,
-    lag_seconds
+    lag_seconds,
+    gap_from::pg_lsn AS gap_from,
+    gap_to::pg_lsn AS gap_to,
+    gap_at
 FROM amqp.worker_status();
 
 COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';

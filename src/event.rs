@@ -34,6 +34,9 @@ pub enum Operation {
     Update,
     Delete,
     Truncate,
+    /// Not a change: events may be missing before this one. Only the worker makes these, and never
+    /// writes them into the WAL.
+    Gap,
 }
 
 impl Operation {
@@ -44,6 +47,7 @@ impl Operation {
             Operation::Update => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
+            Operation::Gap => "gap",
         }
     }
 
@@ -53,6 +57,7 @@ impl Operation {
             Operation::Update => 2,
             Operation::Delete => 3,
             Operation::Truncate => 4,
+            Operation::Gap => 5,
         }
     }
 
@@ -62,6 +67,7 @@ impl Operation {
             2 => Some(Operation::Update),
             3 => Some(Operation::Delete),
             4 => Some(Operation::Truncate),
+            5 => Some(Operation::Gap),
             _ => None,
         }
     }
@@ -90,6 +96,8 @@ pub struct EventHead {
     pub table: String,
     /// Whether bytes of the body that are not valid UTF-8 had to be replaced (SQL_ASCII databases).
     pub lossy: bool,
+    /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
+    pub oversize: Option<u64>,
 }
 
 /// One event as the worker reads it.
@@ -130,11 +138,13 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-// The fixed part: version, codec, operation, flags, command id, first LSN.
+// The fixed part: version, codec, operation, flags, command id, first LSN. Where a flag says so, the
+// bytes of the whole body follow.
 const COMMAND_ID: std::ops::Range<usize> = 4..8;
 const FIRST_LSN: std::ops::Range<usize> = 8..16;
 const FIXED: usize = 16;
 const FLAG_LOSSY: u8 = 1;
+const FLAG_OVERSIZE: u8 = 2;
 
 impl EventHead {
     /// Appends the head's bytes. The body follows it in the WAL record as it stands, so that it
@@ -148,10 +158,13 @@ impl EventHead {
             VERSION,
             CODEC_PLAIN,
             self.operation.code(),
-            if self.lossy { FLAG_LOSSY } else { 0 },
+            u8::from(self.lossy) * FLAG_LOSSY + u8::from(self.oversize.is_some()) * FLAG_OVERSIZE,
         ]);
         out.extend_from_slice(&self.command_id.to_le_bytes());
         out.extend_from_slice(&self.first_lsn.0.to_le_bytes());
+        if let Some(bytes) = self.oversize {
+            out.extend_from_slice(&bytes.to_le_bytes());
+        }
         for text in [&self.exchange, &self.routing_key, &self.database, &self.schema, &self.table] {
             let bytes = &text.as_bytes()[..text.len().min(usize::from(u16::MAX))];
             out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
@@ -167,12 +180,21 @@ pub fn command_id(payload: &[u8]) -> u32 {
 }
 
 impl Event {
-    /// Decodes a payload.
+    /// Decodes a payload, whose memory becomes the body's.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] for bytes that [`EventHead::encode_into`] of this version did not write.
-    pub fn decode(payload: &[u8]) -> Result<Event, DecodeError> {
+    pub fn decode(mut payload: Vec<u8>) -> Result<Event, DecodeError> {
+        let (head, length) = EventHead::decode(&payload)?;
+        payload.drain(..length);
+        Ok(Event { head, body: payload })
+    }
+}
+
+impl EventHead {
+    /// The head at the front of a payload, and how many bytes it takes.
+    fn decode(payload: &[u8]) -> Result<(EventHead, usize), DecodeError> {
         let &version = payload.first().ok_or(DecodeError::Truncated)?;
         if version != VERSION {
             return Err(DecodeError::Version(version));
@@ -185,25 +207,27 @@ impl Event {
         let operation = Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?;
         let first_lsn = u64::from_le_bytes(fixed[FIRST_LSN].try_into().unwrap_or_default());
         let mut rest = &payload[FIXED..];
-        let exchange = take_text(&mut rest)?;
-        let routing_key = take_text(&mut rest)?;
-        let database = take_text(&mut rest)?;
-        let schema = take_text(&mut rest)?;
-        let table = take_text(&mut rest)?;
-        Ok(Event {
-            head: EventHead {
-                command_id: command_id(payload),
-                first_lsn: Lsn(first_lsn),
-                operation,
-                exchange,
-                routing_key,
-                database,
-                schema,
-                table,
-                lossy: flags & FLAG_LOSSY != 0,
-            },
-            body: rest.to_vec(),
-        })
+        let oversize = match flags & FLAG_OVERSIZE {
+            0 => None,
+            _ => {
+                let (bytes, after) = rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
+                rest = after;
+                Some(u64::from_le_bytes(*bytes))
+            }
+        };
+        let head = EventHead {
+            command_id: command_id(payload),
+            first_lsn: Lsn(first_lsn),
+            operation,
+            exchange: take_text(&mut rest)?,
+            routing_key: take_text(&mut rest)?,
+            database: take_text(&mut rest)?,
+            schema: take_text(&mut rest)?,
+            table: take_text(&mut rest)?,
+            lossy: flags & FLAG_LOSSY != 0,
+            oversize,
+        };
+        Ok((head, payload.len() - rest.len()))
     }
 }
 
@@ -234,6 +258,7 @@ mod tests {
             schema: "public".into(),
             table: "blog_articles \u{1F980}".into(),
             lossy: true,
+            oversize: Some(20_000_000),
         }
     }
 
@@ -246,17 +271,25 @@ mod tests {
 
     #[test]
     fn comes_back_as_it_was_written() {
-        let event = Event::decode(&payload()).unwrap();
+        let event = Event::decode(payload()).unwrap();
         assert_eq!(event.head, head());
         assert_eq!(event.body, b"{}");
         assert_eq!(command_id(&payload()), 7);
+        let plain = EventHead { lossy: false, oversize: None, ..head() };
+        let mut bytes = Vec::new();
+        plain.encode_into(&mut bytes);
+        assert_eq!(Event::decode(bytes).unwrap().head, plain);
     }
 
     #[test]
     fn every_operation_has_a_code_of_its_own() {
-        for operation in
-            [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate]
-        {
+        for operation in [
+            Operation::Insert,
+            Operation::Update,
+            Operation::Delete,
+            Operation::Truncate,
+            Operation::Gap,
+        ] {
             assert_eq!(Operation::from_code(operation.code()), Some(operation));
         }
         assert_eq!(Operation::from_code(0), None);
@@ -267,17 +300,17 @@ mod tests {
         let whole = payload();
         let head_length = whole.len() - 2;
         for length in 0..head_length {
-            assert_eq!(Event::decode(&whole[..length]), Err(DecodeError::Truncated));
+            assert_eq!(Event::decode(whole[..length].to_vec()), Err(DecodeError::Truncated));
         }
         for (at, value, error) in [
             (0, 9, DecodeError::Version(9)),
             (1, 9, DecodeError::Codec(9)),
             (2, 9, DecodeError::Operation(9)),
-            (FIXED + 2, 0xFF, DecodeError::NotUtf8),
+            (FIXED + 8 + 2, 0xFF, DecodeError::NotUtf8),
         ] {
             let mut bytes = whole.clone();
             bytes[at] = value;
-            assert_eq!(Event::decode(&bytes), Err(error));
+            assert_eq!(Event::decode(bytes), Err(error));
         }
         assert_eq!(command_id(&[1, 2, 3]), 0);
     }

@@ -24,6 +24,7 @@
 //! | [`capture`] | the trigger: arguments, checks, the message body |
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`stream`] | what is committed and not confirmed, in order |
+//! | [`gap`] | the event that says that others are missing |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
@@ -44,6 +45,7 @@
 
 mod capture;
 mod event;
+mod gap;
 mod lsn;
 mod naming;
 mod pg;

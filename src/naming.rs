@@ -1,7 +1,8 @@
 //! From an event in the stream to the message that the broker gets: its name for ever (message_id),
 //! its properties and headers.
 
-use crate::event::Event;
+use crate::event::{Event, EventHead, Operation};
+use crate::lsn::Lsn;
 use crate::pg::timeline::Timelines;
 use crate::pg::{output, server};
 use crate::publisher::{HeaderValue, Message};
@@ -14,16 +15,20 @@ const POSTGRES_EPOCH: i64 = 946_684_800;
 pub struct Naming {
     system_identifier: u64,
     timelines: Timelines,
+    /// Where the WAL began that the worker has read. A transaction whose first event lies before it
+    /// has lost its beginning.
+    begin: Lsn,
     /// The last commit time and its text.
     commit_time: (i64, String),
 }
 
 impl Naming {
-    /// For this server, with the history of its timeline.
-    pub fn new(timelines: Timelines) -> Naming {
+    /// For this server, with the history of its timeline, and for WAL read from `begin` on.
+    pub fn new(timelines: Timelines, begin: Lsn) -> Naming {
         Naming {
             system_identifier: server::system_identifier(),
             timelines,
+            begin,
             commit_time: (i64::MIN, String::new()),
         }
     }
@@ -34,33 +39,51 @@ impl Naming {
     ///
     /// What is wrong with the event's bytes: another version of the extension wrote them.
     pub fn message(&mut self, next: NextEvent) -> Result<Message, String> {
-        let lsn = next.recorded.lsn;
-        let event = Event::decode(&next.recorded.payload)
+        let lsn = next.recorded.key.lsn;
+        let event = Event::decode(next.recorded.payload)
             .map_err(|error| format!("event at {lsn} cannot be read: {error}"))?;
+        let EventHead { operation, database, schema, table, .. } = event.head;
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
-        let mut headers = vec![
-            ("database", text(event.head.database)),
-            ("schema", text(event.head.schema)),
-            ("table", text(event.head.table)),
-            ("xid", number(u64::from(next.xid))),
-            ("commit_lsn", text(next.commit_lsn.to_string())),
-            ("commit_ts", text(self.commit_time_text(next.commit_time))),
-            ("tx_seq", number(next.tx_seq)),
-            ("tx_size", number(next.tx_size)),
-        ];
+        let of_table =
+            if operation == Operation::Gap { String::new() } else { format!("{schema}.{table}") };
+        let mut headers = Vec::with_capacity(10);
+        if operation != Operation::Gap {
+            headers.push(("database", text(database)));
+            headers.push(("schema", text(schema)));
+            headers.push(("table", text(table)));
+            headers.push(("xid", number(u64::from(next.xid))));
+        }
+        headers.push(("commit_lsn", text(next.commit_lsn.to_string())));
+        headers.push(("commit_ts", text(self.commit_time_text(next.commit_time))));
+        headers.push(("tx_seq", number(next.tx_seq)));
+        headers.push(("tx_size", number(next.tx_size)));
         if event.head.lossy {
             headers.push(("encoding", text("lossy".to_owned())));
+        }
+        if let Some(bytes) = event.head.oversize {
+            headers.push(("oversize", number(bytes)));
+        }
+        if event.head.first_lsn.is_valid() && event.head.first_lsn < self.begin {
+            headers.push(("truncated", HeaderValue::Boolean(true)));
         }
         Ok(Message {
             exchange: event.head.exchange,
             routing_key: event.head.routing_key,
             body: event.body,
-            message_id: format!("{}/{}/{lsn}", self.system_identifier, self.timelines.of(lsn)),
+            message_id: self.message_id(lsn, operation),
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
-            kind: event.head.operation.as_str(),
+            kind: operation.as_str(),
+            table: of_table,
             headers,
         })
+    }
+
+    /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
+    /// after the place where the WAL goes on.
+    fn message_id(&self, lsn: Lsn, operation: Operation) -> String {
+        let suffix = if operation == Operation::Gap { "/gap" } else { "" };
+        format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
 
     fn commit_time_text(&mut self, time: i64) -> String {

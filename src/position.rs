@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
+use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::report::Report;
 use crate::pg::slot::{self, Found, Slot, Stored};
@@ -63,23 +64,36 @@ impl Position {
     }
 }
 
-impl From<Stored> for Position {
-    fn from(stored: Stored) -> Position {
-        Position {
-            confirmed: stored.confirmed_flush,
-            restart: stored.restart,
-            tx_seq: stored.number,
+/// Bits of the slot's number that hold `tx_seq`; the seal is in those above.
+const TX_SEQ_BITS: u32 = 40;
+
+impl Position {
+    /// Tells whether `restart` is still the one that was saved with `tx_seq`: anybody with the
+    /// REPLICATION attribute may move a slot's restart_lsn while no worker holds it
+    /// (pg_replication_slot_advance, START_REPLICATION), but touches nothing else in it.
+    fn seal(&self) -> u64 {
+        // Fibonacci hashing: the upper bits depend on all bits.
+        self.restart.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> TX_SEQ_BITS
+    }
+
+    fn to_stored(self) -> Stored {
+        let tx_seq = self.tx_seq & ((1 << TX_SEQ_BITS) - 1);
+        Stored {
+            confirmed_flush: self.confirmed,
+            restart: self.restart,
+            number: self.seal() << TX_SEQ_BITS | tx_seq,
         }
     }
-}
 
-impl From<Position> for Stored {
-    fn from(position: Position) -> Stored {
-        Stored {
-            confirmed_flush: position.confirmed,
-            restart: position.restart,
-            number: position.tx_seq,
-        }
+    /// The stored position, and whether its seal is unbroken. A position that was never saved, and
+    /// so has no C, has none.
+    fn from_stored(stored: Stored) -> (Position, bool) {
+        let position = Position {
+            confirmed: stored.confirmed_flush,
+            restart: stored.restart,
+            tx_seq: stored.number & ((1 << TX_SEQ_BITS) - 1),
+        };
+        (position, position.seal() == stored.number >> TX_SEQ_BITS)
     }
 }
 
@@ -88,15 +102,12 @@ impl From<Position> for Stored {
 pub enum Origin {
     /// In its slot.
     Slot,
-    /// There was no slot, and the WAL knows of no position: a first start, as far as can be told.
+    /// There was no slot, and no trace of an earlier life: a first start.
     FirstStart,
-    /// There was no slot, but the last position record and all WAL it needs.
+    /// The slot could not be used, but the last position record and all WAL it needs are there.
     Record,
-    /// There was no slot, and WAL that the last position needs is gone: events may be lost.
-    Lost {
-        /// The last known position.
-        last: Position,
-    },
+    /// WAL that the last position needs is gone: events may be missing.
+    Lost(Gap),
 }
 
 /// Holds the slot and saves the position in it.
@@ -105,6 +116,8 @@ pub struct PositionKeeper {
     saved: Position,
     /// When it was last looked at whether there is something to save.
     looked_at: Instant,
+    /// The WAL segment that was the newest when the last position record was written.
+    recorded_in: u64,
     segment_size: u64,
 }
 
@@ -119,10 +132,14 @@ impl PositionKeeper {
         timelines: &Timelines,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Option<(PositionKeeper, Position, Origin)>, ReadError> {
-        let slot = match slot::find() {
-            Found::Usable => Slot::acquire(),
-            Found::Nothing => Slot::create(),
-            Found::Invalidated => {
+        let (slot, stored) = match slot::find() {
+            Found::Usable => {
+                let slot = Slot::acquire();
+                let stored = slot.stored();
+                (slot, stored)
+            }
+            Found::Nothing => (Slot::create(), Stored::default()),
+            Found::Invalidated(stored) => {
                 Report::new(
                     PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                     format!("replication slot \"{}\" was invalidated and is made anew", slot::NAME),
@@ -130,7 +147,7 @@ impl PositionKeeper {
                 .hint("Raise max_slot_wal_keep_size to bear longer outages of the broker.")
                 .warn();
                 slot::drop_it();
-                Slot::create()
+                (Slot::create(), Stored { restart: Lsn::INVALID, ..stored })
             }
             Found::Logical => {
                 slot::say_missing();
@@ -142,25 +159,27 @@ impl PositionKeeper {
                 .raise()
             }
         };
-        let stored = Position::from(slot.stored());
-        // C is always valid in a position that was saved. R alone is a reservation that this worker
-        // made in an earlier life, or somebody else.
-        let (position, origin) = if stored.confirmed.is_valid() {
+        let (stored, is_sealed) = Position::from_stored(stored);
+        let (position, origin) = if is_usable(stored, is_sealed, timelines) {
             (stored, Origin::Slot)
         } else {
-            let Some(found) = find_without_slot(&slot, timelines, keep_going)? else {
-                return Ok(None);
-            };
-            found
+            match search(&slot, stored, timelines, keep_going)? {
+                Some(found) => found,
+                None => return Ok(None),
+            }
         };
         let mut keeper = PositionKeeper {
             slot,
             saved: position,
             looked_at: Instant::now(),
+            recorded_in: 0,
             segment_size: server::wal_segment_size(),
         };
         if origin != Origin::Slot {
             keeper.save(position);
+        }
+        if !was_started() {
+            mark_started();
         }
         Ok(Some((keeper, position, origin)))
     }
@@ -181,6 +200,9 @@ impl PositionKeeper {
         let position = position();
         if self.is_worth_saving(position) {
             self.save(position);
+        } else if self.newest_segment() != self.recorded_in {
+            // So that the WAL that is kept holds one, however long the position stands still.
+            self.record();
         }
         None
     }
@@ -192,10 +214,23 @@ impl PositionKeeper {
             || segment(position.restart) != segment(self.saved.restart)
     }
 
+    fn newest_segment(&self) -> u64 {
+        server::flushed_lsn().segment(self.segment_size)
+    }
+
+    /// Without a C (the gap is not announced yet) this only keeps the WAL: the next start finds the
+    /// same loss again, or a larger one.
     fn save(&mut self, position: Position) {
-        self.slot.save(position.into());
-        message::write_unimportant(POSITION_PREFIX, &position.encode());
+        self.slot.save(position.to_stored());
         self.saved = position;
+        self.record();
+    }
+
+    fn record(&mut self) {
+        if self.saved.confirmed.is_valid() {
+            message::write_unimportant(POSITION_PREFIX, &self.saved.encode());
+        }
+        self.recorded_in = self.newest_segment();
     }
 
     /// Saves what is worth saving and lets the slot go.
@@ -207,11 +242,35 @@ impl PositionKeeper {
     }
 }
 
-/// Where to go on without a stored position: at the last recorded one, as far as the WAL reaches
-/// back. Not at the last checkpoint's redo pointer, as PostgreSQL's own ReplicationSlotReserveWal
-/// would: that would pass over everything unconfirmed before it.
-fn find_without_slot(
+/// Whether the slot's position can be gone on from. C is valid in every position that was saved; R
+/// alone is a reservation that this worker made in an earlier life, or somebody else.
+fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> bool {
+    if !stored.confirmed.is_valid() || !stored.restart.is_valid() {
+        return false;
+    }
+    let problem = if !is_sealed {
+        "was moved by somebody else"
+    } else if !WalFiles::list(timelines).has(stored.restart) {
+        "lies in WAL that is gone"
+    } else {
+        return true;
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!("restart_lsn {} of replication slot \"{}\" {problem}", stored.restart, slot::NAME),
+    )
+    .detail("The last position that was recorded in the WAL is looked for.")
+    .warn();
+    false
+}
+
+/// Where to go on if the slot does not say: at the last recorded position, as far as the WAL
+/// reaches back. Not at the last checkpoint's redo pointer, as PostgreSQL's own
+/// ReplicationSlotReserveWal would: that would pass over everything unconfirmed before it. `stored`
+/// is what the slot knew; its C holds, its R does not.
+fn search(
     slot: &Slot,
+    stored: Position,
     timelines: &Timelines,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<(Position, Origin)>, ReadError> {
@@ -219,20 +278,39 @@ fn find_without_slot(
     let Some(Survey { first_record, last_position }) = survey(start, &mut keep_going)? else {
         return Ok(None);
     };
-    Ok(Some(match last_position {
+    let recorded = last_position.unwrap_or_default();
+    let last = if recorded.confirmed >= stored.confirmed { recorded } else { stored };
+    let begin = |confirmed| Position { confirmed, restart: first_record, tx_seq: 0 };
+    Ok(Some(if recorded.restart >= start {
         // R may be the start of a segment, which lies before its first record.
-        Some(last) if last.restart >= start => {
-            (Position { restart: last.restart.max(first_record), ..last }, Origin::Record)
-        }
-        Some(last) => {
-            (Position { restart: first_record, tx_seq: 0, ..last }, Origin::Lost { last })
-        }
+        (Position { restart: recorded.restart.max(first_record), ..last }, Origin::Record)
+    } else if last.confirmed.is_valid() || was_started() {
+        let from = last.confirmed.is_valid().then_some(last.confirmed);
+        (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }))
+    } else {
         // No transaction ends before the first record, so that may as well be C.
-        None => (
-            Position { confirmed: first_record, restart: first_record, tx_seq: 0 },
-            Origin::FirstStart,
-        ),
+        (begin(first_record), Origin::FirstStart)
     }))
+}
+
+/// A file in the data directory. That it is there tells a slot that was lost, or did not come along
+/// in a base backup, from a first start.
+const STARTED_FILE: &str = "amqp_cdc.started";
+
+fn was_started() -> bool {
+    fs::exists(STARTED_FILE).unwrap_or(false)
+}
+
+fn mark_started() {
+    let text =
+        "amqp_cdc has published from this cluster. Remove this file once amqp_cdc is removed.\n";
+    if let Err(error) = fs::write(STARTED_FILE, text) {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_IO_ERROR,
+            format!("could not write file \"{STARTED_FILE}\": {error}"),
+        )
+        .warn();
+    }
 }
 
 /// Makes the slot retain all WAL there is and returns where that begins.
@@ -240,10 +318,8 @@ fn retain_everything(slot: &Slot, timelines: &Timelines) -> Lsn {
     let segment_size = server::wal_segment_size();
     loop {
         let newest = server::flushed_lsn().segment(segment_size);
-        let files = wal_files(segment_size);
-        let timeline_of = |segment: u64| timelines.of(Lsn((segment + 1) * segment_size - 1));
-        let oldest =
-            oldest_segment(newest, |segment| files.contains(&(timeline_of(segment), segment)));
+        let files = WalFiles::list(timelines);
+        let oldest = oldest_segment(newest, |segment| files.has_segment(segment));
         slot.reserve(Lsn(oldest * segment_size));
         // A checkpoint may have removed it before it heard of the slot.
         if slot::last_removed_segment() < oldest {
@@ -261,15 +337,31 @@ fn oldest_segment(newest: u64, exists: impl Fn(u64) -> bool) -> u64 {
     oldest
 }
 
-/// (timeline, segment) of every file in pg_wal.
-fn wal_files(segment_size: u64) -> HashSet<(u32, u64)> {
-    let Ok(directory) = fs::read_dir("pg_wal") else {
-        return HashSet::new();
-    };
-    directory
-        .flatten()
-        .filter_map(|entry| parse_wal_file_name(entry.file_name().to_str()?, segment_size))
-        .collect()
+/// The files in pg_wal.
+struct WalFiles<'a> {
+    timelines: &'a Timelines,
+    segment_size: u64,
+    /// (timeline, segment)
+    files: HashSet<(u32, u64)>,
+}
+
+impl WalFiles<'_> {
+    fn list(timelines: &Timelines) -> WalFiles<'_> {
+        let segment_size = server::wal_segment_size();
+        let files = fs::read_dir("pg_wal").into_iter().flatten().flatten();
+        let names = files.filter_map(|file| file.file_name().into_string().ok());
+        let files = names.filter_map(|name| parse_wal_file_name(&name, segment_size)).collect();
+        WalFiles { timelines, segment_size, files }
+    }
+
+    fn has(&self, lsn: Lsn) -> bool {
+        self.has_segment(lsn.segment(self.segment_size))
+    }
+
+    fn has_segment(&self, segment: u64) -> bool {
+        let last_byte = Lsn((segment + 1) * self.segment_size - 1);
+        self.files.contains(&(self.timelines.of(last_byte), segment))
+    }
 }
 
 /// `TTTTTTTTXXXXXXXXYYYYYYYY`: timeline, then the segment number in two parts
@@ -300,6 +392,16 @@ mod tests {
         assert_eq!(Position::decode(&[]), None);
         assert_eq!(Position::decode(&[&[9], &bytes[1..]].concat()), None);
         assert_eq!(Position::decode(&[&bytes[..], &[0]].concat()), None);
+    }
+
+    #[test]
+    fn a_slot_that_somebody_moved_is_told_from_one_that_was_saved() {
+        let position = Position { confirmed: Lsn(70), restart: Lsn(50), tx_seq: 3 };
+        let stored = position.to_stored();
+        assert_eq!(Position::from_stored(stored), (position, true));
+        for moved in [1, 49, 51, 1 << 24] {
+            assert!(!Position::from_stored(Stored { restart: Lsn(moved), ..stored }).1, "{moved}");
+        }
     }
 
     #[test]

@@ -6,14 +6,34 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use crate::event::MAX_SHORT_STRING;
+use crate::event::{MAX_BODY, MAX_SHORT_STRING};
 use crate::pg::{server, text};
-use crate::publisher::{Address, BrokerSettings, Secret};
+use crate::publisher::{Address, BrokerSettings, Secret, Unroutable};
 
 /// The AMQP port without TLS (IANA).
 const DEFAULT_PORT: u16 = 5672;
+
+/// What to do with a message that no queue is bound for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+enum UnroutableSetting {
+    #[name = c"drop"]
+    Drop,
+    #[name = c"hold"]
+    Hold,
+}
+
+/// What to do with an event above the size limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum Oversize {
+    /// Send the keys of its rows alone.
+    #[name = c"keys"]
+    Keys,
+    /// Fail the statement.
+    #[name = c"error"]
+    Error,
+}
 
 /// Broker hosts, tried in turn.
 static HOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"localhost"));
@@ -41,6 +61,13 @@ static HEARTBEAT: GucSetting<i32> = GucSetting::<i32>::new(30);
 static CONFIRM_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// Unconfirmed events at most.
 static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(2000);
+/// What to do with a message that no queue is bound for.
+static UNROUTABLE: GucSetting<UnroutableSetting> =
+    GucSetting::<UnroutableSetting>::new(UnroutableSetting::Drop);
+/// Bytes of the largest body.
+static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 1024);
+/// What to do with an event whose body would be larger.
+static OVERSIZE: GucSetting<Oversize> = GucSetting::<Oversize>::new(Oversize::Keys);
 /// Whether triggers write events at all.
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 
@@ -119,6 +146,32 @@ pub fn init() {
         1..=100_000,
         plain,
     );
+    GucRegistry::define_enum_guc(
+        c"amqp.unroutable",
+        c"What to do with a message that no queue is bound for: drop it, or hold the stream.",
+        c"",
+        &UNROUTABLE,
+        GucContext::Sighup,
+        plain,
+    );
+    GucRegistry::define_int_guc(
+        c"amqp.max_message_size",
+        c"Size of the largest message body; amqp.oversize says what becomes of larger ones.",
+        c"",
+        &MAX_MESSAGE_SIZE,
+        1024,
+        MAX_BODY as i32,
+        GucContext::Suset,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_enum_guc(
+        c"amqp.oversize",
+        c"What to do with a larger event: send the keys of its rows alone, or raise an error.",
+        c"",
+        &OVERSIZE,
+        GucContext::Suset,
+        plain,
+    );
     GucRegistry::define_bool_guc(
         c"amqp.capture",
         c"Whether capture triggers write events; off for bulk migrations.",
@@ -164,6 +217,16 @@ pub fn capture_is_on() -> bool {
     CAPTURE.get()
 }
 
+/// Bytes of the largest message body in this session.
+pub fn max_message_size() -> usize {
+    MAX_MESSAGE_SIZE.get() as usize
+}
+
+/// What becomes of larger events in this session.
+pub fn oversize() -> Oversize {
+    OVERSIZE.get()
+}
+
 /// Exchange of this session's events.
 pub fn exchange() -> String {
     let setting = EXCHANGE.get().unwrap_or_default();
@@ -192,6 +255,10 @@ pub fn broker() -> Result<BrokerSettings, String> {
         heartbeat: HEARTBEAT.get() as u16,
         confirm_timeout: seconds(&CONFIRM_TIMEOUT),
         max_in_flight: MAX_IN_FLIGHT.get() as usize,
+        unroutable: match UNROUTABLE.get() {
+            UnroutableSetting::Drop => Unroutable::Drop,
+            UnroutableSetting::Hold => Unroutable::Hold,
+        },
     })
 }
 

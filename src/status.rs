@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::{server, shared};
 use crate::position::Position;
@@ -22,6 +23,8 @@ pub enum State {
     StandingStill = 4,
     /// The worker failed and will be started again; the last error says why.
     Stuck = 5,
+    /// Events were lost with their WAL, and the consumers are not told so yet.
+    Lost = 6,
 }
 
 impl State {
@@ -33,6 +36,7 @@ impl State {
             State::Streaming => "streaming",
             State::StandingStill => "standing still",
             State::Stuck => "stuck",
+            State::Lost => "lost",
         }
     }
 
@@ -43,15 +47,29 @@ impl State {
             3 => State::Streaming,
             4 => State::StandingStill,
             5 => State::Stuck,
+            6 => State::Lost,
             _ => State::Stopped,
         }
     }
 }
 
-/// Says what the worker is doing; `reason` is for [`State::StandingStill`].
+/// Says what the worker is doing; `reason` is for [`State::StandingStill`] and [`State::Lost`].
 pub fn set_state(state: State, reason: Option<&str>) {
     shared::numbers().state.store(state as u8, Ordering::Relaxed);
     shared::update_texts(|texts| texts.reason.set(reason.unwrap_or_default()));
+}
+
+/// Says at which message the stream stands still, if it is a message's fault.
+pub fn set_held(message_id: Option<&str>) {
+    shared::update_texts(|texts| texts.held.set(message_id.unwrap_or_default()));
+}
+
+/// Says where events may be missing.
+pub fn set_gap(gap: Gap) {
+    let numbers = shared::numbers();
+    numbers.gap_from.store(gap.from.unwrap_or_default().0, Ordering::Relaxed);
+    numbers.gap_to.store(gap.to.0, Ordering::Relaxed);
+    numbers.gap_at.store(server::now(), Ordering::Relaxed);
 }
 
 /// Says which broker the worker talks to.
@@ -75,7 +93,8 @@ pub fn add_counts(now: Published, before: Published) {
     let numbers = shared::numbers();
     for (counter, now, before) in [
         (&numbers.published, now.published, before.published),
-        (&numbers.confirmed, now.confirmed, before.confirmed),
+        (&numbers.confirmed, now.confirmed - now.skipped, before.confirmed - before.skipped),
+        (&numbers.skipped, now.skipped, before.skipped),
         (&numbers.returned, now.returned, before.returned),
         (&numbers.resent, now.resent, before.resent),
     ] {
@@ -125,18 +144,23 @@ pub mod amqp {
             name!(state, String),
             name!(reason, Option<String>),
             name!(broker, Option<String>),
+            name!(held_message, Option<String>),
             name!(last_error, Option<String>),
             name!(last_error_at, Option<TimestampWithTimeZone>),
             name!(events_published, i64),
             name!(events_confirmed, i64),
             name!(events_returned, i64),
             name!(events_resent, i64),
+            name!(events_skipped, i64),
             name!(current_lsn, String),
             name!(read_lsn, Option<String>),
             name!(confirmed_lsn, Option<String>),
             name!(restart_lsn, Option<String>),
             name!(lag_bytes, i64),
             name!(lag_seconds, Option<f64>),
+            name!(gap_from, Option<String>),
+            name!(gap_to, Option<String>),
+            name!(gap_at, Option<TimestampWithTimeZone>),
         ),
     > {
         crate::capture::require_preload();
@@ -160,7 +184,10 @@ pub mod amqp {
             0 => is_behind.then_some(0.0),
             since => Some((server::now() - since).max(0) as f64 / 1e6),
         };
-        let error_at = numbers.last_error_at.load(Ordering::Relaxed);
+        let time = |at: &std::sync::atomic::AtomicI64| {
+            let at = at.load(Ordering::Relaxed);
+            (at != 0).then(|| TimestampWithTimeZone::try_from(at).ok()).flatten()
+        };
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as i64;
         let lsn = |number: u64| (number != 0).then(|| Lsn(number).to_string());
         TableIterator::once((
@@ -168,19 +195,49 @@ pub mod amqp {
             state.as_str().to_owned(),
             texts.reason.get(),
             texts.broker.get(),
+            texts.held.get(),
             texts.last_error.get(),
-            (error_at != 0).then(|| TimestampWithTimeZone::try_from(error_at).ok()).flatten(),
+            time(&numbers.last_error_at),
             count(&numbers.published),
             count(&numbers.confirmed),
             count(&numbers.returned),
             count(&numbers.resent),
+            count(&numbers.skipped),
             flushed.to_string(),
             lsn(read.0),
             lsn(numbers.confirmed_lsn.load(Ordering::Relaxed)),
             lsn(numbers.restart_lsn.load(Ordering::Relaxed)),
             lag_bytes,
             lag_seconds,
+            lsn(numbers.gap_from.load(Ordering::Relaxed)),
+            lsn(numbers.gap_to.load(Ordering::Relaxed)),
+            time(&numbers.gap_at),
         ))
+    }
+
+    /// Orders the worker to pass over the message that the stream stands still at, which is lost
+    /// then to its consumers. The worker logs that it did.
+    ///
+    /// # Errors
+    ///
+    /// If the stream does not stand still at this message.
+    #[pg_extern(volatile, parallel_restricted)]
+    fn skip(message_id: &str) {
+        crate::capture::require_preload();
+        let held = shared::texts().held.get();
+        if held.as_deref() != Some(message_id) {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the stream does not stand still at message \"{message_id}\""),
+            )
+            .detail(match held {
+                Some(held) => format!("It stands still at message \"{held}\"."),
+                None => "It does not stand still at a message.".to_owned(),
+            })
+            .hint("See held_message and reason in amqp.status.")
+            .raise();
+        }
+        shared::request_skip(message_id);
     }
 
     /// Checks that this server can capture changes.

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
+use crate::gap::Gap;
 use crate::naming::Naming;
 use crate::pg::report::Report;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
+use crate::pg::xlog_reader::ReadError;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
 use crate::publisher::bell::{self, Bell, BellListener};
 use crate::publisher::{self, Published, Publisher};
 use crate::settings;
 use crate::status::{self, State};
-use crate::stream::Stream;
+use crate::stream::{Peeked, Stream};
 use crate::wal::reader::{Reached, TransactionReader};
 
 /// Bytes of committed events that are read ahead of the publisher.
@@ -45,6 +47,7 @@ pub fn run() -> ! {
     if let Some(mut worker) = Worker::start() {
         while !worker_process::must_end() {
             worker.take_new_settings();
+            worker.take_orders();
             let all_read = worker.read_wal();
             worker.release_visible();
             worker.hand_out();
@@ -101,6 +104,8 @@ struct Worker {
     poll: Duration,
     /// What was last said about the standstill that is not over yet, and when.
     standstill: Option<(String, Instant)>,
+    /// Whether events were lost and the consumers have not been told so yet.
+    has_lost: bool,
     /// The last notice of the publisher, and when it was logged.
     notice: Option<(String, Instant)>,
 }
@@ -119,35 +124,63 @@ impl Worker {
         });
         let (keeper, position, origin) = match opened {
             Ok(opened) => opened?,
-            Err(error) => fail(format!("could not read WAL at {}: {}", error.lsn, error.message)),
+            Err(error) => fail_to_read(error),
         };
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
         let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
         let mut worker = Worker {
-            reader: TransactionReader::new(position.restart),
+            reader: TransactionReader::new(position.restart, server::logical_decoding_work_mem()),
             stream: Stream::resume(position),
             keeper,
             publisher: None,
             bell,
             listener,
             wait,
-            naming: Naming::new(timelines),
+            naming: Naming::new(timelines, position.restart),
             seen: Published::default(),
             is_ahead: false,
             poll: Duration::ZERO,
             standstill: None,
+            has_lost: false,
             notice: None,
         };
+        if let Origin::Lost(gap) = origin {
+            worker.announce(gap);
+        }
         worker.apply_settings();
         Some(worker)
     }
 
     fn take_new_settings(&mut self) {
         if worker_process::settings_reloaded() {
+            self.reader.set_memory_limit(server::logical_decoding_work_mem());
             self.apply_settings();
         }
+    }
+
+    fn take_orders(&mut self) {
+        if let Some(message_id) = shared::take_skip_request()
+            && let Some(publisher) = &self.publisher
+        {
+            publisher.skip(message_id);
+        }
+    }
+
+    /// Loudly: to the log, to the status, and to the consumers, before anything else.
+    fn announce(&mut self, gap: Gap) {
+        let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
+        let problem = format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
+        status::set_gap(gap);
+        status::set_state(State::Lost, Some(&problem));
+        status::set_last_error(&problem);
+        Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
+            .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
+            .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
+            .warn();
+        self.has_lost = true;
+        self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
     }
 
     fn apply_settings(&mut self) {
@@ -160,7 +193,7 @@ impl Worker {
                     Err(error) => fail(format!("could not start the publisher: {error}")),
                 }
             }
-            (Err(problem), None) => self.stand_still(&problem),
+            (Err(problem), None) => self.stand_still(&problem, None),
             // The publisher goes on with the settings that it has.
             (Err(problem), Some(_)) => {
                 status::set_last_error(&problem);
@@ -185,9 +218,7 @@ impl Worker {
                     return true;
                 }
                 Ok(Reached::More) => {}
-                Err(error) => {
-                    fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
-                }
+                Err(error) => fail_to_read(error),
             }
             if worker_process::must_end() {
                 return true;
@@ -209,15 +240,28 @@ impl Worker {
     fn hand_out(&mut self) {
         let Some(publisher) = &self.publisher else { return };
         let mut handed_out = false;
-        while let Some(size) = self.stream.peek_size()
-            && publisher.has_room_for(size)
-            && let Some(next) = self.stream.next()
-        {
-            match self.naming.message(next) {
-                Ok(message) => publisher.publish(message),
-                Err(problem) => fail(problem),
+        loop {
+            match self.stream.peek() {
+                Some(Peeked::InMemory(size)) if publisher.has_room_for(size) => {
+                    let Some(next) = self.stream.next() else { break };
+                    match self.naming.message(next) {
+                        Ok(message) => publisher.publish(message),
+                        Err(problem) => fail(problem),
+                    }
+                    handed_out = true;
+                }
+                Some(Peeked::InWal(lsn)) if publisher.has_room_for(0) => {
+                    match self.reader.read_event(lsn) {
+                        Ok(payload) => self.stream.load(payload),
+                        Err(error) => fail_to_read(error),
+                    }
+                }
+                Some(_) => break,
+                None => {
+                    self.reader.forget_second_reader();
+                    break;
+                }
             }
-            handed_out = true;
         }
         if handed_out {
             publisher.flush();
@@ -239,23 +283,37 @@ impl Worker {
         match report {
             publisher::Report::Connecting(broker) => {
                 status::set_broker(&broker);
-                if self.standstill.is_none() {
+                if self.standstill.is_none() && !self.has_lost {
                     status::set_state(State::Connecting, None);
                 }
             }
             publisher::Report::Streaming(broker) => {
                 status::set_broker(&broker);
                 // What made the stream stand still may do so again: it is over with a confirm.
+                if self.has_lost {
+                    return;
+                }
                 if self.standstill.is_none() || self.stream.oldest_unconfirmed().is_none() {
                     log(format!("connected to broker {broker}"));
                     self.standstill = None;
                     status::set_state(State::Streaming, None);
                 }
             }
-            publisher::Report::StandingStill(reason) => self.stand_still(&reason),
-            publisher::Report::Blocked(reason) => {
-                self.stand_still(&format!("broker blocked the connection: {reason}"));
+            publisher::Report::StandingStill { reason, held } => {
+                self.stand_still(&reason, held.as_deref());
             }
+            publisher::Report::Skipped(message) => {
+                Report::new(
+                    PgSqlErrorCode::ERRCODE_WARNING,
+                    format!("{message} is skipped by order of an operator"),
+                )
+                .detail("It was not published and will not be.")
+                .warn();
+            }
+            publisher::Report::Blocked(reason) => {
+                self.stand_still(&format!("broker blocked the connection: {reason}"), None);
+            }
+            publisher::Report::Unblocked if self.has_lost => {}
             publisher::Report::Unblocked => self.go_on(),
             publisher::Report::Notice(notice) => {
                 if is_news(&self.notice, &notice) {
@@ -269,16 +327,26 @@ impl Worker {
         }
     }
 
-    /// Shows and logs why nothing is published, without filling the log.
-    fn stand_still(&mut self, reason: &str) {
-        status::set_state(State::StandingStill, Some(reason));
+    /// Shows and logs why nothing is published, without filling the log. `held` is the message_id
+    /// of the message whose fault it is.
+    fn stand_still(&mut self, reason: &str, held: Option<&str>) {
+        let state = if self.has_lost { State::Lost } else { State::StandingStill };
+        status::set_state(state, Some(reason));
+        status::set_held(held);
         status::set_last_error(reason);
         if is_news(&self.standstill, reason) {
+            let hint = match held {
+                None => "Nothing is lost; the events stay in the WAL until the broker takes them."
+                    .to_owned(),
+                Some(id) => format!(
+                    "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
+                ),
+            };
             Report::new(
                 PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
                 format!("stream stands still: {reason}"),
             )
-            .hint("Nothing is lost; the events stay in the WAL until the broker takes them.")
+            .hint(hint)
             .warn();
             self.standstill = Some((reason.to_owned(), Instant::now()));
         }
@@ -286,8 +354,11 @@ impl Worker {
 
     /// The standstill, if there was one, is over.
     fn go_on(&mut self) {
-        if self.standstill.take().is_some() {
+        if self.standstill.take().is_some() || self.has_lost {
+            // The gap is the first that is confirmed.
+            self.has_lost = false;
             status::set_state(State::Streaming, None);
+            status::set_held(None);
             log("stream goes on".to_owned());
         }
     }
@@ -364,29 +435,15 @@ fn is_news(said: &Option<(String, Instant)>, text: &str) -> bool {
     said.as_ref().is_none_or(|(said, at)| said != text || at.elapsed() >= REPEAT_INTERVAL)
 }
 
-/// Says in the log where the stream goes on, loudly if something may be missing.
+/// Says in the log where the stream goes on. What is lost is announced otherwise.
 fn announce_start(position: Position, origin: Origin) {
     match origin {
         Origin::Slot => log(format!("stream goes on from {}", position.restart)),
         Origin::FirstStart => log(format!("stream begins at {}", position.restart)),
-        Origin::Record => log(format!(
-            "replication slot was made anew, stream goes on from the last recorded position {}",
-            position.restart
-        )),
-        Origin::Lost { last } => {
-            let problem = format!(
-                "events may be lost: WAL from {} on is needed, but begins at {}",
-                last.restart, position.restart
-            );
-            status::set_last_error(&problem);
-            Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
-                .detail(format!(
-                    "Everything that committed up to {} was confirmed.",
-                    last.confirmed
-                ))
-                .hint("Bring consumers in line with the tables.")
-                .warn();
+        Origin::Record => {
+            log(format!("stream goes on from the last recorded position {}", position.restart))
         }
+        Origin::Lost(_) => {}
     }
 }
 
@@ -398,6 +455,10 @@ fn log(message: String) {
 pub fn failed(error: &str) {
     status::set_state(State::Stuck, None);
     status::set_last_error(error);
+}
+
+fn fail_to_read(error: ReadError) -> ! {
+    fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
 }
 
 /// Ends the process with an error; it is started again.

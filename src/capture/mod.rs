@@ -9,11 +9,12 @@ use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::{EVENT_PREFIX, EventHead, MAX_BODY, MAX_SHORT_STRING, Operation};
+use crate::event::{EVENT_PREFIX, EventHead, MAX_SHORT_STRING, Operation};
 use crate::pg::report::Report;
 use crate::pg::trigger::{self, Action, Timing, TriggerCall};
+use crate::pg::tuple::{Columns, Row};
 use crate::pg::{message, output, server, shared, xact};
-use crate::settings;
+use crate::settings::{self, Oversize};
 use arguments::Arguments;
 use body::Body;
 
@@ -118,37 +119,56 @@ fn emit(call: &TriggerCall<'_>) {
     require_short_string("exchange", &exchange);
 
     let columns = call.columns();
-    let (old, new) = (call.old_row(), call.new_row());
-    let targets = match (old, new) {
-        (Some(old), Some(new)) => columns.changed(old, new),
-        (None, None) => Vec::new(),
+    let rows = [call.old_row(), call.new_row()];
+    let targets = match rows {
+        [Some(old), Some(new)] => columns.changed(old, new),
+        [None, None] => Vec::new(),
         _ => columns.names(),
     };
-    let (rows, lossy) = columns.render(&[old, new]);
     let table = call.table();
-    let body = Body {
-        previous: rows[0].as_deref(),
-        current: rows[1].as_deref(),
-        targets: &targets,
-        timestamp: &output::json_timestamp(server::transaction_start()),
-        operation: operation.as_str(),
-        resource: &resource,
-        table: &table,
-        routing_key: &routing_key,
-    }
-    .render();
-    require_storable(body.len(), &table);
+    let timestamp = output::json_timestamp(server::transaction_start());
+    let render = |columns: &Columns<'_>, rows: &[Option<Row<'_>>]| {
+        let (rows, lossy) = columns.render(rows);
+        let body = Body {
+            previous: rows[0].as_deref(),
+            current: rows[1].as_deref(),
+            targets: &targets,
+            timestamp: &timestamp,
+            operation: operation.as_str(),
+            resource: &resource,
+            table: &table,
+            routing_key: &routing_key,
+        };
+        (body.render(), lossy)
+    };
+
+    let limit = settings::max_message_size();
+    let least_size = columns.least_size(&rows);
+    let whole = (least_size <= limit).then(|| render(&columns, &rows));
+    let (body, lossy, oversize) = match whole {
+        Some((body, lossy)) if body.len() <= limit => (body, lossy, None),
+        too_large => {
+            let size = too_large.map_or(least_size, |(body, _)| body.len());
+            if settings::oversize() == Oversize::Error {
+                refuse_oversize(&table, size, limit);
+            }
+            let (keys, rows) = columns.reduce(&call.key_columns(), &rows);
+            let (body, lossy) = render(&keys, &rows);
+            (body, lossy, Some(size as u64))
+        }
+    };
 
     let head = EventHead {
         command_id: call.command_id(),
         first_lsn: xact::first_event(),
         operation,
         exchange,
-        routing_key,
+        routing_key: routing_key.clone(),
         database: trigger::database(),
         schema: call.schema(),
-        table,
+        table: table.clone(),
         lossy,
+        oversize,
     };
     let mut encoded = Vec::with_capacity(256);
     head.encode_into(&mut encoded);
@@ -169,14 +189,11 @@ fn require_short_string(what: &str, value: &str) {
     }
 }
 
-fn require_storable(length: usize, table: &str) {
-    if length > MAX_BODY {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            "event is too large to be captured",
-        )
-        .detail(format!("The change of a row of \"{table}\" takes {length} bytes as JSON; {MAX_BODY} is the limit."))
-        .hint("Keep the large value in a table of its own, without a capture trigger.")
+fn refuse_oversize(table: &str, size: usize, limit: usize) -> ! {
+    Report::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "event is too large to be published")
+        .detail(format!(
+            "The change of a row of \"{table}\" takes at least {size} bytes as JSON; amqp.max_message_size is {limit}."
+        ))
+        .hint("Raise amqp.max_message_size and the broker's limit, or set amqp.oversize = keys to publish the primary key alone.")
         .raise();
-    }
 }

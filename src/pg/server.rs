@@ -53,6 +53,12 @@ pub fn wal_segment_size() -> u64 {
     unsafe { pg_sys::wal_segment_size as u64 }
 }
 
+/// logical_decoding_work_mem, in bytes.
+pub fn logical_decoding_work_mem() -> usize {
+    // SAFETY: a plain read of a setting, which is in kilobytes.
+    unsafe { pg_sys::logical_decoding_work_mem.max(64) as usize * 1024 }
+}
+
 /// Longest sleep of the WAL writer, in milliseconds: within about twice that an asynchronous
 /// commit is on disk.
 pub fn wal_writer_delay_ms() -> u64 {

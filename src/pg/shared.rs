@@ -31,6 +31,11 @@ pub struct Numbers {
     pub returned: AtomicU64,
     /// Messages that were sent again. Since the server started.
     pub resent: AtomicU64,
+    /// Messages that were passed over by order of an operator. Since the server started.
+    pub skipped: AtomicU64,
+    /// Whether [`Texts::skip`] is an order that the worker has not taken yet. Raised by
+    /// [`request_skip`].
+    skip_requested: AtomicBool,
     /// Whether the worker has read all WAL that was there when it started.
     pub caught_up: AtomicBool,
     /// Up to here the worker has read the WAL.
@@ -43,6 +48,12 @@ pub struct Numbers {
     pub done_lsn: AtomicU64,
     /// Commit time of the oldest unconfirmed transaction, microseconds since 2000; 0 if none.
     pub oldest_unconfirmed: AtomicI64,
+    /// C before the last gap; 0 if it is unknown. Of the gap since the server started.
+    pub gap_from: AtomicU64,
+    /// Where the WAL begins after the last gap; 0 if there was none.
+    pub gap_to: AtomicU64,
+    /// When the worker found it, microseconds since 2000.
+    pub gap_at: AtomicI64,
     /// When the last error happened, microseconds since 2000; 0 if none did.
     pub last_error_at: AtomicI64,
 }
@@ -56,6 +67,10 @@ pub struct Texts {
     pub broker: Text<272>,
     /// The last error.
     pub last_error: Text<400>,
+    /// message_id of the message that the stream stands still at, if it is a message's fault.
+    pub held: Text<80>,
+    /// message_id of the message that is to be passed over.
+    skip: Text<80>,
 }
 
 /// A text of at most `N` bytes that can live in shared memory.
@@ -136,7 +151,24 @@ pub fn last_commit() -> Lsn {
 pub(super) fn announce_commit(lsn: Lsn) {
     let numbers = numbers();
     numbers.last_commit.fetch_max(lsn.0, Ordering::AcqRel);
-    let latch = numbers.worker_latch.load(Ordering::Acquire) as *mut pg_sys::Latch;
+    wake_worker();
+}
+
+/// Orders the worker to pass over a message.
+pub fn request_skip(message_id: &str) {
+    update_texts(|texts| texts.skip.set(message_id));
+    numbers().skip_requested.store(true, Ordering::Release);
+    wake_worker();
+}
+
+/// The order to pass over a message, once.
+pub fn take_skip_request() -> Option<String> {
+    let requested = numbers().skip_requested.swap(false, Ordering::AcqRel);
+    requested.then(|| texts().skip.get()).flatten()
+}
+
+fn wake_worker() {
+    let latch = numbers().worker_latch.load(Ordering::Acquire) as *mut pg_sys::Latch;
     if !latch.is_null() {
         // SAFETY: a PGPROC is never freed, so the latch is one even if the worker has just left; a
         // late SetLatch is a spurious wake-up at worst. SetLatch raises no error.

@@ -29,6 +29,16 @@ pub struct Stored {
     pub number: u64,
 }
 
+impl Stored {
+    fn of(data: &pg_sys::ReplicationSlotPersistentData) -> Stored {
+        Stored {
+            restart: Lsn(data.restart_lsn),
+            confirmed_flush: Lsn(data.confirmed_flush),
+            number: data.two_phase_at,
+        }
+    }
+}
+
 /// What there is under our name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -36,8 +46,8 @@ pub enum Found {
     Nothing,
     /// A logical slot, which is somebody else's.
     Logical,
-    /// A physical slot that lost its WAL (max_slot_wal_keep_size).
-    Invalidated,
+    /// A physical slot that lost its WAL (max_slot_wal_keep_size), and what it still stores.
+    Invalidated(Stored),
     /// A physical slot.
     Usable,
 }
@@ -58,7 +68,7 @@ pub fn find() -> Found {
         } else if (*slot).data.database != pg_sys::InvalidOid {
             Found::Logical
         } else if is_invalidated(&(*slot).data) {
-            Found::Invalidated
+            Found::Invalidated(Stored::of(&(*slot).data))
         } else {
             Found::Usable
         }
@@ -135,14 +145,7 @@ impl Slot {
     /// What the slot stores now.
     pub fn stored(&self) -> Stored {
         // SAFETY: held by this process, so nobody else changes it.
-        unsafe {
-            let data = &(*pg_sys::MyReplicationSlot).data;
-            Stored {
-                restart: Lsn(data.restart_lsn),
-                confirmed_flush: Lsn(data.confirmed_flush),
-                number: data.two_phase_at,
-            }
-        }
+        unsafe { Stored::of(&(*pg_sys::MyReplicationSlot).data) }
     }
 
     /// Stores the position durably, and only then lets go of WAL that it no longer needs: were the

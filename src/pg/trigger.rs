@@ -147,6 +147,26 @@ impl<'a> TriggerCall<'a> {
         unsafe { Columns::new(self.relation().rd_att) }
     }
 
+    /// Indexes of the columns of the primary key; none if the table has none.
+    pub fn key_columns(&self) -> Vec<usize> {
+        // SAFETY: the relation is open; the set is a copy in the per-tuple memory context.
+        unsafe {
+            let keys = pg_sys::RelationGetIndexAttrBitmap(
+                self.data.tg_relation,
+                pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
+            );
+            let next = |member: i32| {
+                let member = pg_sys::bms_next_member(keys, member);
+                (member >= 0).then_some(member)
+            };
+            std::iter::successors(next(-1), |&member| next(member))
+                // Members are attribute numbers, which begin with 1, shifted to be positive.
+                .map(|member| member + pg_sys::FirstLowInvalidHeapAttributeNumber - 1)
+                .filter_map(|index| usize::try_from(index).ok())
+                .collect()
+        }
+    }
+
     /// The row before the change; none for INSERT and TRUNCATE.
     pub fn old_row(&self) -> Option<Row<'a>> {
         match self.action() {

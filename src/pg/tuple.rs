@@ -92,6 +92,34 @@ impl Columns<'_> {
             .collect()
     }
 
+    /// Bytes that the rows take as JSON, at least. Found without fetching or rendering anything, for
+    /// rows that are too large for that.
+    pub fn least_size(&self, rows: &[Option<Row<'_>>]) -> usize {
+        let large = rows.iter().flatten().filter(|row| row.may_be_large());
+        large.map(|row| row.least_size(self)).sum()
+    }
+
+    /// The columns with these indexes alone, as a table of their own, and the rows reduced to them.
+    pub fn reduce<'r>(
+        &self,
+        indexes: &[usize],
+        rows: &[Option<Row<'_>>],
+    ) -> (Columns<'r>, Vec<Option<Row<'r>>>) {
+        // SAFETY: a new descriptor in the per-tuple memory context, with copies of attributes that
+        // the old one has; blessing it makes it a record type that row_to_json can look up.
+        let descriptor = unsafe {
+            let descriptor = pg_sys::CreateTemplateTupleDesc(indexes.len() as i32);
+            for (to, &from) in (1i16..).zip(indexes) {
+                let from = from as i16 + 1;
+                pg_sys::TupleDescCopyEntry(descriptor, to, self.descriptor, from);
+            }
+            pg_sys::BlessTupleDesc(descriptor)
+        };
+        let reduced = Columns { descriptor, lives: PhantomData };
+        let rows = rows.iter().map(|row| row.map(|row| row.reduce(self, indexes, &reduced)));
+        (reduced, rows.collect())
+    }
+
     /// The rows as JSON objects, as `row_to_json` renders them under the fixed output settings.
     /// In the same order as the rows; text of the server's encoding is converted to UTF-8. The
     /// second value says whether bytes had to be replaced for that.
@@ -142,6 +170,60 @@ impl Row<'_> {
             );
         }
         Values { values, nulls }
+    }
+
+    /// Whether a value may be large: it is stored elsewhere, or the row itself is large. What is
+    /// compressed inside a row becomes no larger than a few megabytes.
+    fn may_be_large(&self) -> bool {
+        const LARGE: u32 = 64 * 1024;
+        // SAFETY: a live tuple.
+        unsafe {
+            let infomask = u32::from((*(*self.tuple).t_data).t_infomask);
+            infomask & pg_sys::HEAP_HASEXTERNAL != 0 || (*self.tuple).t_len > LARGE
+        }
+    }
+
+    fn least_size(&self, columns: &Columns<'_>) -> usize {
+        use pg_sys::BuiltinOid as B;
+        let values = self.deform(columns);
+        let size_of = |column: Column| {
+            let type_oid = columns.attribute(column.index).atttypid.to_u32();
+            let is = |candidate: B| candidate as u32 == type_oid;
+            let per_byte = if is(B::BYTEAOID) {
+                // Two hexadecimal digits.
+                2
+            } else if [B::TEXTOID, B::VARCHAROID, B::BPCHAROID, B::JSONOID].into_iter().any(is) {
+                1
+            } else {
+                return 0;
+            };
+            if values.nulls[column.index] {
+                return 0;
+            }
+            // SAFETY: a non-null value of a type of variable length; only its header is looked at.
+            per_byte * unsafe { pg_sys::toast_raw_datum_size(values.values[column.index]) }
+        };
+        columns.live().map(size_of).sum()
+    }
+
+    fn reduce<'r>(
+        &self,
+        columns: &Columns<'_>,
+        indexes: &[usize],
+        reduced: &Columns<'r>,
+    ) -> Row<'r> {
+        let all = self.deform(columns);
+        let mut values: Vec<_> = indexes.iter().map(|&index| all.values[index]).collect();
+        let mut nulls: Vec<_> = indexes.iter().map(|&index| all.nulls[index]).collect();
+        // SAFETY: one value for each attribute of the descriptor; the tuple is made in the per-tuple
+        // memory context.
+        unsafe {
+            Row::new(pg_sys::heap_form_tuple(
+                reduced.descriptor,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            ))
+        }
     }
 
     fn render(&self, columns: &Columns<'_>, lossy: &mut bool) -> String {

@@ -3,7 +3,7 @@
 //! (xact.c: `RecordTransactionAbort`, "cannot abort transaction %u, it was already committed"),
 //! which is why this is a plain C callback and not one of pgrx's closures.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
@@ -13,13 +13,16 @@ use crate::lsn::Lsn;
 /// Whether the current transaction wrote an event. Of this process, as are the others.
 static EMITTED: AtomicBool = AtomicBool::new(false);
 
-/// LSN of the current transaction's first event.
+/// LSN of the current transaction's first event that was not rolled back.
 static FIRST_EVENT: AtomicU64 = AtomicU64::new(0);
+
+/// Nesting level of the subtransaction which that event stands and falls with.
+static FIRST_EVENT_LEVEL: AtomicI32 = AtomicI32::new(0);
 
 /// Whether this process has registered its callback.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// LSN of the current transaction's first event; invalid if it has written none.
+/// LSN of the current transaction's first event that was not rolled back; invalid if there is none.
 pub fn first_event() -> Lsn {
     Lsn(FIRST_EVENT.load(Ordering::Relaxed))
 }
@@ -28,9 +31,10 @@ pub fn first_event() -> Lsn {
 /// transaction wakes the worker.
 pub fn prepare_to_emit() {
     if !REGISTERED.load(Ordering::Relaxed) {
-        // SAFETY: the callback has the C ABI, no argument and no way to unwind.
+        // SAFETY: the callbacks have the C ABI, no argument and no way to unwind.
         unsafe {
             pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
         }
         REGISTERED.store(true, Ordering::Relaxed);
     }
@@ -38,8 +42,38 @@ pub fn prepare_to_emit() {
 
 /// To be called after an event was written at `lsn`.
 pub fn emitted(lsn: Lsn) {
-    if !EMITTED.swap(true, Ordering::Relaxed) {
+    EMITTED.store(true, Ordering::Relaxed);
+    if FIRST_EVENT.load(Ordering::Relaxed) == 0 {
         FIRST_EVENT.store(lsn.0, Ordering::Relaxed);
+        FIRST_EVENT_LEVEL.store(nesting_level(), Ordering::Relaxed);
+    }
+}
+
+fn nesting_level() -> i32 {
+    // SAFETY: reads a variable.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// A savepoint's events become its parent's when it is released, and are gone with all that came
+/// after them when it is rolled back.
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    _own: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    // The level is still that of the subtransaction which ends (xact.c: `CommitSubTransaction`,
+    // `AbortSubTransaction`).
+    let level = nesting_level();
+    if FIRST_EVENT_LEVEL.load(Ordering::Relaxed) < level {
+        return;
+    }
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            FIRST_EVENT_LEVEL.store(level - 1, Ordering::Relaxed);
+        }
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => FIRST_EVENT.store(0, Ordering::Relaxed),
+        _ => {}
     }
 }
 

@@ -76,37 +76,26 @@ pub struct ReadError {
     pub message: String,
 }
 
+/// A record above this size leaves the reader with a buffer that is given back before the next one.
+const LARGE_RECORD: u32 = 16 * 1024 * 1024;
+
 /// A reader of this server's WAL.
 pub struct XLogReader {
     state: *mut pg_sys::XLogReaderState,
     page_read: Box<PageReadState>,
     next: Lsn,
+    /// Whether the last record was a large one: the reader's buffer grows and never shrinks
+    /// (xlogreader.c: `allocate_recordbuf`).
+    is_swollen: bool,
 }
 
 impl XLogReader {
-    /// A reader that begins at `start`, which must be the first byte of a record.
+    /// A reader that begins at `start`, which must be the first byte of a record, or invalid: then
+    /// [`XLogReader::begin`] says where.
     pub fn new(start: Lsn) -> XLogReader {
         let mut page_read = Box::new(PageReadState { end_of_wal: false });
-        let mut routine = pg_sys::XLogReaderRoutine {
-            page_read: Some(read_local_xlog_page_no_wait),
-            segment_open: Some(wal_segment_open),
-            segment_close: Some(wal_segment_close),
-        };
-        // SAFETY: main thread; the routine is copied; the private data outlives the reader. The
-        // reader allocates in the current context, which must outlive transactions.
-        let state = unsafe {
-            let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-            let state = pg_sys::XLogReaderAllocate(
-                server::wal_segment_size() as c_int,
-                std::ptr::null(),
-                &mut routine,
-                (&raw mut *page_read).cast(),
-            );
-            pg_sys::MemoryContextSwitchTo(before);
-            state
-        };
-        assert!(!state.is_null(), "out of memory while allocating a WAL reader");
-        let mut reader = XLogReader { state, page_read, next: start };
+        let state = allocate(&mut page_read);
+        let mut reader = XLogReader { state, page_read, next: start, is_swollen: false };
         if start.is_valid() {
             reader.begin(start);
         }
@@ -125,7 +114,8 @@ impl XLogReader {
         })
     }
 
-    fn begin(&mut self, lsn: Lsn) {
+    /// Goes on at `lsn`, the first byte of a record.
+    pub fn begin(&mut self, lsn: Lsn) {
         self.next = lsn;
         // SAFETY: main thread.
         unsafe { pg_sys::XLogBeginRead(self.state, lsn.0) }
@@ -142,6 +132,9 @@ impl XLogReader {
     ///
     /// [`ReadError`] for WAL that is damaged. Raises if a segment is missing.
     pub fn read(&mut self) -> Result<Step<'_>, ReadError> {
+        if self.is_swollen {
+            self.shrink();
+        }
         // PostgreSQL sets this and never clears it (xlogutils.c: read_local_xlog_page_guts).
         self.page_read.end_of_wal = false;
         let mut message: *mut c_char = std::ptr::null_mut();
@@ -156,9 +149,18 @@ impl XLogReader {
         unsafe {
             let state = &*self.state;
             self.next = Lsn(state.EndRecPtr);
+            self.is_swollen = (*state.record).header.xl_tot_len > LARGE_RECORD;
             let record = Kind::of(&(*state.record).header).and_then(|kind| parse(kind, state));
             Ok(record.map_or(Step::Skipped, Step::Record))
         }
+    }
+
+    fn shrink(&mut self) {
+        // SAFETY: allocated by XLogReaderAllocate; no record of it is in use any more.
+        unsafe { pg_sys::XLogReaderFree(self.state) }
+        self.state = allocate(&mut self.page_read);
+        self.is_swollen = false;
+        self.begin(self.next);
     }
 
     /// NULL means the end of the WAL only if the page reader said so.
@@ -176,6 +178,29 @@ impl XLogReader {
         };
         Err(ReadError { lsn, message })
     }
+}
+
+fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState {
+    let mut routine = pg_sys::XLogReaderRoutine {
+        page_read: Some(read_local_xlog_page_no_wait),
+        segment_open: Some(wal_segment_open),
+        segment_close: Some(wal_segment_close),
+    };
+    // SAFETY: main thread; the routine is copied; the private data, boxed, outlives the reader. The
+    // reader allocates in the current context, which must outlive transactions.
+    let state = unsafe {
+        let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let state = pg_sys::XLogReaderAllocate(
+            server::wal_segment_size() as c_int,
+            std::ptr::null(),
+            &mut routine,
+            (&raw mut **page_read).cast(),
+        );
+        pg_sys::MemoryContextSwitchTo(before);
+        state
+    };
+    assert!(!state.is_null(), "out of memory while allocating a WAL reader");
+    state
 }
 
 impl Drop for XLogReader {

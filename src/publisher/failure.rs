@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use lapin::ErrorKind;
 
+use super::message::Message;
 use super::window::ResendReason;
+
+/// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
+const PRECONDITION_FAILED: u16 = 406;
 
 /// The kinds of failure. All are tried again; the stream stands still meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +19,12 @@ pub enum FailureKind {
     Unreachable,
     /// The broker refuses the credentials or the virtual host.
     Refused,
-    /// The broker closed the channel: the exchange is missing, or a message is too large.
+    /// The broker closed the channel: the exchange is missing, or writing to it not permitted.
     ChannelClosed,
+    /// The broker closed the channel because of a message in flight: it is too large.
+    Rejected,
+    /// The broker returned a message in flight: no queue is bound for it.
+    Returned,
     /// The connection broke or was closed.
     ConnectionLost,
     /// The broker refused a message (basic.nack).
@@ -32,12 +40,35 @@ pub enum FailureKind {
 pub struct Failure {
     kind: FailureKind,
     message: String,
+    /// message_id of the message that the stream stands still at, if it is known.
+    held: Option<String>,
 }
 
 impl Failure {
     /// A failure with words for the operator, without secrets.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into() }
+        Failure { kind, message: message.into(), held: None }
+    }
+
+    /// The broker objected to this message, which was the only one in flight.
+    pub fn because_of(self, message: &Message) -> Failure {
+        let text = format!("{}: {}", message.description(), self.message);
+        Failure { message: text, held: Some(message.message_id.clone()), ..self }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// Whether the broker objected to one of the messages in flight.
+    pub fn is_about_a_message(&self) -> bool {
+        matches!(self.kind, FailureKind::Nacked | FailureKind::Rejected | FailureKind::Returned)
+    }
+
+    /// message_id of the message that the stream stands still at, if it is known.
+    pub fn held(&self) -> Option<String> {
+        self.held.clone()
     }
 
     /// While the connection is being made.
@@ -56,6 +87,9 @@ impl Failure {
     /// While the connection is in use.
     pub fn while_streaming(error: &lapin::Error) -> Failure {
         match error.kind() {
+            ErrorKind::ProtocolError(refusal) if refusal.get_id() == PRECONDITION_FAILED => {
+                Failure::new(FailureKind::Rejected, format!("broker refused it: {refusal}"))
+            }
             ErrorKind::ProtocolError(_) if error.is_amqp_soft_error() => Failure::new(
                 FailureKind::ChannelClosed,
                 format!("broker closed the channel: {error}"),

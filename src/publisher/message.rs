@@ -16,6 +16,7 @@ const APP_ID: &str = "amqp_cdc";
 pub enum HeaderValue {
     Text(String),
     Number(i64),
+    Boolean(bool),
 }
 
 /// One message.
@@ -31,10 +32,19 @@ pub struct Message {
     pub timestamp: u64,
     /// The AMQP property `type`.
     pub kind: &'static str,
+    /// Where the row lives, for the operator.
+    pub table: String,
     pub headers: Vec<(&'static str, HeaderValue)>,
 }
 
 impl Message {
+    /// What the operator is told about it.
+    pub(super) fn description(&self) -> String {
+        let Message { message_id, table, body, routing_key, .. } = self;
+        let of = if table.is_empty() { String::new() } else { format!("table {table}, ") };
+        format!("message {message_id} ({of}{} bytes, routing key \"{routing_key}\")", body.len())
+    }
+
     /// Its AMQP properties, with header `resent` if it is sent again.
     pub(super) fn properties(&self, resent: Option<ResendReason>) -> BasicProperties {
         let mut headers = FieldTable::default();
@@ -42,6 +52,7 @@ impl Message {
             let value = match value {
                 HeaderValue::Text(text) => AMQPValue::LongString(LongString::from(text.as_str())),
                 HeaderValue::Number(number) => AMQPValue::LongLongInt(*number),
+                HeaderValue::Boolean(boolean) => AMQPValue::Boolean(*boolean),
             };
             headers.insert(ShortString::from(*name), value);
         }

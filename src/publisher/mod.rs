@@ -6,6 +6,7 @@
 //! Nothing here calls PostgreSQL. What crosses the thread boundary is plain data: messages and
 //! settings in, counts and reports out, a [`bell`] to wake the worker.
 
+mod barrier;
 pub mod bell;
 mod connection;
 mod failure;
@@ -95,11 +96,23 @@ pub struct BrokerSettings {
     pub confirm_timeout: Duration,
     /// Unconfirmed messages at most.
     pub max_in_flight: usize,
+    pub unroutable: Unroutable,
+}
+
+/// What to do with a message that no queue is bound for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unroutable {
+    /// Nobody asked for it: it counts as delivered.
+    Drop,
+    /// The stream stands still until a queue is bound.
+    Hold,
 }
 
 /// What the worker tells the publisher.
 enum Control {
     Settings(Box<BrokerSettings>),
+    /// Pass over the message with this message_id.
+    Skip(String),
     Stop,
 }
 
@@ -110,8 +123,10 @@ pub enum Report {
     Connecting(String),
     /// It publishes to this broker.
     Streaming(String),
-    /// The stream stands still; it will be tried again by itself.
-    StandingStill(String),
+    /// The stream stands still, at the message with this message_id if it is known.
+    StandingStill { reason: String, held: Option<String> },
+    /// The operator's wish was carried out: the message with this description is passed over.
+    Skipped(String),
     /// The broker does not read from the connection for now (memory or disk alarm).
     Blocked(String),
     /// The broker reads from the connection again.
@@ -127,8 +142,10 @@ pub enum Report {
 struct Counts {
     /// Messages sent, those sent again included.
     published: AtomicU64,
-    /// Messages confirmed, without a gap from the first.
+    /// Messages confirmed or skipped, without a gap from the first.
     confirmed: AtomicU64,
+    /// Messages skipped.
+    skipped: AtomicU64,
     /// Messages the broker returned.
     returned: AtomicU64,
     /// Messages sent again.
@@ -139,11 +156,21 @@ struct Counts {
     wake: Notify,
 }
 
+impl Counts {
+    /// The oldest message is done with.
+    fn confirm(&self, message: &Message) {
+        self.outstanding_bytes.fetch_sub(message.body.len(), Ordering::AcqRel);
+        self.confirmed.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 /// A copy of the counts, since the publisher was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     pub published: u64,
+    /// Confirmed or skipped.
     pub confirmed: u64,
+    pub skipped: u64,
     pub returned: u64,
     pub resent: u64,
 }
@@ -176,6 +203,7 @@ impl Publisher {
             counts: Arc::clone(&counts),
             bell,
             settings,
+            stands_still: false,
         };
         let thread = std::thread::Builder::new()
             .name("amqp_cdc publisher".to_owned())
@@ -206,10 +234,20 @@ impl Publisher {
         self.counts.wake.notify_one();
     }
 
-    /// Gives the thread new settings; it makes a new connection if they differ.
+    /// Gives the thread new settings; it makes a new connection if they differ, or if the stream
+    /// stands still: what it stood still for may have been mended.
     pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.tell(Control::Settings(Box::new(settings)));
+    }
+
+    /// Has the thread pass over the message with this message_id, if the stream stands still there.
+    pub fn skip(&self, message_id: String) {
+        self.tell(Control::Skip(message_id));
+    }
+
+    fn tell(&self, control: Control) {
         // A thread that is gone is told by `is_running`.
-        let _ = self.control.send(Control::Settings(Box::new(settings)));
+        let _ = self.control.send(control);
         self.counts.wake.notify_one();
     }
 
@@ -218,6 +256,7 @@ impl Publisher {
         Published {
             published: self.counts.published.load(Ordering::Acquire),
             confirmed: self.counts.confirmed.load(Ordering::Acquire),
+            skipped: self.counts.skipped.load(Ordering::Acquire),
             returned: self.counts.returned.load(Ordering::Acquire),
             resent: self.counts.resent.load(Ordering::Acquire),
         }
@@ -264,6 +303,8 @@ struct Link {
     counts: Arc<Counts>,
     bell: Bell,
     settings: BrokerSettings,
+    /// Whether the stream stands still.
+    stands_still: bool,
 }
 
 /// What [`Link::take_instructions`] found.
@@ -271,27 +312,31 @@ struct Link {
 enum Instruction {
     None,
     Reconnect,
+    Skip(String),
     Stop,
 }
 
 impl Link {
-    fn report(&self, report: Report) {
+    fn report(&mut self, report: Report) {
+        self.stands_still |= matches!(report, Report::StandingStill { .. });
         // The worker that is gone needs no report.
         let _ = self.reports.send(report);
         self.bell.ring();
     }
 
-    /// Takes new settings, if there are any.
+    /// Takes new settings, if there are any, and orders.
     fn take_instructions(&mut self) -> Instruction {
         let mut instruction = Instruction::None;
         loop {
             match self.control.try_recv() {
                 Ok(Control::Settings(settings)) => {
-                    if *settings != self.settings {
+                    if *settings != self.settings || self.stands_still {
                         self.settings = *settings;
                         instruction = Instruction::Reconnect;
                     }
                 }
+                // That makes a new connection, too.
+                Ok(Control::Skip(message_id)) => return Instruction::Skip(message_id),
                 Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Instruction::Stop,
                 Err(TryRecvError::Empty) => return instruction,
             }
@@ -323,13 +368,39 @@ fn publish_until_stopped(mut link: Link) {
                 backoff.reset();
                 attempt = 0;
             }
+            SessionEnd::Skip(message_id) => {
+                window.rewind(ResendReason::Reconnect);
+                skip(&mut link, &mut window, &message_id);
+                backoff.reset();
+            }
             SessionEnd::Failed(failure) => {
                 window.rewind(failure.resend_reason());
+                if failure.is_about_a_message() && failure.held().is_none() {
+                    // Which one will be known in a moment.
+                    continue;
+                }
                 backoff.grow();
                 attempt += 1;
-                link.report(Report::StandingStill(failure.to_string()));
+                link.report(Report::StandingStill {
+                    reason: failure.to_string(),
+                    held: failure.held(),
+                });
             }
         }
+    }
+}
+
+/// Passes over the oldest message, if it is the one that is meant.
+fn skip(link: &mut Link, window: &mut Window, message_id: &str) {
+    match window.skip(message_id) {
+        Some(message) => {
+            link.counts.skipped.fetch_add(1, Ordering::AcqRel);
+            link.counts.confirm(&message);
+            link.report(Report::Skipped(message.description()));
+        }
+        None => link.report(Report::Notice(format!(
+            "message {message_id} is not skipped: the stream does not stand still there any more"
+        ))),
     }
 }
 

@@ -10,13 +10,21 @@ use std::time::Duration;
 use lapin::{Confirmation, Event};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::barrier::Barrier;
 use super::connection::{Confirm, Connection};
 use super::failure::{Failure, FailureKind};
 use super::window::Window;
-use super::{Address, Instruction, Link, Report};
+use super::{Address, Instruction, Link, Report, Unroutable};
 
 /// Shortest time between two reports of returned messages.
 const RETURNED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time between two attempts to publish a message that no queue is bound for.
+const UNROUTABLE_RETRY: Duration = Duration::from_secs(1);
+
+/// A connection that moves fewer bytes a second than this is not waited for: what is under way may
+/// take longer than the confirm timeout only as far as its size explains that.
+const SLOWEST: usize = 1024 * 1024;
 
 /// How a session ended.
 pub enum SessionEnd {
@@ -24,6 +32,8 @@ pub enum SessionEnd {
     Stopped,
     /// The settings changed.
     Reconfigured,
+    /// The operator wants the message with this message_id to be passed over.
+    Skip(String),
     /// Something went wrong.
     Failed(Failure),
 }
@@ -63,7 +73,10 @@ pub async fn run(
         connection,
         max_in_flight: settings.max_in_flight,
         confirm_timeout: settings.confirm_timeout,
+        unroutable: settings.unroutable,
         confirms: VecDeque::new(),
+        bytes_in_flight: 0,
+        barrier: Barrier::default(),
         progress_at: Instant::now(),
         blocked: false,
         returned: Returned::default(),
@@ -79,11 +92,19 @@ pub async fn run(
 async fn instructed(link: &mut Link) -> SessionEnd {
     let counts = Arc::clone(&link.counts);
     loop {
-        match link.take_instructions() {
-            Instruction::Stop => return SessionEnd::Stopped,
-            Instruction::Reconnect => return SessionEnd::Reconfigured,
-            Instruction::None => counts.wake.notified().await,
+        if let Some(end) = instruction(link) {
+            return end;
         }
+        counts.wake.notified().await;
+    }
+}
+
+fn instruction(link: &mut Link) -> Option<SessionEnd> {
+    match link.take_instructions() {
+        Instruction::Stop => Some(SessionEnd::Stopped),
+        Instruction::Reconnect => Some(SessionEnd::Reconfigured),
+        Instruction::Skip(message_id) => Some(SessionEnd::Skip(message_id)),
+        Instruction::None => None,
     }
 }
 
@@ -93,8 +114,13 @@ struct Session<'a> {
     connection: Connection,
     max_in_flight: usize,
     confirm_timeout: Duration,
-    /// One for each message in flight, in order.
+    unroutable: Unroutable,
+    /// One for each message that is sent and not confirmed, in order.
     confirms: VecDeque<Confirm>,
+    /// Of the bodies of these messages.
+    bytes_in_flight: usize,
+    /// What of the confirmed was not returned either, where that matters.
+    barrier: Barrier,
     /// When the oldest message in flight became the oldest.
     progress_at: Instant,
     /// Whether the broker has stopped reading from the connection.
@@ -113,15 +139,14 @@ impl Session<'_> {
     async fn stream(&mut self) -> SessionEnd {
         let counts = Arc::clone(&self.link.counts);
         loop {
-            match self.link.take_instructions() {
-                Instruction::Stop => return SessionEnd::Stopped,
-                Instruction::Reconnect => return SessionEnd::Reconfigured,
-                Instruction::None => {}
+            if let Some(end) = instruction(self.link) {
+                return end;
             }
             if let Err(end) = self.send().await {
                 return end;
             }
-            let confirm_deadline = self.progress_at + self.confirm_timeout;
+            let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
+            let confirm_deadline = self.progress_at + self.confirm_timeout + allowance;
             let in_flight = !self.confirms.is_empty();
             let outcome = tokio::select! {
                 biased;
@@ -137,16 +162,64 @@ impl Session<'_> {
                     ))
                 }
             };
-            if let Err(failure) = outcome {
-                return failure.into();
+            if let Err(failure) = outcome
+                && let Some(end) = self.fail(failure).await
+            {
+                return end;
+            }
+        }
+    }
+
+    /// What a failure means for the session; none if it can go on.
+    async fn fail(&mut self, failure: Failure) -> Option<SessionEnd> {
+        if !failure.is_about_a_message() {
+            return Some(failure.into());
+        }
+        if self.window.in_flight() != 1 {
+            // The next session finds out which it was.
+            self.window.suspect_all_in_flight();
+            return Some(failure.into());
+        }
+        let failure = match self.window.front() {
+            Some(message) => failure.because_of(message),
+            None => failure,
+        };
+        self.window.suspect_all_in_flight();
+        match failure.kind() {
+            FailureKind::Returned => self.hold(failure, Some(UNROUTABLE_RETRY)).await,
+            FailureKind::Rejected => self.hold(failure, None).await,
+            _ => Some(failure.into()),
+        }
+    }
+
+    /// Stands still at the message in flight: until `retry` has passed, which leaves the connection
+    /// as it is, or else until the operator or the broker does something.
+    async fn hold(&mut self, failure: Failure, retry: Option<Duration>) -> Option<SessionEnd> {
+        self.window.rewind(failure.resend_reason());
+        self.confirms.clear();
+        self.bytes_in_flight = 0;
+        self.barrier = Barrier::default();
+        self.link
+            .report(Report::StandingStill { reason: failure.to_string(), held: failure.held() });
+        let retry_at = retry.map(|time| Instant::now() + time);
+        loop {
+            let event = tokio::select! {
+                biased;
+                end = instructed(self.link) => return Some(end),
+                event = self.connection.next_event() => event,
+                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
+                    return None;
+                }
+            };
+            if let Err(failure) = self.take_event(event) {
+                return Some(failure.into());
             }
         }
     }
 
     /// Sends what may be sent.
     async fn send(&mut self) -> Result<(), SessionEnd> {
-        debug_assert_eq!(self.window.in_flight(), self.confirms.len());
-        while self.window.in_flight() < self.max_in_flight {
+        while self.window.in_flight() < self.limit() {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
                     Ok(message) => self.window.push(message),
@@ -171,11 +244,13 @@ impl Session<'_> {
                 }
             }
             let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
+            self.bytes_in_flight += message.body.len();
             let confirm = self.connection.publish(Arc::clone(message), resent);
             if self.confirms.is_empty() {
                 self.progress_at = Instant::now();
             }
             self.confirms.push_back(begin(confirm).await);
+            self.barrier.sent();
             let counts = &self.link.counts;
             counts.published.fetch_add(1, Ordering::AcqRel);
             if resent.is_some() {
@@ -183,6 +258,11 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Messages in flight at most.
+    fn limit(&self) -> usize {
+        if self.window.is_one_at_a_time() { 1 } else { self.max_in_flight }
     }
 
     /// Takes the confirm of the oldest message in flight, and of all that follow it without a gap.
@@ -212,7 +292,7 @@ impl Session<'_> {
         match outcome {
             Ok(Confirmation::Ack(returned)) => {
                 if let Some(returned) = returned {
-                    self.take_returned(&returned.delivery.routing_key.to_string());
+                    self.take_returned(&returned.delivery.routing_key.to_string())?;
                 }
             }
             Ok(Confirmation::Nack(_)) => {
@@ -223,19 +303,29 @@ impl Session<'_> {
             }
             Err(error) => return Err(Failure::while_streaming(&error)),
         }
-        if let Some(confirmed) = self.window.confirm_oldest() {
-            let counts = &self.link.counts;
-            counts.outstanding_bytes.fetch_sub(confirmed.body.len(), Ordering::AcqRel);
-            counts.confirmed.fetch_add(1, Ordering::AcqRel);
+        self.barrier.confirmed();
+        let delivered = match self.unroutable {
+            Unroutable::Drop => 1,
+            Unroutable::Hold => self.barrier.release(),
+        };
+        for _ in 0..delivered {
+            if let Some(confirmed) = self.window.confirm_oldest() {
+                self.bytes_in_flight -= confirmed.body.len();
+                self.link.counts.confirm(&confirmed);
+                self.link.stands_still = false;
+            }
         }
         Ok(())
     }
 
     /// A message that no queue was bound for. The broker returns it before it confirms it; with
-    /// several confirms at once lapin may hand it out with another message's confirm, so only its
-    /// own properties say which it was.
-    fn take_returned(&mut self, routing_key: &str) {
+    /// several confirms at once lapin may hand it out with another message's confirm (see
+    /// [`Barrier`]).
+    fn take_returned(&mut self, routing_key: &str) -> Result<(), Failure> {
         self.link.counts.returned.fetch_add(1, Ordering::AcqRel);
+        if self.unroutable == Unroutable::Hold {
+            return Err(Failure::new(FailureKind::Returned, "no queue is bound for it"));
+        }
         self.returned.count += 1;
         let due = self.returned.reported_at.is_none_or(|at| at.elapsed() >= RETURNED_INTERVAL);
         if due {
@@ -245,6 +335,7 @@ impl Session<'_> {
             });
             self.returned = Returned { count: 0, reported_at: Some(Instant::now()) };
         }
+        Ok(())
     }
 
     fn take_event(&mut self, event: Event) -> Result<(), Failure> {

@@ -27,6 +27,8 @@ impl ResendReason {
 pub struct Window {
     messages: VecDeque<Unconfirmed>,
     sent: usize,
+    /// So many, the oldest, are sent one at a time: the broker objected to one of them.
+    suspects: usize,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,16 @@ impl Window {
         self.messages.get(self.sent).map(|next| next.message.as_ref())
     }
 
+    /// The oldest message.
+    pub fn front(&self) -> Option<&Message> {
+        self.messages.front().map(|oldest| oldest.message.as_ref())
+    }
+
+    /// Whether messages are sent one at a time for now.
+    pub fn is_one_at_a_time(&self) -> bool {
+        self.suspects > 0
+    }
+
     /// Messages sent and not confirmed.
     pub fn in_flight(&self) -> usize {
         self.sent
@@ -61,7 +73,23 @@ impl Window {
     /// The oldest message in flight was confirmed.
     pub fn confirm_oldest(&mut self) -> Option<Arc<Message>> {
         self.sent = self.sent.checked_sub(1)?;
-        self.messages.pop_front().map(|confirmed| confirmed.message)
+        self.remove_front()
+    }
+
+    /// Takes the oldest message out, if it has this message_id and is not under way.
+    pub fn skip(&mut self, message_id: &str) -> Option<Arc<Message>> {
+        let is_it = self.sent == 0 && self.front()?.message_id == message_id;
+        is_it.then(|| self.remove_front()).flatten()
+    }
+
+    fn remove_front(&mut self) -> Option<Arc<Message>> {
+        self.suspects = self.suspects.saturating_sub(1);
+        self.messages.pop_front().map(|removed| removed.message)
+    }
+
+    /// The broker objected to one of the messages in flight. Which one shows when each is alone.
+    pub fn suspect_all_in_flight(&mut self) {
+        self.suspects = self.suspects.max(self.sent);
     }
 
     /// The connection is gone: everything unconfirmed is to be sent again, in order.
@@ -85,6 +113,7 @@ mod tests {
             message_id: id.to_owned(),
             timestamp: 0,
             kind: "insert",
+            table: String::new(),
             headers: Vec::new(),
         }
     }
@@ -119,5 +148,36 @@ mod tests {
         window.send_next();
         assert!(window.confirm_oldest().is_some());
         assert_eq!(window.confirm_oldest(), None);
+    }
+
+    #[test]
+    fn what_the_broker_objected_to_is_sent_one_at_a_time() {
+        let mut window = Window::default();
+        for id in ["a", "b", "c"] {
+            window.push(message(id));
+        }
+        send(&mut window);
+        send(&mut window);
+        window.suspect_all_in_flight();
+        window.rewind(ResendReason::Reconnect);
+        for id in ["a", "b"] {
+            assert!(window.is_one_at_a_time());
+            assert_eq!(send(&mut window).unwrap().0, id);
+            window.confirm_oldest();
+        }
+        assert!(!window.is_one_at_a_time());
+    }
+
+    #[test]
+    fn only_the_oldest_message_can_be_skipped_and_only_by_its_name() {
+        let mut window = Window::default();
+        window.push(message("a"));
+        window.push(message("b"));
+        send(&mut window);
+        assert_eq!(window.skip("a"), None);
+        window.rewind(ResendReason::Reconnect);
+        assert_eq!(window.skip("b"), None);
+        assert!(window.skip("a").is_some());
+        assert_eq!(send(&mut window), Some(("b".to_owned(), None)));
     }
 }

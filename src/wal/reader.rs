@@ -1,4 +1,5 @@
-//! Reads the WAL record by record, keeps what is ours, and hands committed transactions on.
+//! Reads the WAL record by record, keeps what is ours, and hands committed transactions on. What
+//! was too large to be kept it reads a second time, event by event.
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
@@ -22,12 +23,24 @@ pub enum Reached {
 pub struct TransactionReader {
     reader: XLogReader,
     open: Transactions,
+    /// Goes back to the events that were not kept.
+    second: Option<XLogReader>,
 }
 
 impl TransactionReader {
-    /// Begins at `start`, the first byte of a record.
-    pub fn new(start: Lsn) -> TransactionReader {
-        TransactionReader { reader: XLogReader::new(start), open: Transactions::default() }
+    /// Begins at `start`, the first byte of a record. Keeps at most `memory_limit` bytes of the
+    /// events of open transactions.
+    pub fn new(start: Lsn, memory_limit: usize) -> TransactionReader {
+        TransactionReader {
+            reader: XLogReader::new(start),
+            open: Transactions::new(memory_limit),
+            second: None,
+        }
+    }
+
+    /// Sets the bytes that are kept of the events of open transactions.
+    pub fn set_memory_limit(&mut self, bytes: usize) {
+        self.open.set_memory_limit(bytes);
     }
 
     /// Reads at most [`BATCH`] records, fewer if a transaction commits, and gives the committed
@@ -68,9 +81,28 @@ impl TransactionReader {
         Ok(Reached::More)
     }
 
+    /// Reads the payload of an event that was not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the WAL is damaged.
+    pub fn read_event(&mut self, lsn: Lsn) -> Result<Vec<u8>, ReadError> {
+        let second = self.second.get_or_insert_with(|| XLogReader::new(Lsn::INVALID));
+        second.begin(lsn);
+        match second.read()? {
+            Step::Record(Record::TransactionalMessage { payload, .. }) => Ok(payload.to_vec()),
+            _ => Err(ReadError { lsn, message: "the event that was there is gone".to_owned() }),
+        }
+    }
+
     /// The first byte that was not read yet.
     pub fn position(&self) -> Lsn {
         self.reader.position()
+    }
+
+    /// To be called when nothing is left to be read a second time.
+    pub fn forget_second_reader(&mut self) {
+        self.second = None;
     }
 
     /// The first byte that the transactions still open need, or the position if there are none.

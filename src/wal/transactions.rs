@@ -6,21 +6,33 @@
 //! back, at every wal_level (xact.c: `XactLogCommitRecord`); whatever was collected under another
 //! xid is not part of it. Transactions that died in a crash have no end in the WAL: they are
 //! retired when the WAL says that nothing that old runs any more.
+//!
+//! Past a limit in bytes the events' payloads are forgotten and only their places in the WAL kept:
+//! whoever publishes them reads them again from there.
 
 use std::collections::HashMap;
 
 use crate::event;
 use crate::lsn::Lsn;
+use crate::wal::event_list::{EventKey, EventList};
+
+/// What an event in memory takes beside its payload.
+const OVERHEAD: usize = 64;
 
 /// One event as it was found in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Command of the transaction that made the change.
-    pub command_id: u32,
-    /// First byte of the WAL record.
-    pub lsn: Lsn,
+    /// Its place in the transaction and in the WAL.
+    pub key: EventKey,
     /// The event's bytes; see [`crate::event::Event::decode`].
     pub payload: Vec<u8>,
+}
+
+impl RecordedEvent {
+    /// Bytes of memory.
+    fn bytes(&self) -> usize {
+        self.payload.len() + OVERHEAD
+    }
 }
 
 /// A committed transaction that has events.
@@ -35,30 +47,140 @@ pub struct CommittedTransaction {
     /// LSN of the earliest of its events: WAL from here on rebuilds it whole.
     pub first_lsn: Lsn,
     /// In the order of the changes. Never empty.
-    pub events: Vec<RecordedEvent>,
+    pub events: Events,
+}
+
+/// The events of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// All in memory.
+    Kept(Vec<RecordedEvent>),
+    /// All to be read again from the WAL.
+    Spilled(EventList),
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Events::Kept(Vec::new())
+    }
+}
+
+impl Events {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Events::Kept(events) => events.len(),
+            Events::Spilled(list) => list.len(),
+        }
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Events::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
+            Events::Spilled(list) => list.bytes(),
+        }
+    }
+
+    /// Bytes that spilling would free.
+    fn kept_bytes(&self) -> usize {
+        match self {
+            Events::Kept(_) => self.bytes(),
+            Events::Spilled(_) => 0,
+        }
+    }
+
+    fn spill(self) -> EventList {
+        match self {
+            Events::Kept(events) => events.into_iter().map(|event| event.key).collect(),
+            Events::Spilled(list) => list,
+        }
+    }
+
+    /// The events of several xids as those of one transaction, in the order of the changes. If one
+    /// part has been spilled, all are.
+    fn merge(mut parts: Vec<Events>) -> Events {
+        if parts.iter().all(|part| matches!(part, Events::Kept(_))) {
+            let mut events: Vec<_> = parts
+                .into_iter()
+                .flat_map(|part| match part {
+                    Events::Kept(events) => events,
+                    Events::Spilled(_) => Vec::new(),
+                })
+                .collect();
+            events.sort_unstable_by_key(|event| event.key);
+            return Events::Kept(events);
+        }
+        if let [Events::Spilled(list)] = &mut parts[..]
+            && list.is_sorted()
+        {
+            return Events::Spilled(std::mem::take(list));
+        }
+        let mut keys: Vec<EventKey> = parts.into_iter().flat_map(Events::spill).collect();
+        keys.sort_unstable();
+        Events::Spilled(keys.into_iter().collect())
+    }
 }
 
 /// Transactions whose end was not read yet.
 #[derive(Debug, Default)]
 pub struct Transactions {
     open: HashMap<u32, Open>,
+    /// Bytes of the events that are in memory.
+    kept_bytes: usize,
+    /// Bytes above which nothing is kept.
+    memory_limit: usize,
 }
 
 /// What one xid, of a transaction or a subtransaction, has written so far.
 #[derive(Debug, Default)]
 struct Open {
-    events: Vec<RecordedEvent>,
+    events: Events,
+    /// LSN of the earliest event.
+    first_lsn: Lsn,
     prepared: bool,
 }
 
 impl Transactions {
+    /// None yet. `memory_limit` is in bytes.
+    pub fn new(memory_limit: usize) -> Transactions {
+        Transactions { memory_limit, ..Transactions::default() }
+    }
+
+    /// Sets the bytes above which the payloads of the events so far are forgotten. They are in the
+    /// WAL, which is kept until they are confirmed: it is the spill file.
+    pub fn set_memory_limit(&mut self, memory_limit: usize) {
+        self.memory_limit = memory_limit;
+    }
+
     /// An event of `xid`, a transaction or subtransaction.
     pub fn event(&mut self, xid: u32, lsn: Lsn, payload: &[u8]) {
-        self.open.entry(xid).or_default().events.push(RecordedEvent {
-            command_id: event::command_id(payload),
-            lsn,
-            payload: payload.to_vec(),
-        });
+        let size = payload.len() + OVERHEAD;
+        let open =
+            self.open.entry(xid).or_insert_with(|| Open { first_lsn: lsn, ..Open::default() });
+        let key = EventKey { command_id: event::command_id(payload), lsn };
+        open.first_lsn = open.first_lsn.min(lsn);
+        match &mut open.events {
+            Events::Spilled(list) => list.push(key),
+            Events::Kept(_) if self.kept_bytes + size > self.memory_limit => {
+                self.spill();
+                // Now it is among the spilled.
+                self.event(xid, lsn, payload);
+            }
+            Events::Kept(events) => {
+                events.push(RecordedEvent { key, payload: payload.to_vec() });
+                self.kept_bytes += size;
+            }
+        }
+    }
+
+    /// Forgets every payload. Small transactions that happen to be open pay with reading theirs
+    /// again, too; that is rare, and cheap.
+    fn spill(&mut self) {
+        for open in self.open.values_mut() {
+            open.events = Events::Spilled(std::mem::take(&mut open.events).spill());
+        }
+        self.kept_bytes = 0;
     }
 
     /// `xid` and its `subxids` committed. None if they had no events.
@@ -69,20 +191,17 @@ impl Transactions {
         commit_lsn: Lsn,
         commit_time: i64,
     ) -> Option<CommittedTransaction> {
-        let mut events = self.take(xid);
-        for &subxid in subxids {
-            events.append(&mut self.take(subxid));
-        }
-        let first_lsn = events.iter().map(|event| event.lsn).min()?;
-        events.sort_unstable_by_key(|event| (event.command_id, event.lsn));
+        let parts: Vec<Open> =
+            std::iter::once(&xid).chain(subxids).filter_map(|&xid| self.take(xid)).collect();
+        let first_lsn = parts.iter().map(|part| part.first_lsn).min()?;
+        let events = Events::merge(parts.into_iter().map(|part| part.events).collect());
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
     /// `xid` and its `subxids` were rolled back.
     pub fn abort(&mut self, xid: u32, subxids: &[u32]) {
-        self.take(xid);
-        for &subxid in subxids {
-            self.take(subxid);
+        for &xid in std::iter::once(&xid).chain(subxids) {
+            self.take(xid);
         }
     }
 
@@ -108,15 +227,18 @@ impl Transactions {
     /// Drops what died in a crash. Prepared transactions did not.
     fn retire(&mut self, is_dead: impl Fn(u32) -> bool) {
         self.open.retain(|&xid, open| open.prepared || !is_dead(xid));
+        self.kept_bytes = self.open.values().map(|open| open.events.kept_bytes()).sum();
     }
 
-    fn take(&mut self, xid: u32) -> Vec<RecordedEvent> {
-        self.open.remove(&xid).unwrap_or_default().events
+    fn take(&mut self, xid: u32) -> Option<Open> {
+        let open = self.open.remove(&xid)?;
+        self.kept_bytes -= open.events.kept_bytes();
+        Some(open)
     }
 
     /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.
     pub fn oldest_lsn(&self) -> Option<Lsn> {
-        self.open.values().filter_map(|open| open.events.first()).map(|event| event.lsn).min()
+        self.open.values().map(|open| open.first_lsn).min()
     }
 
     /// Whether a prepared transaction has events: its end may come from any session.
@@ -147,22 +269,28 @@ mod tests {
             schema: String::new(),
             table: String::new(),
             lossy: false,
+            oversize: None,
         }
         .encode_into(&mut bytes);
         bytes
     }
 
     fn names(transaction: &CommittedTransaction) -> Vec<String> {
-        transaction
-            .events
+        let Events::Kept(events) = &transaction.events else { panic!("it was spilled") };
+        events
             .iter()
-            .map(|e| event::Event::decode(&e.payload).unwrap().head.routing_key)
+            .map(|e| event::Event::decode(e.payload.clone()).unwrap().head.routing_key)
             .collect()
+    }
+
+    fn places(transaction: CommittedTransaction) -> Vec<u64> {
+        let Events::Spilled(list) = transaction.events else { panic!("it is in memory") };
+        list.into_iter().map(|key| key.lsn.0).collect()
     }
 
     #[test]
     fn a_transaction_is_its_own_events_and_those_of_its_committed_subtransactions() {
-        let mut open = Transactions::default();
+        let mut open = Transactions::new(1 << 20);
         open.event(10, Lsn(100), &payload(1, "a"));
         open.event(11, Lsn(110), &payload(2, "b"));
         open.event(12, Lsn(120), &payload(3, "rolled back"));
@@ -179,7 +307,7 @@ mod tests {
 
     #[test]
     fn events_are_in_the_order_of_the_changes_not_of_the_records() {
-        let mut open = Transactions::default();
+        let mut open = Transactions::new(1 << 20);
         open.event(10, Lsn(100), &payload(5, "inner"));
         open.event(10, Lsn(110), &payload(4, "outer"));
         open.event(10, Lsn(120), &payload(4, "outer, next row"));
@@ -190,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_transaction_without_events_is_none() {
-        let mut open = Transactions::default();
+        let mut open = Transactions::new(1 << 20);
         assert_eq!(open.commit(10, &[11, 12], Lsn(200), 0), None);
         open.event(11, Lsn(1), &payload(1, "x"));
         open.abort(10, &[11]);
@@ -200,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_died_in_a_crash_is_retired_and_what_was_prepared_is_not() {
-        let mut open = Transactions::default();
+        let mut open = Transactions::new(1 << 20);
         open.event(10, Lsn(100), &payload(1, "dead"));
         open.event(11, Lsn(110), &payload(1, "prepared"));
         open.event(12, Lsn(120), &payload(1, "its subtransaction"));
@@ -217,7 +345,7 @@ mod tests {
 
     #[test]
     fn age_is_counted_across_the_wraparound() {
-        let mut open = Transactions::default();
+        let mut open = Transactions::new(1 << 20);
         open.event(u32::MAX - 1, Lsn(100), &payload(1, "old"));
         open.event(5, Lsn(110), &payload(1, "young"));
         open.retire_older_than(4);
@@ -226,5 +354,39 @@ mod tests {
         assert_eq!(open.oldest_lsn(), Some(Lsn(110)));
         open.retire_older_than(6);
         assert_eq!(open.oldest_lsn(), None);
+    }
+
+    #[test]
+    fn past_the_limit_only_the_places_in_the_wal_are_kept() {
+        let one = payload(1, "x");
+        let mut open = Transactions::new(3 * (one.len() + OVERHEAD));
+        for n in 0..3 {
+            open.event(10, Lsn(100 + n), &one);
+        }
+        open.event(20, Lsn(150), &one);
+        assert_eq!(open.kept_bytes, 0);
+        open.event(10, Lsn(160), &payload(0, "earlier command"));
+        // It began after that, and its subtransaction was there before.
+        open.event(30, Lsn(170), &one);
+        assert_eq!(open.kept_bytes, one.len() + OVERHEAD);
+        assert_eq!(places(open.commit(10, &[], Lsn(200), 0).unwrap()), [160, 100, 101, 102]);
+        let mixed = open.commit(30, &[20], Lsn(210), 0).unwrap();
+        assert_eq!(mixed.first_lsn, Lsn(150));
+        assert_eq!(places(mixed), [150, 170]);
+        assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
+    }
+
+    #[test]
+    fn what_ends_frees_its_memory() {
+        let mut open = Transactions::new(1 << 20);
+        for xid in 10..14 {
+            open.event(xid, Lsn(u64::from(xid)), &payload(1, "x"));
+        }
+        open.prepare(13, &[]);
+        open.abort(10, &[11]);
+        open.retire_all();
+        assert_eq!(open.kept_bytes, payload(1, "x").len() + OVERHEAD);
+        assert!(open.commit(13, &[], Lsn(200), 0).is_some());
+        assert_eq!(open.kept_bytes, 0);
     }
 }

@@ -2,6 +2,9 @@
 //! a claim that the README or the contract makes.
 
 mod delivery;
+mod held;
+mod lost;
+mod memory;
 mod message;
 mod order;
 mod position;

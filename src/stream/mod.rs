@@ -2,11 +2,15 @@
 //! in commit order. Pure. It knows which may be announced, which event is next, and what the
 //! position is; it never waits.
 
+mod waiting;
+
 use std::collections::VecDeque;
 
 use crate::lsn::Lsn;
 use crate::position::Position;
 use crate::wal::transactions::{CommittedTransaction, RecordedEvent};
+pub use waiting::Peeked;
+use waiting::Waiting;
 
 /// Committed transactions in commit order, oldest first.
 #[derive(Debug, Default)]
@@ -20,7 +24,7 @@ pub struct Stream {
     confirmed_in_front: u64,
     /// C: everything up to here is confirmed.
     confirmed: Lsn,
-    /// Bytes of the payloads that were not handed out yet.
+    /// Bytes of memory of the transactions that were not handed out whole.
     bytes: usize,
 }
 
@@ -31,8 +35,10 @@ struct InStream {
     commit_time: i64,
     first_lsn: Lsn,
     size: u64,
+    /// Bytes of memory that it took at first.
+    bytes: usize,
     /// What was not handed out yet.
-    waiting: std::vec::IntoIter<RecordedEvent>,
+    waiting: Waiting,
 }
 
 /// One event that is next to be published, with its place in the stream.
@@ -64,22 +70,24 @@ impl Stream {
 
     /// Adds the transaction that committed next. What was confirmed before the start is passed over.
     pub fn push(&mut self, transaction: CommittedTransaction) {
-        if transaction.commit_lsn <= self.confirmed {
+        let last = self.transactions.back().map_or(self.confirmed, |last| last.commit_lsn);
+        if transaction.commit_lsn <= last {
             return;
         }
         let size = transaction.events.len() as u64;
-        let mut waiting = transaction.events.into_iter();
+        let bytes = transaction.events.bytes();
+        let mut waiting = Waiting::new(transaction.events);
         if self.transactions.is_empty() {
-            let confirmed = self.confirmed_in_front.min(size);
-            waiting.by_ref().take(confirmed as usize).for_each(drop);
+            waiting.skip(self.confirmed_in_front.min(size) as usize);
         }
-        self.bytes += waiting.as_slice().iter().map(|event| event.payload.len()).sum::<usize>();
+        self.bytes += bytes;
         self.transactions.push_back(InStream {
             xid: transaction.xid,
             commit_lsn: transaction.commit_lsn,
             commit_time: transaction.commit_time,
             first_lsn: transaction.first_lsn,
             size,
+            bytes,
             waiting,
         });
     }
@@ -99,34 +107,39 @@ impl Stream {
         }
     }
 
-    /// Size in bytes of the event that [`Stream::next`] would give.
-    pub fn peek_size(&mut self) -> Option<usize> {
+    /// What is next to be published, if there is something that may be announced.
+    pub fn peek(&mut self) -> Option<Peeked> {
         self.skip_handed_out();
-        let next = self.front_to_hand_out()?.waiting.as_slice().first()?;
-        Some(next.payload.len())
+        self.front_to_hand_out()?.waiting.peek()
     }
 
-    /// Takes the event that is next to be published, if there is one that may be announced.
+    /// The payload of the event that [`Stream::peek`] found to be in the WAL.
+    pub fn load(&mut self, payload: Vec<u8>) {
+        if let Some(transaction) = self.front_to_hand_out() {
+            transaction.waiting.load(payload);
+        }
+    }
+
+    /// Takes the event that is next to be published, if it may be announced and is in memory.
     pub fn next(&mut self) -> Option<NextEvent> {
         self.skip_handed_out();
         let transaction = self.front_to_hand_out()?;
         let recorded = transaction.waiting.next()?;
-        let next = NextEvent {
+        Some(NextEvent {
             xid: transaction.xid,
             commit_lsn: transaction.commit_lsn,
             commit_time: transaction.commit_time,
             tx_seq: transaction.size - transaction.waiting.len() as u64,
             tx_size: transaction.size,
             recorded,
-        };
-        self.bytes -= next.recorded.payload.len();
-        Some(next)
+        })
     }
 
     fn skip_handed_out(&mut self) {
         while self.handed_out < self.visible
             && self.transactions[self.handed_out].waiting.len() == 0
         {
+            self.bytes -= self.transactions[self.handed_out].bytes;
             self.handed_out += 1;
         }
     }
@@ -137,17 +150,17 @@ impl Stream {
 
     /// `count` more events were confirmed, in the order in which they were handed out.
     pub fn confirm(&mut self, count: u64) {
+        self.skip_handed_out();
         self.confirmed_in_front += count;
         while let Some(front) = self.transactions.front()
             && self.confirmed_in_front >= front.size
-            && front.waiting.len() == 0
-            && self.visible > 0
+            && self.handed_out > 0
         {
             self.confirmed_in_front -= front.size;
             self.confirmed = front.commit_lsn;
             self.transactions.pop_front();
             self.visible -= 1;
-            self.handed_out = self.handed_out.saturating_sub(1);
+            self.handed_out -= 1;
         }
     }
 
@@ -167,7 +180,7 @@ impl Stream {
         self.transactions.front().map(|front| (front.first_lsn, front.commit_time))
     }
 
-    /// Bytes of events that wait to be handed out.
+    /// Bytes of memory of the transactions that were not handed out whole.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -176,6 +189,8 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::event_list::EventKey;
+    use crate::wal::transactions::Events;
 
     fn transaction(xid: u32, first: u64, commit: u64, events: usize) -> CommittedTransaction {
         CommittedTransaction {
@@ -183,14 +198,21 @@ mod tests {
             commit_lsn: Lsn(commit),
             commit_time: i64::from(xid),
             first_lsn: Lsn(first),
-            events: (0..events)
-                .map(|n| RecordedEvent {
-                    command_id: n as u32,
-                    lsn: Lsn(first + n as u64),
-                    payload: vec![0; 10],
-                })
-                .collect(),
+            events: Events::Kept(
+                (0..events)
+                    .map(|n| RecordedEvent {
+                        key: EventKey { command_id: n as u32, lsn: Lsn(first + n as u64) },
+                        payload: vec![0; 10],
+                    })
+                    .collect(),
+            ),
         }
+    }
+
+    fn spilled(transaction: CommittedTransaction) -> CommittedTransaction {
+        let Events::Kept(events) = transaction.events else { return transaction };
+        let list = events.into_iter().map(|event| event.key).collect();
+        CommittedTransaction { events: Events::Spilled(list), ..transaction }
     }
 
     fn take_all(stream: &mut Stream) -> Vec<(u32, u64, u64)> {
@@ -262,5 +284,37 @@ mod tests {
         stream.next();
         stream.confirm(2);
         assert_eq!(stream.position(Lsn(50)), position(0, 10, 2));
+    }
+
+    #[test]
+    fn what_was_spilled_is_handed_out_as_it_is_read_again() {
+        let mut stream = Stream::resume(position(5, 5, 1));
+        stream.push(spilled(transaction(1, 10, 20, 3)));
+        stream.release_visible(|_| false);
+        // The first was confirmed before.
+        for (lsn, tx_seq) in [(11, 2), (12, 3)] {
+            assert_eq!(stream.peek(), Some(Peeked::InWal(Lsn(lsn))));
+            assert_eq!(stream.next(), None);
+            stream.load(vec![7; 4]);
+            stream.load(vec![8; 4]);
+            assert_eq!(stream.peek(), Some(Peeked::InMemory(4)));
+            let next = stream.next().unwrap();
+            assert_eq!((next.recorded.key.lsn, next.tx_seq, next.tx_size), (Lsn(lsn), tx_seq, 3));
+            assert_eq!(next.recorded.payload, [7; 4]);
+        }
+        assert_eq!(stream.peek(), None);
+        stream.confirm(2);
+        assert_eq!(stream.position(Lsn(50)), position(20, 50, 0));
+        assert_eq!(stream.bytes(), 0);
+    }
+
+    #[test]
+    fn what_ends_before_the_last_one_was_there_already() {
+        let mut stream = Stream::default();
+        stream.push(transaction(0, 10, 30, 1));
+        stream.push(transaction(1, 10, 20, 1));
+        stream.push(transaction(2, 31, 40, 1));
+        stream.release_visible(|_| false);
+        assert_eq!(take_all(&mut stream), [(0, 1, 1), (2, 1, 1)]);
     }
 }

@@ -1,0 +1,265 @@
+//! Messages that are too large, that the broker refuses, or that no queue is bound for.
+
+use pg_test::{
+    DEADLINE, Message, Queue, Scene, Shutdown, Testbed, wait_until, wait_until_confirmed,
+};
+use postgres::Client;
+use postgres::error::SqlState;
+use serde_json::json;
+
+use crate::stage::{
+    ask, blog, changes, ids, make_blog, published_so_far, run, wait_for_reason,
+    wait_until_streaming,
+};
+
+/// A text of this many bytes that does not compress.
+fn noise(bytes: usize) -> String {
+    format!(
+        "(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, {}))",
+        bytes.div_ceil(32)
+    )
+}
+
+#[test]
+fn an_event_above_the_limit_is_published_with_the_keys_of_its_rows() {
+    let (scene, mut client) = blog("oversize");
+    run(&mut client, "SET amqp.max_message_size = '64kB'");
+    // The first is known to be too large before anything is rendered, the second only afterwards.
+    let quotes = r#"repeat('"', 40000)"#;
+    run(&mut client, &format!("INSERT INTO blog_articles VALUES (1, 'x', {})", noise(100_000)));
+    run(&mut client, &format!("INSERT INTO blog_articles VALUES (2, 'x', {quotes})"));
+    run(&mut client, "UPDATE blog_articles SET title = 'y' WHERE id = 1");
+    run(&mut client, "UPDATE blog_articles SET id = 3, body = 'small' WHERE id = 2");
+    run(&mut client, "DELETE FROM blog_articles WHERE id = 1");
+    let events = published_so_far(&scene, &mut client);
+    let rows: Vec<_> = events.iter().map(|event| event.json()).collect();
+    let seen: Vec<_> = rows.iter().map(|row| (&row["previous"], &row["current"])).collect();
+    let (one, two, three) = (json!({"id": 1}), json!({"id": 2}), json!({"id": 3}));
+    let none = json!(null);
+    assert_eq!(seen, [(&none, &one), (&none, &two), (&one, &one), (&two, &three), (&one, &none)]);
+    assert_eq!(rows[2]["targets"], json!(["title"]));
+    assert_eq!(rows[3]["targets"], json!(["id", "body"]));
+    let sizes: Vec<_> = events.iter().map(|event| event.headers["oversize"].as_i64()).collect();
+    assert!(sizes.iter().all(|size| size.is_some_and(|size| size > 80_000)), "{sizes:?}");
+    // What fits is whole.
+    run(&mut client, "INSERT INTO blog_articles VALUES (4, 'x', repeat('x', 30000))");
+    let event = &published_so_far(&scene, &mut client)[0];
+    assert_eq!(event.json()["current"]["body"].as_str().map(str::len), Some(30_000));
+    assert_eq!(event.headers.get("oversize"), None);
+}
+
+#[test]
+fn keys_are_all_columns_of_the_primary_key_and_none_without_one() {
+    let (scene, mut client) = blog("keys");
+    run(
+        &mut client,
+        "SET amqp.max_message_size = '10kB';
+         CREATE TABLE pairs (gone int, b text, payload text, a int, PRIMARY KEY (a, b));
+         ALTER TABLE pairs DROP COLUMN gone;
+         CREATE TRIGGER capture AFTER INSERT ON pairs
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         CREATE TABLE heap (payload text);
+         CREATE TRIGGER capture AFTER INSERT ON heap
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         INSERT INTO pairs VALUES ('é', repeat('x', 20000), 7);
+         INSERT INTO heap VALUES (repeat('x', 20000))",
+    );
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(events[0].json()["current"], json!({"b": "é", "a": 7}));
+    assert_eq!(events[0].json()["targets"], json!(["b", "payload", "a"]));
+    assert_eq!(events[1].json()["current"], json!({}));
+}
+
+#[test]
+fn an_event_above_the_limit_fails_its_statement_where_that_is_wanted() {
+    let (scene, mut client) = blog("oversize_error");
+    run(&mut client, "SET amqp.max_message_size = '64kB'; SET amqp.oversize = 'error'");
+    let insert = format!("INSERT INTO blog_articles VALUES (1, 'x', {})", noise(100_000));
+    let error = client.batch_execute(&insert).unwrap_err();
+    let error = error.as_db_error().expect("an error of the server");
+    assert_eq!(error.code(), &SqlState::PROGRAM_LIMIT_EXCEEDED);
+    let detail = error.detail().unwrap_or_default();
+    assert!(detail.contains("\"blog_articles\"") && detail.contains("65536"), "{detail}");
+    assert!(error.hint().unwrap_or_default().contains("amqp.oversize"), "{error:?}");
+    assert_eq!(ask::<i64>(&mut client, "SELECT count(*) FROM blog_articles"), 0);
+    assert_eq!(published_so_far(&scene, &mut client), []);
+}
+
+/// Largest message that the broker of these tests takes.
+const BROKER_LIMIT: usize = 100_000;
+
+/// A broker that refuses large messages, a stream that stands still at one of them (row 2), and
+/// committed rows behind it.
+fn stand_still_at_a_large_message(bed: &Testbed) -> (Scene<'_>, Client, String) {
+    set_broker_limit(bed, BROKER_LIMIT);
+    // The broker reads its limit when a channel is opened.
+    bed.rabbitmq.ctl(&["close_all_connections", "test"]);
+    let scene = bed.scene("poison");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    scene.consumer.wait_for_events(1);
+    run(
+        &mut client,
+        &format!(
+            "BEGIN;
+             INSERT INTO blog_articles VALUES (2, 'large', {});
+             INSERT INTO blog_articles VALUES (3);
+             COMMIT;
+             INSERT INTO blog_articles VALUES (4)",
+            noise(2 * BROKER_LIMIT)
+        ),
+    );
+    let held = wait_until("the stream stands still at a message", DEADLINE, || {
+        ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
+    });
+    (scene, client, held)
+}
+
+fn set_broker_limit(bed: &Testbed, bytes: usize) {
+    let set = format!("application:set_env(rabbit, max_message_size, {bytes}).");
+    bed.rabbitmq.ctl(&["eval", &set]);
+}
+
+fn skip(client: &mut Client, message_id: &str) -> Result<(), postgres::Error> {
+    client.execute("SELECT amqp.skip($1)", &[&message_id]).map(|_| ())
+}
+
+#[test]
+fn a_message_that_the_broker_refuses_is_named_and_not_sent_over_and_over() {
+    let bed = Testbed::private(&[]);
+    let (scene, mut client, held) = stand_still_at_a_large_message(&bed);
+    let reason = wait_for_reason(&mut client, &held);
+    for words in ["public.blog_articles", " bytes", "PRECONDITION_FAILED"] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    let published =
+        |client: &mut Client| -> i64 { ask(client, "SELECT events_published FROM amqp.status") };
+    let before = published(&mut client);
+    // Read and held back with the rest, it shows that the worker has been round several times.
+    for _ in 0..3 {
+        run(&mut client, "INSERT INTO blog_articles SELECT max(id) + 1 FROM blog_articles");
+        let flushed: String = ask(&mut client, "SELECT pg_current_wal_flush_lsn()::text");
+        wait_until("the worker has read it", DEADLINE, || {
+            let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
+            ask::<bool>(&mut client, &query).then_some(())
+        });
+    }
+    assert_eq!(published(&mut client), before);
+    let state: String = ask(&mut client, "SELECT state FROM amqp.status");
+    assert_eq!(state, "standing still");
+    assert_eq!(scene.consumer.next_within(std::time::Duration::ZERO), None);
+}
+
+#[test]
+fn a_skipped_message_is_passed_over_for_good() {
+    let bed = Testbed::private(&[]);
+    let (scene, mut client, held) = stand_still_at_a_large_message(&bed);
+    let error = skip(&mut client, "another").unwrap_err();
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+    assert!(detail.contains(&held), "{error:?}");
+    let role = "nobody_in_particular";
+    run(&mut client, &format!("CREATE ROLE {role}; SET ROLE {role}"));
+    assert!(skip(&mut client, &held).is_err());
+    run(&mut client, "RESET ROLE");
+
+    skip(&mut client, &held).unwrap();
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(ids(&events), [3, 4]);
+    assert_eq!(events[0].headers["tx_seq"], json!(2));
+    assert!(bed.postgres.log().contains(&format!("message {held} (table public.blog_articles")));
+    assert!(bed.postgres.log().contains("is skipped by order of an operator"));
+    let row = client
+        .query_one("SELECT events_skipped, held_message, state FROM amqp.status", &[])
+        .unwrap();
+    let seen: (i64, Option<String>, String) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(seen, (1, None, "streaming".to_owned()));
+    assert!(skip(&mut client, &held).is_err());
+
+    wait_until_confirmed(&mut client);
+    bed.postgres.restart(Shutdown::Fast);
+    let mut client = scene.client();
+    assert_eq!(changes(&published_so_far(&scene, &mut client)), [""; 0]);
+}
+
+#[test]
+fn a_message_that_the_broker_takes_after_all_is_sent_after_a_reload() {
+    let bed = Testbed::private(&[]);
+    let (scene, mut client, _held) = stand_still_at_a_large_message(&bed);
+    set_broker_limit(&bed, 10 * BROKER_LIMIT);
+    bed.postgres.reload();
+    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3, 4]);
+}
+
+fn bind(scene: &Scene<'_>, pattern: &str) {
+    let queue = Queue::durable(scene.queue().name()).bound_to(&scene.exchange, pattern);
+    scene.broker().declare_queue(&queue);
+}
+
+#[test]
+fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() {
+    let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
+    let scene = bed.scene("hold");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    scene.consumer.wait_for_events(1);
+    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2); INSERT INTO blog_articles VALUES (3)");
+    wait_for_reason(&mut client, "routing key \"cdc.article.insert\"): no queue is bound");
+    wait_until("it was tried again", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT events_returned > 2 FROM amqp.status").then_some(())
+    });
+    assert_eq!(ask::<i64>(&mut client, "SELECT events_confirmed FROM amqp.status"), 1);
+    bind(&scene, "#");
+    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3]);
+
+    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    run(&mut client, "INSERT INTO blog_articles VALUES (4)");
+    let held = wait_until("the stream stands still at a message", DEADLINE, || {
+        ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
+    });
+    skip(&mut client, &held).unwrap();
+    wait_until_confirmed(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (5)");
+    wait_for_reason(&mut client, "no queue is bound");
+    bed.postgres.set("amqp.unroutable", "drop");
+    wait_until_confirmed(&mut client);
+    bind(&scene, "#");
+    assert_eq!(published_so_far(&scene, &mut client), []);
+}
+
+/// The broker confirms many messages at once, and which of them it returned shows only later.
+#[test]
+fn no_returned_message_hides_among_the_confirmed_ones() {
+    const ROWS: i64 = 4000;
+    let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
+    let scene = bed.scene("hidden");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    wait_until_streaming(&mut client);
+    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    bind(&scene, "cdc.article.insert");
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE others (id int PRIMARY KEY);
+             CREATE TRIGGER capture AFTER INSERT ON others
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+             DO $$ BEGIN FOR n IN 1..{ROWS} LOOP
+                 INSERT INTO blog_articles VALUES (n);
+                 IF n % 100 = 50 THEN INSERT INTO others VALUES (n); END IF;
+             END LOOP; END $$"
+        ),
+    );
+    wait_for_reason(&mut client, "no queue is bound");
+    bind(&scene, "#");
+    let mut all = published_so_far(&scene, &mut client);
+    let mut seen = std::collections::BTreeSet::new();
+    all.retain(|event| seen.insert(event.message_id.clone()));
+    let of = |resource: &str| -> Vec<Message> {
+        all.iter().filter(|event| event.json()["resource"] == *resource).cloned().collect()
+    };
+    assert_eq!(ids(&of("article")), (1..=ROWS).collect::<Vec<_>>());
+    assert_eq!(ids(&of("others")), (50..=ROWS).step_by(100).collect::<Vec<_>>());
+}

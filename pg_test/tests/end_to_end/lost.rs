@@ -1,0 +1,233 @@
+//! WAL that is gone before its events were published: nothing is passed over in silence.
+
+use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, send_signal, wait_until};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use crate::stage::{ask, ids, make_blog, run, wait_for_reason, worker_pid};
+
+/// Bytes of WAL that an outage may retain in these tests.
+const KEEP: &str = "max_slot_wal_keep_size = 32MB";
+
+fn testbed() -> Testbed {
+    Testbed::private(&[
+        KEEP,
+        "min_wal_size = 32MB",
+        "max_wal_size = 32MB",
+        // The exchange of the event that announces a gap: the worker's own.
+        "amqp.exchange = 'operations'",
+    ])
+}
+
+/// Everything that is published to any exchange of these tests, in order.
+fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
+    let scene = bed.scene(name);
+    let mut client = scene.client();
+    make_blog(&mut client);
+    scene.broker().declare_exchange("operations", "topic");
+    scene.broker().declare_queue(&scene.queue().bound_to("operations", "#"));
+    (scene, client)
+}
+
+/// Waits until everything up to this message is saved as confirmed.
+fn wait_until_saved(client: &mut Client, message: &Message) {
+    let commit = message.headers["commit_lsn"].as_str().unwrap_or_default().to_owned();
+    wait_until("the position was saved", DEADLINE, || {
+        let query = format!("SELECT coalesce(confirmed_lsn >= '{commit}', false) FROM amqp.status");
+        ask::<bool>(client, &query).then_some(())
+    });
+}
+
+/// Writes far more WAL than may be retained, and has a checkpoint remove it.
+fn outgrow(client: &mut Client) {
+    run(client, "CREATE TABLE IF NOT EXISTS plain (filler text)");
+    for _ in 0..4 {
+        run(
+            client,
+            "INSERT INTO plain SELECT repeat('x', 1000) FROM generate_series(1, 20000);
+             TRUNCATE plain; SELECT pg_switch_wal()",
+        );
+    }
+    run(client, "CHECKPOINT");
+}
+
+fn wait_until_lost(client: &mut Client) {
+    wait_until("the status says that events are lost", DEADLINE, || {
+        let query = "SELECT gap_to IS NOT NULL AND last_error IS NOT NULL FROM amqp.status";
+        ask::<bool>(client, query).then_some(())
+    });
+}
+
+/// The event that announces a gap, and what comes after it up to the marker.
+fn gap_and_rest(scene: &Scene<'_>, client: &mut Client) -> (Message, Vec<Message>) {
+    run(client, "INSERT INTO markers VALUES (1)");
+    let mut events = scene.consumer.wait_for_marker("cdc.marker.insert");
+    assert!(!events.is_empty(), "nothing came before the marker");
+    (events.remove(0), events)
+}
+
+#[test]
+fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
+    let bed = testbed();
+    let (mut scene, mut client) = scene(&bed, "invalidated");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let first = scene.consumer.wait_for_events(1).remove(0);
+    wait_until_saved(&mut client, &first);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    let mut open = scene.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (3)");
+    let worker = worker_pid(&mut client);
+    outgrow(&mut client);
+    wait_until("another worker runs", DEADLINE, || {
+        (worker_pid(&mut client) != worker).then_some(())
+    });
+    wait_until_lost(&mut client);
+    assert_eq!(ask::<String>(&mut client, "SELECT state FROM amqp.status"), "lost");
+    wait_for_reason(&mut client, "broker cannot be reached");
+    assert_eq!(ask::<String>(&mut client, "SELECT state FROM amqp.status"), "lost");
+    run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
+    run(&mut client, "INSERT INTO blog_articles VALUES (5)");
+
+    bed.rabbitmq.start();
+    scene.consume_again();
+    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    assert_eq!((gap.routing_key.as_str(), gap.kind.as_deref()), ("amqp_cdc.gap", Some("gap")));
+    let body = gap.json();
+    // Everything before the gap was confirmed.
+    let from = body["from"].as_str().unwrap_or_default();
+    let commit = first.headers["commit_lsn"].as_str().unwrap_or_default();
+    let query = format!(
+        "SELECT '{from}'::pg_lsn >= '{commit}' AND '{from}'::pg_lsn < gap_to FROM amqp.status"
+    );
+    assert!(ask::<bool>(&mut client, &query), "{body}");
+    let message_id = gap.message_id.unwrap_or_default();
+    let to = body["to"].as_str().unwrap_or("?");
+    assert!(message_id.ends_with(&format!("/{to}/gap")), "{message_id}");
+    assert_eq!(ids(&rest), [4, 5]);
+    // The transaction of row 4 has lost its first event, which was row 3.
+    let truncated: Vec<_> = rest.iter().map(|event| event.headers.get("truncated")).collect();
+    assert_eq!(truncated, [Some(&Value::Bool(true)), None]);
+    assert_eq!(rest[0].headers["tx_size"], json!(1));
+
+    wait_until("the stream goes on", DEADLINE, || {
+        (ask::<String>(&mut client, "SELECT state FROM amqp.status") == "streaming").then_some(())
+    });
+    let query = "SELECT gap_at > now() - interval '1 hour' FROM amqp.status";
+    assert!(ask::<bool>(&mut client, query));
+    let log = bed.postgres.log();
+    assert_eq!(log.matches("events are lost").count(), 1, "{log}");
+    assert!(log.contains("was invalidated and is made anew"));
+}
+
+/// Nothing is told twice, and nothing forgotten, if the server crashes before the gap is announced.
+#[test]
+fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
+    let bed = testbed();
+    let (mut scene, mut client) = scene(&bed, "unannounced");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let first = scene.consumer.wait_for_events(1).remove(0);
+    wait_until_saved(&mut client, &first);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    outgrow(&mut client);
+    wait_until_lost(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    bed.postgres.restart(Shutdown::Immediate);
+    let mut client = scene.client();
+    run(&mut client, "INSERT INTO blog_articles VALUES (4)");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    assert_eq!(gap.routing_key, "amqp_cdc.gap");
+    assert_eq!(ids(&rest), [3, 4]);
+
+    wait_until_saved(&mut client, rest.last().expect("two of them"));
+    bed.postgres.restart(Shutdown::Immediate);
+    let mut client = scene.client();
+    run(&mut client, "INSERT INTO blog_articles VALUES (5); INSERT INTO markers VALUES (1)");
+    let mut again = scene.consumer.wait_for_marker("cdc.marker.insert");
+    // The marker was confirmed after the last save.
+    again.retain(|event| event.routing_key != "cdc.marker.insert");
+    assert_eq!(ids(&again), [5], "{again:?}");
+}
+
+/// Ends the worker and, before it is started again, changes its slot.
+fn change_the_slot(client: &mut Client, statement: &str) {
+    send_signal(worker_pid(client), "TERM");
+    wait_until("the slot is free", DEADLINE, || client.batch_execute(statement).ok());
+}
+
+#[test]
+fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
+    let bed = testbed();
+    let (mut scene, mut client) = scene(&bed, "dropped_and_gone");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let first = scene.consumer.wait_for_events(1).remove(0);
+    wait_until_saved(&mut client, &first);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    // Without its library the server has no worker that would make the slot anew at once.
+    run(&mut client, "ALTER SYSTEM SET shared_preload_libraries = ''");
+    bed.postgres.restart(Shutdown::Fast);
+    let mut client = scene.client();
+    run(&mut client, "SELECT pg_drop_replication_slot('amqp_cdc')");
+    outgrow(&mut client);
+    run(&mut client, "CHECKPOINT; ALTER SYSTEM RESET shared_preload_libraries");
+    bed.postgres.restart(Shutdown::Fast);
+    let mut client = scene.client();
+    wait_until_lost(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    assert_eq!(gap.routing_key, "amqp_cdc.gap");
+    // No position record is left either: all that is known is that there was one.
+    assert_eq!(gap.json()["from"], Value::Null);
+    assert_eq!(ids(&rest), [3]);
+}
+
+#[test]
+fn a_slot_that_somebody_advanced_loses_nothing() {
+    let bed = testbed();
+    let (mut scene, mut client) = scene(&bed, "advanced");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let first = scene.consumer.wait_for_events(1).remove(0);
+    wait_until_saved(&mut client, &first);
+    bed.rabbitmq.stop();
+    let mut open = scene.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (2)");
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    change_the_slot(
+        &mut client,
+        "SELECT pg_replication_slot_advance('amqp_cdc', pg_current_wal_flush_lsn())",
+    );
+    run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    run(&mut client, "INSERT INTO markers VALUES (1)");
+    let events = scene.consumer.wait_for_marker("cdc.marker.insert");
+    assert_eq!(ids(&events), [3, 2, 4]);
+    assert!(events.iter().all(|event| !event.headers.contains_key("truncated")));
+    assert!(bed.postgres.log().contains("was moved by somebody else"));
+}
+
+/// A position that stands still for long is written into the WAL again and again, so that it is
+/// found there even if the slot is dropped at the end of a long outage.
+#[test]
+fn a_slot_dropped_after_a_long_outage_loses_nothing_while_its_wal_is_there() {
+    let bed = Testbed::private(&["min_wal_size = 32MB", "max_wal_size = 32MB"]);
+    let (mut scene, mut client) = scene(&bed, "long_outage");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let first = scene.consumer.wait_for_events(1).remove(0);
+    wait_until_saved(&mut client, &first);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    outgrow(&mut client);
+    change_the_slot(&mut client, "SELECT pg_drop_replication_slot('amqp_cdc')");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    run(&mut client, "INSERT INTO markers VALUES (1)");
+    assert_eq!(ids(&scene.consumer.wait_for_marker("cdc.marker.insert")), [2]);
+    assert!(!bed.postgres.log().contains("events are lost"));
+}

@@ -1,0 +1,88 @@
+//! The worker's memory is bounded, whatever is captured.
+
+use std::fs;
+use std::time::Duration;
+
+use pg_test::{DEADLINE, Queue, Scene, Testbed, wait_until};
+use postgres::Client;
+
+use crate::stage::{ask, make_blog, run, wait_until_streaming, worker_pid};
+
+/// A few hundred megabytes take their time on a small machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Resident memory of a process, in bytes.
+fn resident(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// Replaces the scene's queue, and with it its consumer, by one that keeps the last message only.
+fn keep_only_the_last(scene: &Scene<'_>) {
+    scene.broker().delete_queue(scene.queue().name());
+    let queue = Queue::durable(&format!("{}-last", scene.database))
+        .bound_to(&scene.exchange, "#")
+        .with_number("x-max-length", 1);
+    scene.broker().declare_queue(&queue);
+}
+
+fn confirmed(client: &mut Client) -> i64 {
+    ask(client, "SELECT events_confirmed FROM amqp.status")
+}
+
+#[test]
+fn a_transaction_of_two_million_rows_takes_little_memory() {
+    const ROWS: i64 = 2_000_000;
+    const MOST: u64 = 160 * 1024 * 1024;
+    let bed = Testbed::private(&["logical_decoding_work_mem = '64MB'", "max_wal_size = '4GB'"]);
+    let scene = bed.scene("two_million");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    keep_only_the_last(&scene);
+    wait_until_streaming(&mut client);
+    let pid = worker_pid(&mut client);
+    let before = resident(pid);
+    let mut most = before;
+    std::thread::scope(|scope| {
+        let mut writer = scene.client();
+        let insert =
+            format!("INSERT INTO blog_articles SELECT g FROM generate_series(1, {ROWS}) g");
+        let writing = scope.spawn(move || run(&mut writer, &insert));
+        wait_until("all of it is confirmed", PATIENCE, || {
+            most = most.max(resident(pid));
+            (writing.is_finished() && confirmed(&mut client) >= ROWS).then_some(())
+        });
+    });
+    assert_eq!(confirmed(&mut client), ROWS);
+    assert_eq!(worker_pid(&mut client), pid);
+    assert!(most - before < MOST, "it grew from {before} to {most} bytes");
+    println!("resident memory grew by {} MB at most", (most - before) >> 20);
+}
+
+#[test]
+fn rows_of_200_megabytes_pass_one_at_a_time() {
+    const ROWS: i64 = 3;
+    const SIZE: usize = 200 * 1024 * 1024;
+    let bed = Testbed::private(&["amqp.max_message_size = '256MB'", "max_wal_size = '4GB'"]);
+    bed.rabbitmq.ctl(&["eval", "application:set_env(rabbit, max_message_size, 536870912)."]);
+    let scene = bed.scene("200_megabytes");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let pid = worker_pid(&mut client);
+    for id in 1..=ROWS {
+        run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id}, repeat('x', {SIZE}))"));
+    }
+    for id in 1..=ROWS {
+        let event =
+            wait_until("it comes", PATIENCE, || scene.consumer.next_within(Duration::from_secs(1)));
+        assert!(event.body.len() > SIZE);
+        assert!(event.text().contains(&format!("\"current\":{{\"id\":{id},\"title\":\"xxx")));
+    }
+    assert_eq!(worker_pid(&mut client), pid);
+    // What they took is given back.
+    wait_until("the memory is given back", DEADLINE, || {
+        (resident(pid) < SIZE as u64).then_some(())
+    });
+}
