@@ -12,7 +12,7 @@ export PG_CONFIG
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
 SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
 
-.PHONY: help setup build install test check demo clean
+.PHONY: help setup build install test check demo fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,12 @@ check: setup ## formatting and lints, warnings denied
 
 demo: install ## throwaway servers, a blog schema, changes and the messages they make
 	cargo run --release --package pg_test --bin demo
+
+FUZZ_SECONDS ?= 60
+fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	for target in event transactions; do \
+		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 clean: ## remove what was built
 	cargo clean

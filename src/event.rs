@@ -245,6 +245,8 @@ fn take_text(rest: &mut &[u8]) -> Result<String, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn head() -> EventHead {
@@ -319,5 +321,65 @@ mod tests {
     fn the_prefix_cannot_be_given_in_sql() {
         assert!(EVENT_PREFIX[..EVENT_PREFIX.len() - 1].contains(&0));
         assert_eq!(EVENT_PREFIX.last(), Some(&0));
+    }
+
+    fn any_head() -> impl Strategy<Value = EventHead> {
+        let operation = prop_oneof![
+            Just(Operation::Insert),
+            Just(Operation::Update),
+            Just(Operation::Delete),
+            Just(Operation::Truncate),
+            Just(Operation::Gap),
+        ];
+        let numbers = (any::<u32>(), any::<u64>(), any::<Option<u64>>(), any::<bool>());
+        let texts = (".{0,80}", ".{0,80}", ".{0,30}", ".{0,30}", ".{0,30}");
+        (operation, numbers, texts).prop_map(|(operation, numbers, texts)| EventHead {
+            command_id: numbers.0,
+            first_lsn: Lsn(numbers.1),
+            operation,
+            exchange: texts.0,
+            routing_key: texts.1,
+            database: texts.2,
+            schema: texts.3,
+            table: texts.4,
+            lossy: numbers.3,
+            oversize: numbers.2,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_comes_back_as_it_was_written(
+            head in any_head(),
+            body in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut bytes = Vec::new();
+            head.encode_into(&mut bytes);
+            bytes.extend_from_slice(&body);
+            prop_assert_eq!(command_id(&bytes), head.command_id);
+            prop_assert_eq!(Event::decode(bytes), Ok(Event { head, body }));
+        }
+
+        #[test]
+        fn a_damaged_event_is_an_error_or_another_event_but_never_a_panic(
+            head in any_head(),
+            damage in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..8),
+            length in any::<usize>(),
+        ) {
+            let mut bytes = Vec::new();
+            head.encode_into(&mut bytes);
+            for (at, value) in damage {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            bytes.truncate(length % (bytes.len() + 1));
+            let _ = command_id(&bytes);
+            if let Ok(event) = Event::decode(bytes) {
+                let mut again = Vec::new();
+                event.head.encode_into(&mut again);
+                again.extend_from_slice(&event.body);
+                prop_assert_eq!(Event::decode(again), Ok(event));
+            }
+        }
     }
 }

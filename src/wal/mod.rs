@@ -3,5 +3,7 @@
 //! that are too large for memory. Nothing here publishes or remembers what was published.
 
 pub mod event_list;
+#[cfg(test)]
+mod properties;
 pub mod reader;
 pub mod transactions;
