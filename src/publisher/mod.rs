@@ -253,10 +253,11 @@ impl Publisher {
 
     /// The counts as they are now.
     pub fn counts(&self) -> Published {
+        let skipped = self.counts.skipped.load(Ordering::Acquire);
         Published {
+            skipped,
             published: self.counts.published.load(Ordering::Acquire),
             confirmed: self.counts.confirmed.load(Ordering::Acquire),
-            skipped: self.counts.skipped.load(Ordering::Acquire),
             returned: self.counts.returned.load(Ordering::Acquire),
             resent: self.counts.resent.load(Ordering::Acquire),
         }
@@ -394,8 +395,9 @@ fn publish_until_stopped(mut link: Link) {
 fn skip(link: &mut Link, window: &mut Window, message_id: &str) {
     match window.skip(message_id) {
         Some(message) => {
-            link.counts.skipped.fetch_add(1, Ordering::AcqRel);
             link.counts.confirm(&message);
+            // After that, and read before it: what is skipped is never more than what is confirmed.
+            link.counts.skipped.fetch_add(1, Ordering::AcqRel);
             link.report(Report::Skipped(message.description()));
         }
         None => link.report(Report::Notice(format!(
