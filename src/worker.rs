@@ -31,6 +31,9 @@ const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 /// Batches of WAL records between two looks at everything else.
 const BATCHES_PER_ROUND: usize = 64;
 
+/// Events above this size leave memory behind that is given back once all is quiet.
+const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
@@ -100,6 +103,8 @@ struct Worker {
     seen: Published,
     /// Whether enough is read ahead of the publisher.
     is_ahead: bool,
+    /// Whether a large event was handed out since all was quiet.
+    was_large: bool,
     /// How long to sleep while something cannot wake us.
     poll: Duration,
     /// What was last said about the standstill that is not over yet, and when.
@@ -141,6 +146,7 @@ impl Worker {
             naming: Naming::new(timelines, position.restart),
             seen: Published::default(),
             is_ahead: false,
+            was_large: false,
             poll: Duration::ZERO,
             standstill: None,
             has_lost: false,
@@ -244,6 +250,7 @@ impl Worker {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if publisher.has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
+                    self.was_large |= size > LARGE_EVENT_BYTES;
                     match self.naming.message(next) {
                         Ok(message) => publisher.publish(message),
                         Err(problem) => fail(problem),
@@ -400,6 +407,10 @@ impl Worker {
 
     /// Sleeps until there may be something to do.
     fn wait(&mut self, next_save: Option<Duration>) {
+        if self.was_large && self.stream.oldest_unconfirmed().is_none() {
+            threads::give_memory_back();
+            self.was_large = false;
+        }
         let mut timeout = next_save.map_or(LONGEST_SLEEP, |due| due.min(LONGEST_SLEEP));
         if self.must_poll() {
             let longest = Duration::from_millis(server::wal_writer_delay_ms());

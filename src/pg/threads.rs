@@ -1,4 +1,4 @@
-//! Starting threads in a PostgreSQL process.
+//! What a PostgreSQL process with threads has to see to itself: signals, and memory.
 
 /// Runs `start` with every signal blocked, so that the threads it starts inherit that: a signal
 /// handler of PostgreSQL that ran on one of them would set that thread's latch and lose the wake-up.
@@ -12,5 +12,15 @@ pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
         let result = start();
         libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
         result
+    }
+}
+
+/// Gives memory that no thread uses any more back to the operating system: the C library keeps what
+/// was freed in pieces, as messages are when they are sent.
+pub fn give_memory_back() {
+    // SAFETY: takes the allocator's own locks.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
