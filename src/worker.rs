@@ -34,6 +34,9 @@ const BATCHES_PER_ROUND: usize = 64;
 /// Events above this size leave memory behind that is given back once all is quiet.
 const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
+/// A synchronous standby that is later than this is worth a word.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,7 @@ pub fn run() -> ! {
             worker.take_new_settings();
             worker.take_orders();
             let all_read = worker.read_wal();
-            worker.release_visible();
+            worker.release();
             worker.hand_out();
             worker.take_reports();
             worker.take_confirms();
@@ -109,6 +112,8 @@ struct Worker {
     poll: Duration,
     /// What was last said about the standstill that is not over yet, and when.
     standstill: Option<(String, Instant)>,
+    /// Since when a committed transaction lacks nothing but a synchronous standby.
+    awaiting_standby: Option<Instant>,
     /// Whether events were lost and the consumers have not been told so yet.
     has_lost: bool,
     /// The last notice of the publisher, and when it was logged.
@@ -149,6 +154,7 @@ impl Worker {
             was_large: false,
             poll: Duration::ZERO,
             standstill: None,
+            awaiting_standby: None,
             has_lost: false,
             notice: None,
         };
@@ -233,12 +239,25 @@ impl Worker {
         false
     }
 
-    /// A consumer may read what it is told about at once: nothing is announced before others see it.
-    fn release_visible(&mut self) {
-        if self.stream.has_held_back() {
-            let snapshot = Snapshot::take();
-            self.stream.release_visible(|xid| snapshot.is_running(xid));
-            snapshot.finish();
+    /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
+    /// announced before others see it and the synchronous standbys have it.
+    fn release(&mut self) {
+        if !self.stream.has_held_back() {
+            self.awaiting_standby = None;
+            return;
+        }
+        let standby = server::synchronous_flush_lsn();
+        let has_standby = |commit_lsn| standby.is_none_or(|flushed| commit_lsn <= flushed);
+        let snapshot = Snapshot::take();
+        self.stream.release(|xid, lsn| has_standby(lsn) && !snapshot.is_running(xid));
+        snapshot.finish();
+
+        if self.stream.first_held_back().is_none_or(has_standby) {
+            self.awaiting_standby = None;
+        } else if self.awaiting_standby.get_or_insert_with(Instant::now).elapsed()
+            > STANDBY_PATIENCE
+        {
+            self.stand_still("a synchronous standby is awaited", None);
         }
     }
 

@@ -15,7 +15,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `testbed`, `scene` | what tests share: both servers, and one test's database, exchange and consumer |
-//! | `postgres`, `rabbitmq` | one throwaway server each |
+//! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `wait` | waiting for something with a deadline |

@@ -1,5 +1,8 @@
 //! A throwaway PostgreSQL cluster on a free port: made by initdb, run as an ordinary user, stopped
-//! and removed when dropped. It can be shut down, crashed and started again over the same data.
+//! and removed when dropped. It can be shut down, crashed and started again over the same data, and
+//! copied ([`backup`]).
+
+mod backup;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -51,11 +54,7 @@ impl Postgres {
     /// (without one: UTF8 and the C locale).
     #[track_caller]
     pub fn create_with(initdb: &[&str], conf: &[&str]) -> Postgres {
-        let postgres = Postgres {
-            process: Mutex::new(None),
-            folder: Folder::new(StopSignal::Quit),
-            port: free_port(),
-        };
+        let postgres = Postgres::empty();
         postgres.initdb(initdb);
         postgres.configure(conf);
         postgres.start();
@@ -188,6 +187,15 @@ impl Postgres {
     /// Everything the server logged so far, over all its starts.
     pub fn log(&self) -> String {
         self.folder.read(LOG)
+    }
+
+    /// A cluster without a data directory.
+    fn empty() -> Postgres {
+        Postgres {
+            process: Mutex::new(None),
+            folder: Folder::new(StopSignal::Quit),
+            port: free_port(),
+        }
     }
 
     fn process(&self) -> std::sync::MutexGuard<'_, Option<Process>> {

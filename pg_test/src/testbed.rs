@@ -30,14 +30,20 @@ impl Testbed {
     /// A testbed for one test, which may break it. `conf` holds further lines of postgresql.conf.
     #[track_caller]
     pub fn private(conf: &[&str]) -> Testbed {
-        Testbed::start(&["shared_preload_libraries = 'amqp_cdc'"], conf, true)
+        Testbed::private_with(&[], conf)
+    }
+
+    /// Like [`Testbed::private`], with further arguments to initdb, such as `--wal-segsize=1`.
+    #[track_caller]
+    pub fn private_with(initdb: &[&str], conf: &[&str]) -> Testbed {
+        Testbed::start(initdb, &["shared_preload_libraries = 'amqp_cdc'"], conf, true)
     }
 
     /// A testbed whose PostgreSQL does not have the extension: the harness's own tests, and what
     /// measurements compare with.
     #[track_caller]
     pub fn without_extension(conf: &[&str]) -> Testbed {
-        Testbed::start(&[], conf, false)
+        Testbed::start(&[], &[], conf, false)
     }
 
     /// A stage for one test: a database, an exchange and a consumer of its own. `name` should
@@ -62,7 +68,7 @@ impl Testbed {
     }
 
     #[track_caller]
-    fn start(preload: &[&str], conf: &[&str], has_extension: bool) -> Testbed {
+    fn start(initdb: &[&str], preload: &[&str], conf: &[&str], has_extension: bool) -> Testbed {
         let rabbitmq = RabbitMq::prepare();
         let port = format!("amqp.port = {}", rabbitmq.port());
         let own = [
@@ -77,7 +83,7 @@ impl Testbed {
 
         // The broker first: a worker that finds none waits longer from attempt to attempt.
         rabbitmq.start();
-        let postgres = Postgres::create(&lines);
+        let postgres = Postgres::create_with(initdb, &lines);
         Testbed { postgres, rabbitmq, has_extension, logs_printed: AtomicBool::new(false) }
     }
 }

@@ -48,6 +48,74 @@ fn postgres_takes_configuration_and_encoding_from_the_caller() {
 }
 
 #[test]
+fn a_standby_follows_and_takes_over_when_promoted() {
+    let primary = Postgres::create(&["work_mem = '5MB'"]);
+    run(&primary, "CREATE TABLE kept AS SELECT 1 AS one");
+    let standby = primary.standby("follower", &["work_mem = '6MB'"]);
+    assert_ne!(standby.port(), primary.port());
+    assert!(ask::<bool>(&standby, "SELECT pg_is_in_recovery()"));
+    assert_eq!(ask::<String>(&standby, "SELECT current_setting('work_mem')"), "6MB");
+    let names = "SELECT string_agg(application_name, ',') FROM pg_stat_replication";
+    assert_eq!(ask::<String>(&primary, names), "follower");
+
+    run(&primary, "INSERT INTO kept VALUES (2)");
+    wait_until("the standby has the row", DEADLINE, || {
+        (ask::<i64>(&standby, "SELECT count(*) FROM kept") == 2).then_some(())
+    });
+    standby.restart(Shutdown::Fast);
+    assert!(ask::<bool>(&standby, "SELECT pg_is_in_recovery()"));
+
+    primary.stop(Shutdown::Immediate);
+    standby.promote();
+    run(&standby, "INSERT INTO kept VALUES (3)");
+    assert_eq!(timeline(&standby), 2);
+    drop(primary);
+    assert_eq!(ask::<i64>(&standby, "SELECT count(*) FROM kept"), 3);
+}
+
+#[test]
+fn a_primary_that_was_shut_down_can_follow_the_one_that_took_over() {
+    let old = Postgres::create(&[]);
+    run(&old, "CREATE TABLE kept AS SELECT 1 AS one");
+    let new = old.standby("follower", &[]);
+    old.stop(Shutdown::Fast);
+    new.promote();
+    run(&new, "INSERT INTO kept VALUES (2)");
+    old.follow(&new, "former");
+    wait_until("the old primary has the row", DEADLINE, || {
+        (ask::<i64>(&old, "SELECT count(*) FROM kept") == 2).then_some(())
+    });
+    assert!(ask::<bool>(&old, "SELECT pg_is_in_recovery()"));
+}
+
+#[test]
+fn a_backup_holds_what_was_committed_while_it_was_made() {
+    let original = Postgres::create(&[]);
+    let copy = original.backup_while(&["work_mem = '6MB'"], || {
+        run(&original, "CREATE TABLE kept AS SELECT 1 AS one");
+    });
+    run(&original, "INSERT INTO kept VALUES (2)");
+    copy.start();
+    assert_eq!(ask::<i64>(&copy, "SELECT count(*) FROM kept"), 1);
+    assert_eq!(ask::<i64>(&original, "SELECT count(*) FROM kept"), 2);
+    assert_eq!(ask::<String>(&copy, "SELECT current_setting('work_mem')"), "6MB");
+    assert_eq!(timeline(&copy), 1);
+}
+
+#[test]
+fn a_backup_recovers_from_an_archive_to_a_new_timeline() {
+    let archiving = "archive_command = 'mkdir -p ../archive && cp %p ../archive/%f'";
+    let original = Postgres::create(&["archive_mode = on", archiving]);
+    let restore = format!("restore_command = 'cp {}/archive/%f %p'", original.folder().display());
+    let copy = original.backup(&[&restore]);
+    run(&original, "CREATE TABLE kept AS SELECT 1 AS one");
+    original.stop(Shutdown::Fast);
+    copy.start_from_archive();
+    assert_eq!(ask::<i64>(&copy, "SELECT count(*) FROM kept"), 1);
+    assert_eq!(timeline(&copy), 2);
+}
+
+#[test]
 fn psql_line_works_as_it_stands() {
     let postgres = Postgres::create(&[]);
     let line = format!("{} -Atc 'SELECT 6 * 7'", postgres.psql_line("postgres"));
@@ -287,6 +355,20 @@ impl Victim {
             assert!(processes_of(folder).is_empty());
         }
     }
+}
+
+fn run(postgres: &Postgres, statement: &str) {
+    postgres.connect("postgres").batch_execute(statement).unwrap();
+}
+
+fn ask<T: for<'a> postgres::types::FromSql<'a>>(postgres: &Postgres, query: &str) -> T {
+    postgres.connect("postgres").query_one(query, &[]).unwrap().get(0)
+}
+
+/// The timeline that the server writes its WAL to.
+fn timeline(postgres: &Postgres) -> i64 {
+    let name: String = ask(postgres, "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    i64::from_str_radix(&name[..8], 16).unwrap()
 }
 
 /// The processes whose command line or environment names the folder.

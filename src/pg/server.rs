@@ -41,6 +41,22 @@ pub fn flushed_lsn() -> Lsn {
     }
 }
 
+/// Up to here the WAL is on the disks of the synchronous standbys; none if synchronous_standby_names
+/// asks for no standby. A writer may not have waited for them: one that was cancelled while it did, one
+/// with a lower synchronous_commit, one whose server crashed meanwhile.
+pub fn synchronous_flush_lsn() -> Option<Lsn> {
+    // SAFETY: plain reads of a setting and of an aligned number in shared memory, which walsenders
+    // raise (syncrep.c: `SyncRepReleaseWaiters`). It is invalid until one has.
+    unsafe {
+        let names = pg_sys::SyncRepStandbyNames;
+        let is_asked = !names.is_null() && *names != 0;
+        is_asked.then(|| {
+            let flushed = &raw const (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];
+            Lsn(flushed.read_volatile())
+        })
+    }
+}
+
 /// The number that initdb gave this cluster and its copies.
 pub fn system_identifier() -> u64 {
     // SAFETY: reads the control file's copy in shared memory.

@@ -97,11 +97,16 @@ impl Stream {
         self.visible < self.transactions.len()
     }
 
-    /// Lets the transactions go that are not running any more, up to the first that is: order
-    /// comes before speed.
-    pub fn release_visible(&mut self, is_running: impl Fn(u32) -> bool) {
+    /// Commit LSN of the first transaction that may not be announced yet.
+    pub fn first_held_back(&self) -> Option<Lsn> {
+        self.transactions.get(self.visible).map(|first| first.commit_lsn)
+    }
+
+    /// Lets the transactions go that may be announced, given their xid and commit LSN, up to the
+    /// first that may not: order comes before speed.
+    pub fn release(&mut self, may_be_announced: impl Fn(u32, Lsn) -> bool) {
         while let Some(next) = self.transactions.get(self.visible)
-            && !is_running(next.xid)
+            && may_be_announced(next.xid, next.commit_lsn)
         {
             self.visible += 1;
         }
@@ -229,9 +234,9 @@ mod tests {
         stream.push(transaction(1, 10, 20, 1));
         stream.push(transaction(2, 11, 30, 1));
         assert_eq!(stream.next(), None);
-        stream.release_visible(|xid| xid == 1);
+        stream.release(|xid, _| xid != 1);
         assert_eq!((stream.next(), stream.has_held_back()), (None, true));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         assert_eq!(take_all(&mut stream), [(1, 1, 1), (2, 1, 1)]);
         assert!(!stream.has_held_back());
     }
@@ -241,7 +246,7 @@ mod tests {
         let mut stream = Stream::default();
         stream.push(transaction(1, 15, 20, 2));
         stream.push(transaction(2, 10, 30, 3));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         take_all(&mut stream);
         assert_eq!(stream.position(Lsn(40)), position(0, 10, 0));
         stream.confirm(1);
@@ -260,7 +265,7 @@ mod tests {
         stream.push(transaction(1, 15, 20, 2));
         stream.push(transaction(2, 10, 30, 3));
         stream.push(transaction(3, 31, 40, 1));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         assert_eq!(take_all(&mut stream), [(2, 3, 3), (3, 1, 1)]);
         stream.confirm(1);
         assert_eq!(stream.position(Lsn(50)), position(30, 31, 0));
@@ -270,7 +275,7 @@ mod tests {
     fn a_transaction_wholly_confirmed_before_a_restart_is_passed_over() {
         let mut stream = Stream::resume(position(20, 10, 3));
         stream.push(transaction(2, 10, 30, 3));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         assert_eq!(stream.next(), None);
         stream.confirm(0);
         assert_eq!(stream.position(Lsn(50)), position(30, 50, 0));
@@ -280,7 +285,7 @@ mod tests {
     fn nothing_is_confirmed_that_was_not_handed_out() {
         let mut stream = Stream::default();
         stream.push(transaction(1, 10, 20, 2));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         stream.next();
         stream.confirm(2);
         assert_eq!(stream.position(Lsn(50)), position(0, 10, 2));
@@ -290,7 +295,7 @@ mod tests {
     fn what_was_spilled_is_handed_out_as_it_is_read_again() {
         let mut stream = Stream::resume(position(5, 5, 1));
         stream.push(spilled(transaction(1, 10, 20, 3)));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         // The first was confirmed before.
         for (lsn, tx_seq) in [(11, 2), (12, 3)] {
             assert_eq!(stream.peek(), Some(Peeked::InWal(Lsn(lsn))));
@@ -314,7 +319,7 @@ mod tests {
         stream.push(transaction(0, 10, 30, 1));
         stream.push(transaction(1, 10, 20, 1));
         stream.push(transaction(2, 31, 40, 1));
-        stream.release_visible(|_| false);
+        stream.release(|_, _| true);
         assert_eq!(take_all(&mut stream), [(0, 1, 1), (2, 1, 1)]);
     }
 }

@@ -4,7 +4,10 @@ use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, send_signal, wait_unt
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::stage::{ask, ids, make_blog, run, wait_for_reason, worker_pid};
+use crate::stage::{
+    ask, ids, make_blog, published_so_far, run, shown_restart, wait_for_reason, wait_until_saved,
+    worker_pid,
+};
 
 /// Bytes of WAL that an outage may retain in these tests.
 const KEEP: &str = "max_slot_wal_keep_size = 32MB";
@@ -27,15 +30,6 @@ fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
     scene.broker().declare_exchange("operations", "topic");
     scene.broker().declare_queue(&scene.queue().bound_to("operations", "#"));
     (scene, client)
-}
-
-/// Waits until everything up to this message is saved as confirmed.
-fn wait_until_saved(client: &mut Client, message: &Message) {
-    let commit = message.headers["commit_lsn"].as_str().unwrap_or_default().to_owned();
-    wait_until("the position was saved", DEADLINE, || {
-        let query = format!("SELECT coalesce(confirmed_lsn >= '{commit}', false) FROM amqp.status");
-        ask::<bool>(client, &query).then_some(())
-    });
 }
 
 /// Writes far more WAL than may be retained, and has a checkpoint remove it.
@@ -230,4 +224,37 @@ fn a_slot_dropped_after_a_long_outage_loses_nothing_while_its_wal_is_there() {
     run(&mut client, "INSERT INTO markers VALUES (1)");
     assert_eq!(ids(&scene.consumer.wait_for_marker("cdc.marker.insert")), [2]);
     assert!(!bed.postgres.log().contains("events are lost"));
+}
+
+/// What a savepoint took back was no part of the transaction, wherever the worker began to read.
+#[test]
+fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated() {
+    let bed = testbed();
+    let (scene, mut client) = scene(&bed, "savepoint");
+    let mut open = scene.client();
+    run(
+        &mut open,
+        "BEGIN;
+         SAVEPOINT outer_one; SAVEPOINT inner_one;
+         INSERT INTO blog_articles VALUES (1);
+         RELEASE inner_one; ROLLBACK TO outer_one",
+    );
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    // The position is past row 1 now; the next worker begins there.
+    let before = shown_restart(&mut client);
+    outgrow(&mut client);
+    wait_until("the position moves on", DEADLINE, || {
+        (shown_restart(&mut client) > before).then_some(())
+    });
+    let worker = worker_pid(&mut client);
+    send_signal(worker, "TERM");
+    wait_until("another worker runs", DEADLINE, || {
+        (worker_pid(&mut client) != worker).then_some(())
+    });
+    run(&mut open, "SAVEPOINT kept; INSERT INTO blog_articles VALUES (3); RELEASE kept");
+    run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(ids(&events), [3, 4]);
+    assert!(events.iter().all(|event| !event.headers.contains_key("truncated")), "{events:?}");
 }

@@ -1,6 +1,7 @@
 //! End to end: a real PostgreSQL with the extension, a real RabbitMQ, a real consumer. Each test is
 //! a claim that the README or the contract makes.
 
+mod crash;
 mod delivery;
 mod held;
 mod lost;
@@ -11,6 +12,7 @@ mod position;
 mod refusals;
 mod settings;
 mod stage;
+mod standby;
 mod status;
 mod transactions;
 mod visibility;

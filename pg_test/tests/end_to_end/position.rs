@@ -3,7 +3,9 @@
 use pg_test::{DEADLINE, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed};
 use serde_json::json;
 
-use crate::stage::{ask, blog, ids, make_blog, published_so_far, run, worker_pid};
+use crate::stage::{
+    ask, blog, ids, make_blog, published_so_far, run, wait_until_saved, worker_pid,
+};
 
 #[test]
 fn wal_level_replica_suffices_and_the_slot_is_physical() {
@@ -121,14 +123,7 @@ fn lose_the_slot(name: &str, statements: &str) {
     let mut client = scene.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let commit = scene.consumer.wait_for_events(1)[0].headers["commit_lsn"].clone();
-    wait_until("the position was saved", DEADLINE, || {
-        let query = format!(
-            "SELECT coalesce(confirmed_lsn >= '{}', false) FROM amqp.status",
-            commit.as_str().unwrap_or_default()
-        );
-        ask::<bool>(&mut client, &query).then_some(())
-    });
+    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     let pid = worker_pid(&mut client);

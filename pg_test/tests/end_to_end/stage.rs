@@ -60,6 +60,60 @@ pub fn wait_for_reason(client: &mut Client, words: &str) -> String {
     })
 }
 
+/// The number that an LSN is (`X/Y`, as headers and `pg_lsn::text` spell it).
+#[track_caller]
+pub fn lsn(text: &str) -> u64 {
+    let part = |digits| u64::from_str_radix(digits, 16).ok();
+    let parts = text.split_once('/').and_then(|(high, low)| Some((part(high)?, part(low)?)));
+    let Some((high, low)) = parts else { panic!("{text} is no LSN") };
+    high << 32 | low
+}
+
+/// The number that the LSN in this header is.
+#[track_caller]
+pub fn commit_lsn(message: &Message) -> u64 {
+    lsn(message.headers["commit_lsn"].as_str().unwrap_or_default())
+}
+
+/// Where the next WAL record will begin.
+#[track_caller]
+pub fn insert_lsn(client: &mut Client) -> u64 {
+    lsn(&ask::<String>(client, "SELECT pg_current_wal_insert_lsn()::text"))
+}
+
+/// Up to where everything is confirmed, durably; 0 while no worker has said so.
+#[track_caller]
+pub fn saved_confirmed(client: &mut Client) -> u64 {
+    an_lsn(client, "SELECT confirmed_lsn FROM amqp.status")
+}
+
+/// Up to where everything is confirmed, as the slot shows it a moment before that is durable.
+#[track_caller]
+pub fn shown_confirmed(client: &mut Client) -> u64 {
+    an_lsn(client, "SELECT confirmed_flush_lsn FROM pg_replication_slots")
+}
+
+/// From where on the slot retains WAL; 0 if there is no slot yet.
+#[track_caller]
+pub fn shown_restart(client: &mut Client) -> u64 {
+    an_lsn(client, "SELECT restart_lsn FROM pg_replication_slots")
+}
+
+/// The LSN that the query gives; 0 for none. The servers of these tests have one slot.
+#[track_caller]
+fn an_lsn(client: &mut Client, query: &str) -> u64 {
+    lsn(&ask::<String>(client, &format!("SELECT coalesce(({query}), '0/0')::text")))
+}
+
+/// Waits until it is saved, durably, that this message's transaction is confirmed.
+#[track_caller]
+pub fn wait_until_saved(client: &mut Client, message: &Message) {
+    let commit = commit_lsn(message);
+    wait_until("the position was saved", DEADLINE, || {
+        (saved_confirmed(client) >= commit).then_some(())
+    });
+}
+
 /// Everything that was published before now.
 #[track_caller]
 pub fn published_so_far(scene: &Scene<'_>, client: &mut Client) -> Vec<Message> {
