@@ -116,8 +116,6 @@ pub struct PositionKeeper {
     saved: Position,
     /// When it was last looked at whether there is something to save.
     looked_at: Instant,
-    /// The WAL segment that was the newest when the last position record was written.
-    recorded_in: u64,
     segment_size: u64,
 }
 
@@ -172,7 +170,6 @@ impl PositionKeeper {
             slot,
             saved: position,
             looked_at: Instant::now(),
-            recorded_in: 0,
             segment_size: server::wal_segment_size(),
         };
         if origin != Origin::Slot {
@@ -200,9 +197,6 @@ impl PositionKeeper {
         let position = position();
         if self.is_worth_saving(position) {
             self.save(position);
-        } else if self.newest_segment() != self.recorded_in {
-            // So that the WAL that is kept holds one, however long the position stands still.
-            self.record();
         }
         None
     }
@@ -214,23 +208,15 @@ impl PositionKeeper {
             || segment(position.restart) != segment(self.saved.restart)
     }
 
-    fn newest_segment(&self) -> u64 {
-        server::flushed_lsn().segment(self.segment_size)
-    }
-
-    /// Without a C (the gap is not announced yet) this only keeps the WAL: the next start finds the
-    /// same loss again, or a larger one.
+    /// In the slot, and then in the WAL: the record lies behind the R that it names, so that it is
+    /// there as long as the WAL from R on is. Without a C (the gap is not announced yet) the WAL is
+    /// only kept: the next start finds the same loss again, or a larger one.
     fn save(&mut self, position: Position) {
         self.slot.save(position.to_stored());
-        self.saved = position;
-        self.record();
-    }
-
-    fn record(&mut self) {
-        if self.saved.confirmed.is_valid() {
-            message::write_unimportant(POSITION_PREFIX, &self.saved.encode());
+        if position.confirmed.is_valid() {
+            message::write_unimportant(POSITION_PREFIX, &position.encode());
         }
-        self.recorded_in = self.newest_segment();
+        self.saved = position;
     }
 
     /// Saves what is worth saving and lets the slot go.

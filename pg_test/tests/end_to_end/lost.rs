@@ -206,26 +206,6 @@ fn a_slot_that_somebody_advanced_loses_nothing() {
     assert!(bed.postgres.log().contains("was moved by somebody else"));
 }
 
-/// A position that stands still for long is written into the WAL again and again, so that it is
-/// found there even if the slot is dropped at the end of a long outage.
-#[test]
-fn a_slot_dropped_after_a_long_outage_loses_nothing_while_its_wal_is_there() {
-    let bed = Testbed::private(&["min_wal_size = 32MB", "max_wal_size = 32MB"]);
-    let (mut scene, mut client) = scene(&bed, "long_outage");
-    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let first = scene.consumer.wait_for_events(1).remove(0);
-    wait_until_saved(&mut client, &first);
-    bed.rabbitmq.stop();
-    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    outgrow(&mut client);
-    change_the_slot(&mut client, "SELECT pg_drop_replication_slot('amqp_cdc')");
-    bed.rabbitmq.start();
-    scene.consume_again();
-    run(&mut client, "INSERT INTO markers VALUES (1)");
-    assert_eq!(ids(&scene.consumer.wait_for_marker("cdc.marker.insert")), [2]);
-    assert!(!bed.postgres.log().contains("events are lost"));
-}
-
 /// What a savepoint took back was no part of the transaction, wherever the worker began to read.
 #[test]
 fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated() {
