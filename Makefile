@@ -12,7 +12,7 @@ export PG_CONFIG
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
 SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
 
-.PHONY: help setup build install test check demo fuzz clean
+.PHONY: help setup build install test check demo chaos fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ check: setup ## formatting and lints, warnings denied
 
 demo: install ## throwaway servers, a blog schema, changes and the messages they make
 	cargo run --release --package pg_test --bin demo
+
+chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random)
+	cargo run --release --package pg_test --bin chaos -- \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 FUZZ_SECONDS ?= 60
 fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target

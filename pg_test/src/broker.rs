@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -111,6 +112,24 @@ impl Broker {
     pub fn delete_exchange(&self, name: &str) {
         self.request("delete an exchange", async |channel| {
             channel.exchange_delete(short(name), ExchangeDeleteOptions::default()).await
+        });
+    }
+
+    /// Passes everything that comes to exchange `from` on to exchange `to`.
+    #[track_caller]
+    pub fn bind_exchange(&self, from: &str, to: &str) {
+        self.request("bind an exchange", async |channel| {
+            let (from, to, options) = (short(from), short(to), ExchangeBindOptions::default());
+            channel.exchange_bind(to, from, short("#"), options, FieldTable::default()).await
+        });
+    }
+
+    /// Takes a [`Broker::bind_exchange`] back.
+    #[track_caller]
+    pub fn unbind_exchange(&self, from: &str, to: &str) {
+        self.request("unbind an exchange", async |channel| {
+            let (from, to, options) = (short(from), short(to), ExchangeUnbindOptions::default());
+            channel.exchange_unbind(to, from, short("#"), options, FieldTable::default()).await
         });
     }
 

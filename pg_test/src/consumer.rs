@@ -182,7 +182,10 @@ async fn consume(
     Ok(())
 }
 
-async fn subscribe(broker: &Broker, queue: &Queue) -> lapin::Result<(Connection, lapin::Consumer)> {
+pub(crate) async fn subscribe(
+    broker: &Broker,
+    queue: &Queue,
+) -> lapin::Result<(Connection, lapin::Consumer)> {
     let connection = broker.connect().await?;
     let channel = connection.create_channel().await?;
     queue.declare(&channel).await?;

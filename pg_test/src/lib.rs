@@ -18,6 +18,8 @@
 //! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
+//! | `proxy` | a bad network between two of them |
+//! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
@@ -26,6 +28,7 @@
 #![warn(missing_docs)]
 
 mod broker;
+pub mod chaos;
 mod consumer;
 mod folder;
 mod janitor;
@@ -34,6 +37,7 @@ pub mod ordinary_user;
 pub mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod rabbitmq;
 mod scene;
 mod testbed;
@@ -44,6 +48,7 @@ pub use consumer::Consumer;
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown};
 pub use process::send_signal;
+pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use scene::{Scene, wait_until_confirmed};
 pub use testbed::{Testbed, testbed};

@@ -104,7 +104,7 @@ pub fn send_signal(process_id: u32, signal: &str) {
 
 /// By way of the shell, whose `kill` is built in: the standard library knows SIGKILL only, and
 /// this crate has no unsafe code.
-fn try_to_signal(process_id: u32, signal: &str) -> bool {
+pub(crate) fn try_to_signal(process_id: u32, signal: &str) -> bool {
     Command::new("sh")
         .args(["-c", r#"kill -s "$1" "$2""#, "kill", signal, &process_id.to_string()])
         .stderr(Stdio::null())

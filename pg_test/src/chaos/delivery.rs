@@ -1,0 +1,162 @@
+//! A message as the checks need it: where it stands in the stream, what changed, and fingerprints
+//! in place of what may be 5 MB long. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::Value;
+
+use super::ledger::Change;
+use crate::message::Message;
+
+/// Longer values are kept as their length and fingerprint.
+const LONGEST_VALUE: usize = 100;
+
+/// A row: its columns' values as texts, long ones shortened.
+pub(super) type Row = BTreeMap<String, String>;
+
+/// A row's table and key.
+pub(super) type RowName = (String, String);
+
+/// Where an event stands in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// End of the commit record.
+    pub commit_lsn: u64,
+    /// From 1.
+    pub tx_seq: u64,
+}
+
+impl fmt::Display for Place {
+    /// As pg_waldump and the message's headers have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (high, low) = (self.commit_lsn >> 32, self.commit_lsn & 0xFFFF_FFFF);
+        write!(f, "{high:X}/{low:X}, event {}", self.tx_seq)
+    }
+}
+
+/// One received message.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    pub message_id: String,
+    /// Fingerprint of the body.
+    pub body: u64,
+    pub place: Place,
+    pub tx_size: u64,
+    pub change: Change,
+    /// Fingerprint of the row before.
+    pub before: Option<u64>,
+    /// Fingerprint of the row after.
+    pub after: Option<u64>,
+    /// Header `resent`.
+    pub resent: Option<String>,
+}
+
+impl Delivery {
+    /// What a message says, and the row after the change.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    pub fn read(message: &Message) -> Result<(Delivery, Option<Row>), String> {
+        let body: Value = serde_json::from_slice(&message.body)
+            .map_err(|error| format!("a body is not JSON: {error}"))?;
+        let (before, after) = (row(&body["previous"]), row(&body["current"]));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let column = |name: &str| {
+            let row = after.as_ref().or(before.as_ref()).and_then(|row| row.get(name));
+            row.cloned().ok_or_else(|| format!("a row has no column {name}"))
+        };
+        let change = Change {
+            table: text(&body["tablename"]),
+            operation: text(&body["operation"]),
+            key: column("key")?,
+            stamp: column("stamp")?,
+        };
+        let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
+        let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
+        let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn);
+        let delivery = Delivery {
+            message_id: message.message_id.clone().ok_or("no message_id")?,
+            body: fingerprint(&message.body),
+            place: Place {
+                commit_lsn: commit_lsn.ok_or("header commit_lsn: no LSN")?,
+                tx_seq: number("tx_seq")?,
+            },
+            tx_size: number("tx_size")?,
+            change,
+            before: before.as_ref().map(stable),
+            after: after.as_ref().map(stable),
+            resent: message.headers.get("resent").map(text),
+        };
+        Ok((delivery, after))
+    }
+
+    /// The row that changed.
+    pub fn row_name(&self) -> RowName {
+        (self.change.table.clone(), self.change.key.clone())
+    }
+}
+
+/// A row from its JSON, or none from null.
+pub(super) fn row(json: &Value) -> Option<Row> {
+    let columns = json.as_object()?.iter();
+    Some(columns.map(|(name, value)| (name.clone(), shortened(value))).collect())
+}
+
+fn shortened(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if text.len() <= LONGEST_VALUE {
+        return text;
+    }
+    format!("{} bytes, {:x}", text.len(), fingerprint(text.as_bytes()))
+}
+
+/// Fingerprint of the columns that no ALTER TABLE touches.
+fn stable(row: &Row) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    ["key", "stamp", "payload"].map(|name| row.get(name)).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// An LSN as PostgreSQL writes it, such as `16/B374D848`.
+fn lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_in_commit_order_then_row_order() {
+        let place = |commit_lsn, tx_seq| Place { commit_lsn, tx_seq };
+        assert!(place(1, 9) < place(2, 1) && place(2, 1) < place(2, 2));
+        assert_eq!(place(0x1_0000_00AB, 2).to_string(), "1/AB, event 2");
+        assert_eq!((lsn("0/A"), lsn("1/0"), lsn("x")), (Some(10), Some(1 << 32), None));
+    }
+
+    #[test]
+    fn a_type_that_changed_does_not_change_the_text() {
+        let (int, text) = (serde_json::json!({"n": 5}), serde_json::json!({"n": "5"}));
+        assert_eq!(row(&int), row(&text));
+        assert_eq!(row(&Value::Null), None);
+    }
+
+    #[test]
+    fn long_values_differ_if_any_byte_does() {
+        let long = |end: &str| row(&serde_json::json!({ "t": "x".repeat(5000) + end }));
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(long("a"), long("a"));
+    }
+}

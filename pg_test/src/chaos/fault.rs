@@ -1,0 +1,345 @@
+//! What goes wrong, and how: each kind of fault is injected, lasts, and is healed again. Those of
+//! one lane never meet each other, as healing needs the server that another breaks; those of
+//! different lanes do.
+
+use std::time::Duration;
+
+use super::curtain::Curtain;
+use super::dice::Dice;
+use super::stage::{EXCHANGE, PASSWORD, Stage, USER};
+use super::tables::HOT;
+use crate::broker::Queue;
+use crate::postgres::Shutdown;
+use crate::process::try_to_signal;
+use crate::proxy::Direction;
+use crate::wait::{DEADLINE, poll};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    BrokerKilled,
+    BrokerRestarted,
+    BrokerFrozen,
+    MemoryAlarm,
+    QueueFull,
+    ExchangeDeleted,
+    BindingRemoved,
+    CredentialsChanged,
+    NetworkSilent,
+    NetworkHalfOpen,
+    NetworkSlow,
+    NetworkCut,
+    NetworkCutMidFrame,
+    WorkerTerminated,
+    WorkerKilled,
+    PostgresCrashed,
+    PostgresRestarted,
+    Reloads,
+    ColumnAdded,
+    ColumnDropped,
+    ColumnRenamed,
+    ColumnTypeChanged,
+}
+
+/// Faults of which one is there at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Broker,
+    Network,
+    Postgres,
+}
+
+/// Longer runs than this have time to rest between faults.
+const LONG_RUN: Duration = Duration::from_secs(100);
+
+/// How long the broker is frozen.
+const FREEZE: Duration = Duration::from_secs(20);
+
+/// A worker that ended, which starts again after 5 s, is there again after this time.
+const WORKER_RESTART: Duration = Duration::from_secs(8);
+
+/// Attempts to get the lock that ALTER TABLE needs among all the clients.
+const ALTER_ATTEMPTS: u32 = 5;
+
+impl Fault {
+    /// As the report calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::BrokerKilled => "broker killed and started",
+            Fault::BrokerRestarted => "broker restarted gracefully",
+            Fault::BrokerFrozen => "broker frozen for 20 s",
+            Fault::MemoryAlarm => "broker's memory alarm",
+            Fault::QueueFull => "full queue rejects (nack)",
+            Fault::ExchangeDeleted => "exchange deleted and made again",
+            Fault::BindingRemoved => "binding removed",
+            Fault::CredentialsChanged => "password changed and changed back",
+            Fault::NetworkSilent => "connection dead without FIN",
+            Fault::NetworkHalfOpen => "connection half-open",
+            Fault::NetworkSlow => "network slow",
+            Fault::NetworkCut => "connection cut",
+            Fault::NetworkCutMidFrame => "connection cut in mid-frame",
+            Fault::WorkerTerminated => "worker terminated",
+            Fault::WorkerKilled => "worker killed, crash restart",
+            Fault::PostgresCrashed => "PostgreSQL stopped immediately and started",
+            Fault::PostgresRestarted => "PostgreSQL restarted (fast)",
+            Fault::Reloads => "configuration reloaded in a loop",
+            Fault::ColumnAdded => "column added",
+            Fault::ColumnDropped => "column dropped",
+            Fault::ColumnRenamed => "column renamed",
+            Fault::ColumnTypeChanged => "column's type changed",
+        }
+    }
+
+    /// Whether the broker may have taken a message and not one before it: those that it has not
+    /// confirmed it loses piecemeal when it is killed, and returns piecemeal while queues are
+    /// bound again.
+    pub fn lets_messages_overtake(self) -> bool {
+        matches!(self, Fault::BrokerKilled | Fault::ExchangeDeleted | Fault::BindingRemoved)
+    }
+}
+
+impl Lane {
+    /// Its kinds of faults on this stage.
+    pub fn faults(self, stage: &Stage) -> Vec<Fault> {
+        let mut faults = match self {
+            Lane::Broker => vec![
+                Fault::BrokerKilled,
+                Fault::BrokerRestarted,
+                Fault::BrokerFrozen,
+                Fault::MemoryAlarm,
+                Fault::QueueFull,
+                Fault::ExchangeDeleted,
+                Fault::BindingRemoved,
+                Fault::CredentialsChanged,
+            ],
+            Lane::Network => vec![
+                Fault::NetworkSilent,
+                Fault::NetworkHalfOpen,
+                Fault::NetworkSlow,
+                Fault::NetworkCut,
+                Fault::NetworkCutMidFrame,
+            ],
+            Lane::Postgres => vec![
+                Fault::WorkerTerminated,
+                Fault::WorkerKilled,
+                Fault::PostgresCrashed,
+                Fault::PostgresRestarted,
+                Fault::Reloads,
+                Fault::ColumnAdded,
+                Fault::ColumnRenamed,
+                Fault::ColumnTypeChanged,
+                Fault::ColumnDropped,
+            ],
+        };
+        if !stage.holds_unroutable {
+            let unbinds = [Fault::ExchangeDeleted, Fault::BindingRemoved];
+            faults.retain(|fault| !unbinds.contains(fault));
+        }
+        faults
+    }
+
+    /// Longest rest between two faults, in milliseconds. A short run is to see each kind of fault;
+    /// in a long one the stream must get its time, or it would only fall behind further.
+    pub fn longest_rest(self, run: Duration) -> u64 {
+        let is_long = run > LONG_RUN;
+        match self {
+            Lane::Broker if is_long => 12_000,
+            Lane::Network if is_long => 15_000,
+            Lane::Postgres if is_long => 12_000,
+            Lane::Broker => 1_500,
+            Lane::Network => 6_000,
+            Lane::Postgres => 3_000,
+        }
+    }
+}
+
+/// Injects faults on a stage.
+#[derive(Debug)]
+pub(super) struct Saboteur<'a> {
+    pub stage: &'a Stage,
+    pub curtain: &'a Curtain,
+    pub dice: Dice,
+    /// Columns added so far: each has a name of its own.
+    columns: u32,
+    /// Tables with the columns that were added and not dropped again.
+    added: Vec<(&'static str, String)>,
+}
+
+impl<'a> Saboteur<'a> {
+    /// One for a lane.
+    pub fn new(stage: &'a Stage, curtain: &'a Curtain, dice: Dice) -> Saboteur<'a> {
+        Saboteur { stage, curtain, dice, columns: 0, added: Vec::new() }
+    }
+
+    /// Injects a fault, lets it last, and heals it. Whether it took place.
+    pub fn inject(&mut self, fault: Fault) -> bool {
+        let (rabbitmq, proxy) = (&self.stage.bed.rabbitmq, &self.stage.proxy);
+        let postgres = &self.stage.bed.postgres;
+        match fault {
+            Fault::BrokerKilled => {
+                rabbitmq.kill();
+                self.let_last(0, 2_000);
+                rabbitmq.start();
+            }
+            Fault::BrokerRestarted => {
+                rabbitmq.stop();
+                self.let_last(0, 1_000);
+                rabbitmq.start();
+            }
+            Fault::BrokerFrozen => self.freeze_broker(),
+            Fault::MemoryAlarm => {
+                rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
+                self.let_last(1_000, 4_000);
+                rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
+            }
+            Fault::QueueFull => self.fill_queue(),
+            Fault::ExchangeDeleted => {
+                self.stage.broker().delete_exchange(EXCHANGE);
+                self.let_last(0, 2_000);
+                self.stage.bind();
+            }
+            Fault::BindingRemoved => {
+                self.stage.unbind();
+                self.let_last(0, 3_000);
+                self.stage.bind();
+            }
+            Fault::CredentialsChanged => {
+                rabbitmq.ctl(&["change_password", USER, "wrong"]);
+                proxy.cut();
+                self.let_last(1_000, 3_000);
+                rabbitmq.ctl(&["change_password", USER, PASSWORD]);
+            }
+            Fault::NetworkSilent => proxy.silence(),
+            Fault::NetworkHalfOpen => {
+                proxy.half_open(self.dice.pick(&[Direction::ToClient, Direction::ToServer]));
+            }
+            Fault::NetworkSlow => {
+                proxy.set_slow(true);
+                self.let_last(1_000, 5_000);
+                proxy.set_slow(false);
+            }
+            Fault::NetworkCut => proxy.cut(),
+            Fault::NetworkCutMidFrame => proxy.cut_mid_frame(),
+            Fault::WorkerTerminated => return self.signal_worker("TERM").is_some(),
+            Fault::WorkerKilled => return self.kill_worker().is_some(),
+            Fault::PostgresCrashed => {
+                postgres.stop(Shutdown::Immediate);
+                self.let_last(0, 1_000);
+                postgres.start();
+            }
+            Fault::PostgresRestarted => postgres.restart(Shutdown::Fast),
+            Fault::Reloads => self.reload_in_a_loop(),
+            Fault::ColumnAdded => return self.add_column(),
+            Fault::ColumnDropped => return self.drop_column(),
+            Fault::ColumnRenamed => return self.rename_column(),
+            Fault::ColumnTypeChanged => return self.change_type(),
+        }
+        true
+    }
+
+    fn let_last(&mut self, low: u64, high: u64) {
+        let time = self.dice.time(low, high);
+        self.curtain.falls_within(time);
+    }
+
+    /// For all of the time, even if the run ends meanwhile.
+    fn freeze_broker(&self) {
+        let broker = self.stage.bed.rabbitmq.pid();
+        try_to_signal(broker, "STOP");
+        Curtain::default().falls_within(FREEZE);
+        try_to_signal(broker, "CONT");
+    }
+
+    /// A further queue, of which the other ones know nothing: they get each message again.
+    fn fill_queue(&mut self) {
+        let queue = Queue::durable("full")
+            .bound_to(EXCHANGE, "#")
+            .with_number("x-max-length", 1)
+            .with_text("x-overflow", "reject-publish");
+        self.stage.broker().declare_queue(&queue);
+        self.let_last(500, 3_000);
+        self.stage.broker().delete_queue(queue.name());
+    }
+
+    /// None if no worker came again in time.
+    fn signal_worker(&self, signal: &str) -> Option<()> {
+        let worker = poll(WORKER_RESTART, || {
+            let found = self.stage.connect().query_one("SELECT worker_pid FROM amqp.status", &[]);
+            found.ok()?.get::<_, Option<i32>>(0)
+        })?;
+        try_to_signal(worker.unsigned_abs(), signal).then_some(())
+    }
+
+    /// Kills the worker, which the postmaster answers by ending every session and starting anew.
+    fn kill_worker(&self) -> Option<()> {
+        let mut witness = self.stage.connect();
+        self.signal_worker("KILL")?;
+        poll(DEADLINE, || witness.simple_query("").err())?;
+        drop(self.stage.connect());
+        Some(())
+    }
+
+    fn reload_in_a_loop(&mut self) {
+        let postgres = &self.stage.bed.postgres;
+        for _ in 0..self.dice.between(10, 30) {
+            // Some change a setting that asks for a new connection, most change nothing.
+            if self.dice.chance(10) {
+                postgres.set("amqp.heartbeat", &self.dice.between(3, 6).to_string());
+            } else {
+                postgres.reload();
+            }
+            self.let_last(0, 100);
+        }
+    }
+
+    fn add_column(&mut self) -> bool {
+        self.columns += 1;
+        let (table, column) = (self.dice.pick(&HOT), format!("added_{}", self.columns));
+        let default = self.dice.pick(&["", "DEFAULT 7", "DEFAULT (random() * 100)::int"]);
+        let done = self.alter(table, &format!("ADD COLUMN {column} int {default}"));
+        if done {
+            self.added.push((table, column));
+        }
+        done
+    }
+
+    fn drop_column(&mut self) -> bool {
+        let Some((table, column)) = self.take_added() else { return false };
+        let done = self.alter(table, &format!("DROP COLUMN {column}"));
+        if !done {
+            self.added.push((table, column));
+        }
+        done
+    }
+
+    fn rename_column(&mut self) -> bool {
+        let Some((table, column)) = self.take_added() else { return false };
+        self.columns += 1;
+        let new = format!("renamed_{}", self.columns);
+        let done = self.alter(table, &format!("RENAME COLUMN {column} TO {new}"));
+        self.added.push((table, if done { new } else { column }));
+        done
+    }
+
+    /// A column that every update reads and writes, too.
+    fn change_type(&mut self) -> bool {
+        let (table, kind) = (self.dice.pick(&HOT), self.dice.pick(&["int", "bigint", "numeric"]));
+        self.alter(table, &format!("ALTER COLUMN amount TYPE {kind}"))
+    }
+
+    /// A column that was added and is still there; one is added if there is none.
+    fn take_added(&mut self) -> Option<(&'static str, String)> {
+        if self.added.is_empty() {
+            self.add_column();
+        }
+        self.added.pop()
+    }
+
+    fn alter(&self, table: &str, action: &str) -> bool {
+        let statements = format!("SET lock_timeout = '2s'; ALTER TABLE {table} {action}");
+        // What is still prepared when the clients have left keeps its locks.
+        (0..ALTER_ATTEMPTS)
+            .take_while(|_| !self.curtain.has_fallen())
+            .any(|_| self.stage.connect().batch_execute(&statements).is_ok())
+    }
+}

@@ -1,0 +1,125 @@
+//! What the clients know: each transaction with its changes and how it ended. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// One row change, as who made it and who hears of it name it alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Change {
+    pub table: String,
+    /// `insert`, `update` or `delete`.
+    pub operation: String,
+    pub key: String,
+    /// What the row carries in its column `stamp` after the change, or before a delete. Each
+    /// change writes a stamp that no other ever wrote to that key.
+    pub stamp: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} [{}]", self.operation, self.table, self.key, self.stamp)
+    }
+}
+
+/// How a transaction ended, as far as its client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Committed,
+    RolledBack,
+    /// The answer to COMMIT did not come.
+    Unknown,
+}
+
+/// One transaction, without what its savepoints rolled back.
+#[derive(Clone, Debug)]
+pub(super) struct Transaction {
+    pub tag: String,
+    /// In the order in which they were made.
+    pub changes: Vec<Change>,
+    pub outcome: Outcome,
+}
+
+/// All transactions of a run, by their tags.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    transactions: BTreeMap<String, Transaction>,
+    resolved: usize,
+}
+
+impl Ledger {
+    /// Enters a transaction.
+    pub fn enter(&mut self, transaction: Transaction) {
+        self.transactions.insert(transaction.tag.clone(), transaction);
+    }
+
+    /// Settles the unknown ones by the journal, the table into which every transaction writes its
+    /// tag, and returns in how far the clients were told otherwise.
+    pub fn resolve(&mut self, journal: &BTreeSet<String>) -> Vec<String> {
+        let mut contradictions = Vec::new();
+        for (tag, transaction) in &mut self.transactions {
+            match (transaction.outcome, journal.contains(tag)) {
+                (Outcome::Unknown, is_there) => {
+                    self.resolved += 1;
+                    transaction.outcome =
+                        if is_there { Outcome::Committed } else { Outcome::RolledBack };
+                }
+                (Outcome::Committed, false) => {
+                    contradictions.push(format!("{tag} was committed and is not in the table"));
+                }
+                (Outcome::RolledBack, true) => {
+                    contradictions.push(format!("{tag} was rolled back and is in the table"));
+                }
+                _ => {}
+            }
+        }
+        contradictions
+    }
+
+    /// The transaction with this tag.
+    pub fn get(&self, tag: &str) -> Option<&Transaction> {
+        self.transactions.get(tag)
+    }
+
+    /// Those that committed.
+    pub fn committed(&self) -> impl Iterator<Item = &Transaction> {
+        self.transactions.values().filter(|t| t.outcome == Outcome::Committed)
+    }
+
+    /// How many were rolled back.
+    pub fn rolled_back(&self) -> usize {
+        self.transactions.values().filter(|t| t.outcome == Outcome::RolledBack).count()
+    }
+
+    /// How many [`Ledger::resolve`] settled.
+    pub fn resolved(&self) -> usize {
+        self.resolved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(outcomes: &[(&str, Outcome)]) -> Ledger {
+        let mut ledger = Ledger::default();
+        for &(tag, outcome) in outcomes {
+            ledger.enter(Transaction { tag: tag.to_owned(), changes: Vec::new(), outcome });
+        }
+        ledger
+    }
+
+    #[test]
+    fn what_was_cut_off_is_settled_by_the_table() {
+        let mut ledger = ledger(&[("a", Outcome::Unknown), ("b", Outcome::Unknown)]);
+        assert_eq!(ledger.resolve(&["a".to_owned()].into()), [""; 0]);
+        assert_eq!(ledger.committed().map(|t| t.tag.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!((ledger.rolled_back(), ledger.resolved()), (1, 2));
+    }
+
+    #[test]
+    fn a_table_that_says_otherwise_than_the_server_did_is_noticed() {
+        let mut ledger = ledger(&[("a", Outcome::Committed), ("b", Outcome::RolledBack)]);
+        let contradictions = ledger.resolve(&["b".to_owned()].into());
+        assert_eq!(contradictions.len(), 2, "{contradictions:?}");
+    }
+}

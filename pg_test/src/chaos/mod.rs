@@ -1,0 +1,244 @@
+//! The ledger test: clients change tables at random while servers and the network between them
+//! break at random; in the end what the queues delivered must be what the clients saw commit,
+//! nothing less and nothing more, in order.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `stage`, `tables` | the servers, the way to the queues, what is captured |
+//! | `clients`, `script` | who changes the tables, and what a transaction is to do |
+//! | `fault` | what goes wrong |
+//! | `drain`, `delivery` | taking the messages, and what is kept of one |
+//! | `ledger` | what the clients know |
+//! | `verdict`, `replica` | the checks, pure |
+//! | `monitor`, `report` | what was seen on the way, and what is printed |
+//! | `dice`, `curtain` | seeded randomness, and the end of the run |
+
+mod clients;
+mod curtain;
+mod delivery;
+mod dice;
+mod drain;
+mod fault;
+mod ledger;
+mod monitor;
+mod replica;
+mod report;
+mod script;
+mod stage;
+mod tables;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clients::{Account, CLIENTS, Company};
+use curtain::Curtain;
+use dice::Dice;
+use drain::Drain;
+use fault::{Fault, Lane, Saboteur};
+use ledger::Ledger;
+use monitor::Observed;
+pub use report::Report;
+use stage::Stage;
+use verdict::Verdict;
+
+use crate::wait::wait_until;
+
+/// After the last fault is healed, until everything is confirmed and drained. A worker that
+/// failed starts again after 5 s, a broker that did not answer is asked again after up to 30 s.
+const SETTLING: Duration = Duration::from_secs(120);
+
+/// The tag of the last transaction: when it has arrived, everything has.
+const LAST: &str = "last";
+
+/// What a run is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How long clients work and faults happen.
+    pub duration: Duration,
+    /// Decides the statements and the faults. Their interleaving it cannot decide.
+    pub seed: u64,
+}
+
+/// Everything that happened until the clients and the faults came to their end.
+struct Played {
+    ledger: Ledger,
+    errors: BTreeMap<String, usize>,
+    faults: BTreeMap<Fault, usize>,
+}
+
+/// Runs it.
+///
+/// # Panics
+/// If a server does not come up again, or the stream does not go on when everything is healed.
+pub fn run(plan: Plan) -> Report {
+    eprintln!("ledger test: seed {}, {} s", plan.seed, plan.duration.as_secs());
+    let stage = Stage::set();
+    let drains = Stage::queues().map(Drain::new);
+    let (curtain, after) = (Curtain::default(), Curtain::default());
+    let (mut played, observed) = thread::scope(|scope| {
+        let _fall = FallOnDrop(&after);
+        for drain in &drains {
+            let (broker, after) = (stage.broker(), &after);
+            scope.spawn(move || drain.run(&broker, after));
+        }
+        let monitor = scope.spawn(|| monitor::watch(&stage, &after));
+        let played = play(&stage, &curtain, plan);
+        settle(&stage, &drains);
+        after.fall();
+        let observed: Observed = monitor.join().unwrap_or_default();
+        (played, observed)
+    });
+    let report = judge(&stage, &drains, &mut played, observed, plan);
+    if !report.is_clean() {
+        stage.bed.print_logs_once();
+    }
+    report
+}
+
+/// Lets the threads that wait for it end when the scope is left by a panic.
+struct FallOnDrop<'a>(&'a Curtain);
+
+impl Drop for FallOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fall();
+    }
+}
+
+/// Clients work and faults happen until the time is up and everything is healed.
+fn play(stage: &Stage, curtain: &Curtain, plan: Plan) -> Played {
+    let company = Company::new(stage.connection_string(), plan.seed, curtain);
+    let faults = Mutex::new(BTreeMap::new());
+    let began = Instant::now();
+    let accounts: Vec<Account> = thread::scope(|scope| {
+        let _fall = FallOnDrop(curtain);
+        for (lane, number) in [(Lane::Broker, 101), (Lane::Network, 102), (Lane::Postgres, 103)] {
+            let saboteur = Saboteur::new(stage, curtain, Dice::new(plan.seed, number));
+            let faults = &faults;
+            let longest_rest = lane.longest_rest(plan.duration);
+            scope.spawn(move || sabotage(saboteur, lane, longest_rest, began, faults));
+        }
+        let company = &company;
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|number| scope.spawn(move || company.work(number))).collect();
+        curtain.falls_within(plan.duration);
+        curtain.fall();
+        clients.into_iter().map(|client| client.join().expect("a client failed")).collect()
+    });
+    let (ledger, errors) = close_books(accounts, &company);
+    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Played { ledger, errors, faults }
+}
+
+/// Injects one lane's faults, dealt like cards: each kind comes once before any comes again.
+fn sabotage(
+    mut saboteur: Saboteur<'_>,
+    lane: Lane,
+    longest_rest: u64,
+    began: Instant,
+    injected: &Mutex<BTreeMap<Fault, usize>>,
+) {
+    // A panic here, a server that does not come up, ends the run.
+    let _fall = FallOnDrop(saboteur.curtain);
+    loop {
+        let mut deck = lane.faults(saboteur.stage);
+        saboteur.dice.shuffle(&mut deck);
+        for fault in deck {
+            let rest = saboteur.dice.time(200, longest_rest);
+            if saboteur.curtain.falls_within(rest) {
+                return;
+            }
+            let at = began.elapsed().as_secs_f64();
+            let took_place = saboteur.inject(fault);
+            let until = began.elapsed().as_secs_f64();
+            eprintln!(
+                "{at:6.1} s to {until:6.1} s: {}{}",
+                fault.name(),
+                if took_place { "" } else { " (not done)" }
+            );
+            if took_place {
+                let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
+                *injected.entry(fault).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn close_books(accounts: Vec<Account>, company: &Company<'_>) -> (Ledger, BTreeMap<String, usize>) {
+    let mut ledger = Ledger::default();
+    let mut errors: BTreeMap<String, usize> = BTreeMap::new();
+    for account in accounts {
+        account.transactions.into_iter().for_each(|transaction| ledger.enter(transaction));
+        for (code, times) in account.errors {
+            *errors.entry(code).or_default() += times;
+        }
+    }
+    company.leave().into_iter().for_each(|transaction| ledger.enter(transaction));
+    (ledger, errors)
+}
+
+/// Ends what is still prepared, and waits until everything has arrived.
+fn settle(stage: &Stage, drains: &[Drain]) {
+    let mut session = stage.connect();
+    let prepared = session.query("SELECT gid FROM pg_prepared_xacts ORDER BY gid", &[]);
+    for (number, row) in prepared.expect("could not list prepared transactions").iter().enumerate()
+    {
+        let verb = if number % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
+        let statement = format!("{verb} PREPARED '{}'", row.get::<_, &str>(0));
+        session.batch_execute(&statement).expect("could not end a prepared transaction");
+    }
+    let last = format!("INSERT INTO {} VALUES ('{LAST}', '{LAST}#end')", tables::JOURNAL);
+    session.batch_execute(&last).expect("could not write the last transaction");
+    stage.wait_until_confirmed(SETTLING);
+    for drain in drains {
+        let queue = drain.queue.name();
+        wait_until(&format!("the {queue} queue is drained"), SETTLING, || {
+            let is_empty = stage.broker().message_count(queue) == 0;
+            (is_empty && drain.has_seen(LAST)).then_some(())
+        });
+    }
+}
+
+fn judge(
+    stage: &Stage,
+    drains: &[Drain],
+    played: &mut Played,
+    observed: Observed,
+    plan: Plan,
+) -> Report {
+    let source = tables::rows(&mut stage.connect()).expect("could not read the tables");
+    let ledger = &mut played.ledger;
+    ledger.enter(last_transaction());
+    let contradictions = ledger.resolve(&tables::tags(&source));
+    let verdicts = drains.iter().map(|drain| {
+        let verdict = Verdict::on(&drain.received(), ledger, &source);
+        (drain.queue.name().to_owned(), verdict)
+    });
+    Report {
+        verdicts: verdicts.collect(),
+        seed: plan.seed,
+        ran: plan.duration,
+        faults: std::mem::take(&mut played.faults),
+        committed: ledger.committed().count(),
+        rolled_back: ledger.rolled_back(),
+        resolved: ledger.resolved(),
+        events: ledger.committed().map(|transaction| transaction.changes.len()).sum(),
+        longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
+        errors: std::mem::take(&mut played.errors),
+        observed,
+        contradictions,
+    }
+}
+
+fn last_transaction() -> ledger::Transaction {
+    let change = ledger::Change {
+        table: tables::JOURNAL.to_owned(),
+        operation: "insert".to_owned(),
+        key: LAST.to_owned(),
+        stamp: format!("{LAST}#end"),
+    };
+    let (tag, changes) = (LAST.to_owned(), vec![change]);
+    ledger::Transaction { tag, changes, outcome: ledger::Outcome::Committed }
+}

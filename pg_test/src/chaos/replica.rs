@@ -1,0 +1,48 @@
+//! The tables as they come out of the messages alone. Pure.
+
+use std::collections::BTreeMap;
+
+use super::delivery::{Delivery, Place, Row, RowName};
+
+/// Starts empty; each message is applied to it, in the order of the stream: a message that comes
+/// again, or that an excused one overtook, changes nothing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Replica {
+    rows: BTreeMap<RowName, (Place, Option<Row>)>,
+}
+
+impl Replica {
+    /// Applies a message.
+    pub fn apply(&mut self, delivery: &Delivery, after: Option<Row>) {
+        let name = delivery.row_name();
+        let is_newer = self.rows.get(&name).is_none_or(|(place, _)| *place < delivery.place);
+        if is_newer {
+            self.rows.insert(name, (delivery.place, after));
+        }
+    }
+
+    /// How the replica differs from the source's rows. Columns that a row's last message does not
+    /// have (added or renamed since) are not compared.
+    pub fn differences(&self, source: &BTreeMap<RowName, Row>) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (name, row) in source {
+            match self.rows.get(name).and_then(|(_, row)| row.as_ref()) {
+                None => differences.push(format!("{name:?} is in the source alone")),
+                Some(copy) if !agree(row, copy) => {
+                    differences.push(format!("{name:?} is {row:?} and came as {copy:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, (_, row)) in &self.rows {
+            if row.is_some() && !source.contains_key(name) {
+                differences.push(format!("{name:?} is not in the source"));
+            }
+        }
+        differences
+    }
+}
+
+fn agree(source: &Row, copy: &Row) -> bool {
+    source.iter().all(|(column, value)| copy.get(column).is_none_or(|copied| copied == value))
+}

@@ -1,0 +1,128 @@
+//! What a run prints at its end: a table that the README can take as it is, and what was found.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::fault::Fault;
+use super::monitor::Observed;
+use super::verdict::Verdict;
+
+/// So many findings of a kind are told in full.
+const TOLD: usize = 10;
+
+/// What happened in a run, and whether anything was wrong.
+#[derive(Debug)]
+pub struct Report {
+    pub(super) seed: u64,
+    pub(super) ran: Duration,
+    pub(super) faults: BTreeMap<Fault, usize>,
+    pub(super) committed: usize,
+    pub(super) rolled_back: usize,
+    pub(super) resolved: usize,
+    pub(super) events: usize,
+    /// Bytes of the longest message.
+    pub(super) longest_message: usize,
+    pub(super) errors: BTreeMap<String, usize>,
+    pub(super) observed: Observed,
+    /// Transactions of which PostgreSQL said one thing and its table says another.
+    pub(super) contradictions: Vec<String>,
+    /// By queue.
+    pub(super) verdicts: Vec<(String, Verdict)>,
+}
+
+impl Report {
+    /// Whether everything that is promised was kept.
+    pub fn is_clean(&self) -> bool {
+        let may_overtake = self.faults.keys().any(|fault| fault.lets_messages_overtake());
+        let is_clean = |verdict: &Verdict| {
+            let was_overtaken = verdict.overtaken > 0 && !may_overtake;
+            verdict.findings().iter().all(|(_, found)| found.is_empty()) && !was_overtaken
+        };
+        self.contradictions.is_empty() && self.verdicts.iter().all(|(_, v)| is_clean(v))
+    }
+
+    /// Kinds of faults that were injected.
+    pub fn kinds_of_faults(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// Transactions that committed.
+    pub fn committed(&self) -> usize {
+        self.committed
+    }
+
+    fn met(&self, code: &str) -> usize {
+        self.errors.get(code).copied().unwrap_or_default()
+    }
+
+    fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, value: String| writeln!(f, "| {name} | {value} |");
+        line("ledger test", format!("seed {}, {} s", self.seed, self.ran.as_secs()))?;
+        line("---", "---".to_owned())?;
+        for (fault, times) in &self.faults {
+            line(fault.name(), times.to_string())?;
+        }
+        line("**faults**", self.faults.values().sum::<usize>().to_string())?;
+        line("transactions committed", self.committed.to_string())?;
+        line("transactions rolled back", self.rolled_back.to_string())?;
+        line("of both, answer cut off and looked up", self.resolved.to_string())?;
+        line("deadlocks", self.met("40P01").to_string())?;
+        line("serialization failures", self.met("40001").to_string())?;
+        line("events committed", self.events.to_string())?;
+        let megabytes = self.longest_message as f64 / 1e6;
+        line("longest message", format!("{megabytes:.1} MB"))?;
+        line("messages returned", self.observed.returned.to_string())?;
+        let mut by_queue = |what: &str, number: &dyn Fn(&Verdict) -> usize| {
+            let numbers: Vec<_> =
+                self.verdicts.iter().map(|(_, v)| number(v).to_string()).collect();
+            line(&format!("{what} ({})", self.queues()), numbers.join(" / "))
+        };
+        by_queue("received with header `resent`", &|verdict| verdict.resent)?;
+        by_queue("received again", &|verdict| verdict.duplicates)?;
+        by_queue("received after later ones, with header `resent`", &|verdict| verdict.overtaken)?;
+        for (number, (name, _)) in Verdict::default().findings().iter().enumerate() {
+            by_queue(&format!("**{name}**"), &|verdict| verdict.findings()[number].1.len())?;
+        }
+        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
+        line("longest wait of a transaction for its confirms", seconds(self.observed.longest_lag))?;
+        line("longest stand-still", seconds(self.observed.longest_standstill))
+    }
+
+    fn queues(&self) -> String {
+        self.verdicts.iter().map(|(queue, _)| queue.as_str()).collect::<Vec<_>>().join(" / ")
+    }
+
+    /// For who tunes the clients: what they met, by SQLSTATE.
+    fn write_errors(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "\nerrors that clients met:")?;
+        self.errors.iter().try_for_each(|(code, times)| write!(f, " {code} {times}"))?;
+        writeln!(f)
+    }
+
+    fn write_findings(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        tell(f, "PostgreSQL contradicts itself", &self.contradictions)?;
+        for (queue, verdict) in &self.verdicts {
+            for (name, findings) in verdict.findings() {
+                tell(f, &format!("{queue} queue, {name}"), findings)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(f: &mut Formatter<'_>, name: &str, findings: &[String]) -> fmt::Result {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{name}: {}", findings.len())?;
+    findings.iter().take(TOLD).try_for_each(|finding| writeln!(f, "  {finding}"))
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.write_table(f)?;
+        self.write_errors(f)?;
+        self.write_findings(f)
+    }
+}

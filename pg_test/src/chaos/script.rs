@@ -1,0 +1,147 @@
+//! What a transaction is to do, rolled with the dice before it begins: the same seed gives the
+//! same scripts, whatever the servers do. Pure.
+
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::tables::{HOT, HOT_KEYS};
+
+/// A transaction to be.
+#[derive(Debug, PartialEq)]
+pub(super) struct Script {
+    pub isolation: &'static str,
+    pub steps: Vec<Step>,
+    pub ending: Ending,
+}
+
+/// One statement, or several in a savepoint.
+#[derive(Debug, PartialEq)]
+pub(super) enum Step {
+    /// Inserts rows, or updates those that are there.
+    Upsert { table: &'static str, keys: Vec<u64>, bytes: u64 },
+    /// Updates the rows that are there.
+    Update { table: &'static str, keys: Vec<u64>, bytes: u64 },
+    /// Deletes the rows that are there.
+    Delete { table: &'static str, keys: Vec<u64> },
+    /// Copies new rows into the bulk table.
+    Copy { rows: u64, bytes: u64 },
+    /// Deletes the oldest of the client's rows in the bulk table.
+    Trim { rows: u64 },
+    /// Steps in a savepoint, which is released or rolled back.
+    Savepoint { steps: Vec<Step>, released: bool },
+    /// A statement that fails: outside of a savepoint it takes the transaction along.
+    Fail,
+    /// Time passes with the transaction open.
+    Hold(Duration),
+}
+
+/// What becomes of a transaction that has got so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    Commit,
+    Rollback,
+    /// The session ends right before or right after it committed: its client cannot know which.
+    CutOff {
+        commit: bool,
+    },
+    /// Two-phase commit, ended by another session after some time.
+    Prepare {
+        commit: bool,
+        after: Duration,
+    },
+}
+
+impl Script {
+    /// Rolls a script. `is_patient`: for one of the clients that hold transactions open for long.
+    pub fn roll(dice: &mut Dice, is_patient: bool) -> Script {
+        let isolation = match dice.between(1, 10) {
+            1 => "SERIALIZABLE",
+            2 => "REPEATABLE READ",
+            _ => "READ COMMITTED",
+        };
+        let mut steps: Vec<Step> = (0..dice.between(1, 4)).map(|_| step(dice)).collect();
+        if dice.chance(30) {
+            steps.push(savepoint(dice, 2));
+        }
+        if is_patient && dice.chance(50) {
+            // It mostly holds rows that nobody else wants: others are to go on meanwhile.
+            if dice.chance(90) {
+                steps.insert(0, Step::Copy { rows: dice.between(1, 20), bytes: 100 });
+            }
+            steps.insert(1, Step::Hold(dice.time(2_000, 10_000)));
+        } else if dice.chance(5) {
+            steps.insert(1, Step::Hold(dice.time(50, 500)));
+        }
+        if dice.chance(3) {
+            steps.push(Step::Fail);
+        }
+        Script { isolation, steps, ending: ending(dice) }
+    }
+}
+
+fn ending(dice: &mut Dice) -> Ending {
+    match dice.between(1, 100) {
+        1..=76 => Ending::Commit,
+        77..=80 => Ending::CutOff { commit: dice.chance(50) },
+        81..=90 => Ending::Rollback,
+        _ => Ending::Prepare { commit: dice.chance(70), after: dice.time(0, 800) },
+    }
+}
+
+fn step(dice: &mut Dice) -> Step {
+    let table = dice.pick(&HOT);
+    match dice.between(1, 100) {
+        1..=35 => Step::Upsert { table, keys: keys(dice), bytes: bytes(dice) },
+        36..=70 => Step::Update { table, keys: keys(dice), bytes: bytes(dice) },
+        71..=88 => Step::Delete { table, keys: keys(dice) },
+        89..=93 => Step::Copy { rows: dice.between(1, 200), bytes: dice.between(10, 500) },
+        94..=96 => Step::Trim { rows: dice.between(1, 200) },
+        // One huge row: nothing else is in such a statement.
+        97 if dice.chance(8) => Step::Upsert {
+            table,
+            keys: vec![dice.between(1, HOT_KEYS)],
+            bytes: dice.between(2_000_000, 5_000_000),
+        },
+        _ => savepoint(dice, 1),
+    }
+}
+
+fn savepoint(dice: &mut Dice, depth: u32) -> Step {
+    let mut steps: Vec<Step> = (0..dice.between(1, 3))
+        .map(|_| if depth > 1 && dice.chance(30) { savepoint(dice, depth - 1) } else { step(dice) })
+        .collect();
+    if dice.chance(10) {
+        steps.push(Step::Fail);
+    }
+    Step::Savepoint { steps, released: dice.chance(60) }
+}
+
+/// Some different keys in any order: who locks the same ones in another order meets in a deadlock.
+fn keys(dice: &mut Dice) -> Vec<u64> {
+    let mut keys: Vec<u64> = (1..=HOT_KEYS).collect();
+    dice.shuffle(&mut keys);
+    let count = if dice.chance(90) { dice.between(1, 3) } else { dice.between(4, 20) };
+    keys.truncate(count as usize);
+    keys
+}
+
+/// Sizes of payloads: mostly small, from 10 B on, now and then 100 kB.
+fn bytes(dice: &mut Dice) -> u64 {
+    match dice.between(1, 200) {
+        1 => dice.between(10_000, 100_000),
+        2..=20 => dice.between(500, 10_000),
+        _ => dice.between(10, 300),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_dice_roll_the_same_script() {
+        let script = |number| Script::roll(&mut Dice::new(1, number), true);
+        assert!((0..50).all(|number| script(number) == script(number)));
+        assert!((0..50).any(|number| script(number) != script(number + 1)));
+    }
+}

@@ -1,0 +1,16 @@
+//! The ledger test, for a minute: what `make chaos` runs for longer.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pg_test::chaos::{Plan, run};
+
+#[test]
+fn what_the_queues_deliver_is_what_committed_whatever_breaks() {
+    // Another one each time; the first line that is printed tells it.
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let report = run(Plan { duration: Duration::from_secs(60), seed });
+    println!("{report}");
+    assert!(report.is_clean(), "seed {seed}");
+    assert!(report.kinds_of_faults() >= 10, "few faults with seed {seed}");
+    assert!(report.committed() >= 100, "few transactions with seed {seed}");
+}
