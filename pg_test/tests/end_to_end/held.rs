@@ -1,8 +1,9 @@
 //! Messages that are too large, that the broker refuses, or that no queue is bound for.
 
-use pg_test::{
-    DEADLINE, Message, Queue, Scene, Shutdown, Testbed, wait_until, wait_until_confirmed,
-};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pg_test::{DEADLINE, Queue, Scene, Shutdown, Testbed, wait_until, wait_until_confirmed};
 use postgres::Client;
 use postgres::error::SqlState;
 use serde_json::json;

@@ -79,6 +79,36 @@ fn a_crash_of_the_primary_does_not_announce_what_the_synchronous_standby_never_g
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
 }
 
+/// The standby has it on disk, but the row is invisible to everybody until the standby has applied it.
+#[test]
+fn nothing_is_announced_that_others_do_not_see_though_the_standby_has_it() {
+    let bed = Testbed::private(&["synchronous_commit = remote_apply"]);
+    let scene = bed.scene("remote_apply");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let standby = bed.postgres.standby("follower", &[]);
+    make_synchronous(&bed.postgres, "follower");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+
+    let mut follower = standby.connect("postgres");
+    run(&mut follower, "SELECT pg_wal_replay_pause()");
+    let writer = write_and_wait(&scene, &mut client, 2);
+    wait_until("the standby has it on disk", DEADLINE, || {
+        let query = "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication";
+        ask::<bool>(&mut client, query).then_some(())
+    });
+    let flushed: String = ask(&mut client, "SELECT pg_current_wal_flush_lsn()::text");
+    wait_until("the worker has read everything", DEADLINE, || {
+        let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
+        ask::<bool>(&mut client, &query).then_some(())
+    });
+    assert_eq!(scene.consumer.next_within(Duration::from_millis(300)), None);
+    run(&mut follower, "SELECT pg_wal_replay_resume()");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert!(writer.join().expect("the writer panicked"), "the commit failed");
+}
+
 /// Inserts the row in a session that then waits for the synchronous standby.
 #[track_caller]
 fn write_and_wait(scene: &Scene<'_>, client: &mut Client, id: i32) -> thread::JoinHandle<bool> {
