@@ -85,9 +85,19 @@ impl Position {
         }
     }
 
-    /// The stored position, and whether its seal is unbroken. A position that was never saved, and
-    /// so has no C, has none.
+    /// What is stored while a gap is not announced: no C, so that the next start finds the same
+    /// loss again, or a larger one; the C before the gap in its place.
+    fn to_stored_before_gap(self, from: Option<Lsn>) -> Stored {
+        let number = from.unwrap_or_default().0;
+        Stored { confirmed_flush: Lsn::INVALID, restart: self.restart, number }
+    }
+
+    /// The stored position, and whether its seal is unbroken. Without a stored C, only what is
+    /// known of C otherwise: R was reserved by this worker in an earlier life, or by somebody else.
     fn from_stored(stored: Stored) -> (Position, bool) {
+        if !stored.confirmed_flush.is_valid() {
+            return (Position { confirmed: Lsn(stored.number), ..Position::default() }, true);
+        }
         let position = Position {
             confirmed: stored.confirmed_flush,
             restart: stored.restart,
@@ -114,6 +124,8 @@ pub enum Origin {
 pub struct PositionKeeper {
     slot: Slot,
     saved: Position,
+    /// C before the gap that is not announced yet.
+    gap_from: Option<Lsn>,
     /// When it was last looked at whether there is something to save.
     looked_at: Instant,
     segment_size: u64,
@@ -169,6 +181,10 @@ impl PositionKeeper {
         let mut keeper = PositionKeeper {
             slot,
             saved: position,
+            gap_from: match origin {
+                Origin::Lost(gap) => gap.from,
+                _ => None,
+            },
             looked_at: Instant::now(),
             segment_size: server::wal_segment_size(),
         };
@@ -209,12 +225,13 @@ impl PositionKeeper {
     }
 
     /// In the slot, and then in the WAL: the record lies behind the R that it names, so that it is
-    /// there as long as the WAL from R on is. Without a C (the gap is not announced yet) the WAL is
-    /// only kept: the next start finds the same loss again, or a larger one.
+    /// there as long as the WAL from R on is.
     fn save(&mut self, position: Position) {
-        self.slot.save(position.to_stored());
         if position.confirmed.is_valid() {
+            self.slot.save(position.to_stored());
             message::write_unimportant(POSITION_PREFIX, &position.encode());
+        } else {
+            self.slot.save(position.to_stored_before_gap(self.gap_from));
         }
         self.saved = position;
     }
@@ -228,10 +245,9 @@ impl PositionKeeper {
     }
 }
 
-/// Whether the slot's position can be gone on from. C is valid in every position that was saved; R
-/// alone is a reservation that this worker made in an earlier life, or somebody else.
+/// Whether the slot's position can be gone on from.
 fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> bool {
-    if !stored.confirmed.is_valid() || !stored.restart.is_valid() {
+    if !stored.restart.is_valid() {
         return false;
     }
     let problem = if !is_sealed {
@@ -388,6 +404,15 @@ mod tests {
         for moved in [1, 49, 51, 1 << 24] {
             assert!(!Position::from_stored(Stored { restart: Lsn(moved), ..stored }).1, "{moved}");
         }
+    }
+
+    #[test]
+    fn before_a_gap_is_announced_only_the_c_before_it_is_known() {
+        let position = Position { confirmed: Lsn::INVALID, restart: Lsn(90), tx_seq: 0 };
+        let known = |from| Position::from_stored(position.to_stored_before_gap(from)).0;
+        assert_eq!(known(Some(Lsn(1 << 50))).confirmed, Lsn(1 << 50));
+        assert_eq!(known(None), Position::default());
+        assert_eq!(known(Some(Lsn(70))).restart, Lsn::INVALID);
     }
 
     #[test]

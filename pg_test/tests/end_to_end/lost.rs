@@ -5,8 +5,8 @@ use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::stage::{
-    ask, ids, make_blog, published_so_far, run, shown_restart, wait_for_reason, wait_until_saved,
-    worker_pid,
+    ask, commit_lsn, ids, lsn, make_blog, published_so_far, run, shown_restart, wait_for_reason,
+    wait_until_saved, worker_pid,
 };
 
 /// Bytes of WAL that an outage may retain in these tests.
@@ -134,6 +134,8 @@ fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
     scene.consume_again();
     let (gap, rest) = gap_and_rest(&scene, &mut client);
     assert_eq!(gap.routing_key, "amqp_cdc.gap");
+    let from = gap.json()["from"].as_str().map_or(0, lsn);
+    assert!(from >= commit_lsn(&first), "{:?}", gap.json());
     assert_eq!(ids(&rest), [3, 4]);
 
     wait_until_saved(&mut client, rest.last().expect("two of them"));
