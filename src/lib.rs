@@ -29,6 +29,7 @@
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
+//! | [`standstill`] | why nothing is published for now |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
@@ -52,6 +53,7 @@ mod pg;
 mod position;
 mod publisher;
 mod settings;
+mod standstill;
 mod status;
 mod stream;
 mod wal;

@@ -6,6 +6,7 @@
 //! those events are sent again.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,8 @@ pub struct PositionKeeper {
     gap_from: Option<Lsn>,
     /// When it was last looked at whether there is something to save.
     looked_at: Instant,
+    /// The WAL segment that was the newest when the last position record was written.
+    recorded_in: u64,
     segment_size: u64,
 }
 
@@ -154,7 +157,7 @@ impl PositionKeeper {
                     PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
                     format!("replication slot \"{}\" was invalidated and is made anew", slot::NAME),
                 )
-                .hint("Raise max_slot_wal_keep_size to bear longer outages of the broker.")
+                .hint("Raise max_slot_wal_keep_size (and idle_replication_slot_timeout, if it is set) to bear longer outages of the broker.")
                 .warn();
                 slot::drop_it();
                 (Slot::create(), Stored { restart: Lsn::INVALID, ..stored })
@@ -170,7 +173,7 @@ impl PositionKeeper {
             }
         };
         let (stored, is_sealed) = Position::from_stored(stored);
-        let (position, origin) = if is_usable(stored, is_sealed, timelines) {
+        let (position, origin) = if is_usable(stored, is_sealed, timelines)? {
             (stored, Origin::Slot)
         } else {
             match search(&slot, stored, timelines, keep_going)? {
@@ -186,6 +189,7 @@ impl PositionKeeper {
                 _ => None,
             },
             looked_at: Instant::now(),
+            recorded_in: 0,
             segment_size: server::wal_segment_size(),
         };
         if origin != Origin::Slot {
@@ -213,6 +217,8 @@ impl PositionKeeper {
         let position = position();
         if self.is_worth_saving(position) {
             self.save(position);
+        } else if self.newest_segment() != self.recorded_in {
+            self.record();
         }
         None
     }
@@ -224,16 +230,29 @@ impl PositionKeeper {
             || segment(position.restart) != segment(self.saved.restart)
     }
 
-    /// In the slot, and then in the WAL: the record lies behind the R that it names, so that it is
-    /// there as long as the WAL from R on is.
+    fn newest_segment(&self) -> u64 {
+        server::flushed_lsn().segment(self.segment_size)
+    }
+
+    /// In the slot, and then in the WAL.
     fn save(&mut self, position: Position) {
-        if position.confirmed.is_valid() {
-            self.slot.save(position.to_stored());
-            message::write_unimportant(POSITION_PREFIX, &position.encode());
+        self.slot.save(if position.confirmed.is_valid() {
+            position.to_stored()
         } else {
-            self.slot.save(position.to_stored_before_gap(self.gap_from));
-        }
+            position.to_stored_before_gap(self.gap_from)
+        });
         self.saved = position;
+        self.record();
+    }
+
+    /// The record lies behind the R that it names: as long as the WAL from R on is there, so is the
+    /// record. Where it is not, as on a standby that keeps no slot, some record should be there all
+    /// the same, or the loss would look like a first start: hence one in each segment.
+    fn record(&mut self) {
+        if self.saved.confirmed.is_valid() {
+            message::write_unimportant(POSITION_PREFIX, &self.saved.encode());
+        }
+        self.recorded_in = self.newest_segment();
     }
 
     /// Saves what is worth saving and lets the slot go.
@@ -246,16 +265,16 @@ impl PositionKeeper {
 }
 
 /// Whether the slot's position can be gone on from.
-fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> bool {
+fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> Result<bool, ReadError> {
     if !stored.restart.is_valid() {
-        return false;
+        return Ok(false);
     }
     let problem = if !is_sealed {
         "was moved by somebody else"
-    } else if !WalFiles::list(timelines).has(stored.restart) {
+    } else if !WalFiles::list(timelines)?.has(stored.restart) {
         "lies in WAL that is gone"
     } else {
-        return true;
+        return Ok(true);
     };
     Report::new(
         PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
@@ -263,7 +282,7 @@ fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> bool {
     )
     .detail("The last position that was recorded in the WAL is looked for.")
     .warn();
-    false
+    Ok(false)
 }
 
 /// Where to go on if the slot does not say: at the last recorded position, as far as the WAL
@@ -276,17 +295,16 @@ fn search(
     timelines: &Timelines,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<(Position, Origin)>, ReadError> {
-    let start = retain_everything(slot, timelines);
-    let Some(Survey { first_record, last_position }) = survey(start, &mut keep_going)? else {
-        return Ok(None);
-    };
+    let start = retain_everything(slot, timelines)?;
+    let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
+    let Survey { first_record, last_position, has_orphans } = survey;
     let recorded = last_position.unwrap_or_default();
     let last = if recorded.confirmed >= stored.confirmed { recorded } else { stored };
     let begin = |confirmed| Position { confirmed, restart: first_record, tx_seq: 0 };
     Ok(Some(if recorded.restart >= start {
         // R may be the start of a segment, which lies before its first record.
         (Position { restart: recorded.restart.max(first_record), ..last }, Origin::Record)
-    } else if last.confirmed.is_valid() || was_started() {
+    } else if last.confirmed.is_valid() || was_started() || has_orphans {
         let from = last.confirmed.is_valid().then_some(last.confirmed);
         (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }))
     } else {
@@ -316,16 +334,16 @@ fn mark_started() {
 }
 
 /// Makes the slot retain all WAL there is and returns where that begins.
-fn retain_everything(slot: &Slot, timelines: &Timelines) -> Lsn {
+fn retain_everything(slot: &Slot, timelines: &Timelines) -> Result<Lsn, ReadError> {
     let segment_size = server::wal_segment_size();
     loop {
         let newest = server::flushed_lsn().segment(segment_size);
-        let files = WalFiles::list(timelines);
+        let files = WalFiles::list(timelines)?;
         let oldest = oldest_segment(newest, |segment| files.has_segment(segment));
         slot.reserve(Lsn(oldest * segment_size));
         // A checkpoint may have removed it before it heard of the slot.
         if slot::last_removed_segment() < oldest {
-            return Lsn(oldest * segment_size);
+            return Ok(Lsn(oldest * segment_size));
         }
     }
 }
@@ -348,12 +366,21 @@ struct WalFiles<'a> {
 }
 
 impl WalFiles<'_> {
-    fn list(timelines: &Timelines) -> WalFiles<'_> {
+    /// # Errors
+    ///
+    /// If the directory cannot be read: what is not seen must not be taken for gone.
+    fn list(timelines: &Timelines) -> Result<WalFiles<'_>, ReadError> {
         let segment_size = server::wal_segment_size();
-        let files = fs::read_dir("pg_wal").into_iter().flatten().flatten();
-        let names = files.filter_map(|file| file.file_name().into_string().ok());
-        let files = names.filter_map(|name| parse_wal_file_name(&name, segment_size)).collect();
-        WalFiles { timelines, segment_size, files }
+        let names = || -> std::io::Result<Vec<_>> {
+            fs::read_dir("pg_wal")?.map(|file| Ok(file?.file_name())).collect()
+        };
+        let names = names().map_err(|error| ReadError {
+            lsn: server::flushed_lsn(),
+            message: format!("directory \"pg_wal\" cannot be read: {error}"),
+        })?;
+        let parse = |name: &OsString| parse_wal_file_name(name.to_str()?, segment_size);
+        let files = names.iter().filter_map(parse).collect();
+        Ok(WalFiles { timelines, segment_size, files })
     }
 
     fn has(&self, lsn: Lsn) -> bool {

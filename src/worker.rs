@@ -21,6 +21,7 @@ use crate::position::{Origin, Position, PositionKeeper};
 use crate::publisher::bell::{self, Bell, BellListener};
 use crate::publisher::{self, Published, Publisher};
 use crate::settings;
+use crate::standstill::{Cause, Standstill};
 use crate::status::{self, State};
 use crate::stream::{Peeked, Stream};
 use crate::wal::reader::{Reached, TransactionReader};
@@ -33,6 +34,9 @@ const BATCHES_PER_ROUND: usize = 64;
 
 /// Events above this size leave memory behind that is given back once all is quiet.
 const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Events handed out between two looks at everything else: each may have to be read from a cold disk.
+const EVENTS_PER_ROUND: usize = 1000;
 
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,12 +60,12 @@ pub fn run() -> ! {
             worker.take_orders();
             let all_read = worker.read_wal();
             worker.release();
-            worker.hand_out();
+            let all_handed_out = worker.hand_out();
             worker.take_reports();
             worker.take_confirms();
             let next_save = worker.save_position();
             worker.show_progress();
-            if all_read {
+            if all_read && all_handed_out {
                 worker.wait(next_save);
             } else {
                 wait::serve_interrupts();
@@ -110,12 +114,16 @@ struct Worker {
     was_large: bool,
     /// How long to sleep while something cannot wake us.
     poll: Duration,
-    /// What was last said about the standstill that is not over yet, and when.
-    standstill: Option<(String, Instant)>,
+    /// Why nothing is published, if so.
+    standstill: Standstill,
+    /// What the status shows.
+    shown: Option<(State, Option<Cause>)>,
+    /// Whether the publisher has a connection.
+    is_connected: bool,
     /// Since when a committed transaction lacks nothing but a synchronous standby.
     awaiting_standby: Option<Instant>,
-    /// Whether events were lost and the consumers have not been told so yet.
-    has_lost: bool,
+    /// Which events were lost, until the consumers are told.
+    lost: Option<String>,
     /// The last notice of the publisher, and when it was logged.
     notice: Option<(String, Instant)>,
 }
@@ -153,14 +161,17 @@ impl Worker {
             is_ahead: false,
             was_large: false,
             poll: Duration::ZERO,
-            standstill: None,
+            standstill: Standstill::default(),
+            shown: None,
+            is_connected: false,
             awaiting_standby: None,
-            has_lost: false,
+            lost: None,
             notice: None,
         };
         if let Origin::Lost(gap) = origin {
             worker.announce(gap);
         }
+        worker.show_state();
         worker.apply_settings();
         Some(worker)
     }
@@ -185,13 +196,13 @@ impl Worker {
         let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
         let problem = format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
         status::set_gap(gap);
-        status::set_state(State::Lost, Some(&problem));
         status::set_last_error(&problem);
-        Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
+        Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem.clone())
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        self.has_lost = true;
+        self.lost = Some(problem);
+        self.show_state();
         self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
     }
 
@@ -205,7 +216,7 @@ impl Worker {
                     Err(error) => fail(format!("could not start the publisher: {error}")),
                 }
             }
-            (Err(problem), None) => self.stand_still(&problem, None),
+            (Err(problem), None) => self.fail(Cause::new(problem)),
             // The publisher goes on with the settings that it has.
             (Err(problem), Some(_)) => {
                 status::set_last_error(&problem);
@@ -242,8 +253,7 @@ impl Worker {
     /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
     /// announced before others see it and the synchronous standbys have it.
     fn release(&mut self) {
-        if !self.stream.has_held_back() {
-            self.awaiting_standby = None;
+        if !self.stream.has_held_back() && self.awaiting_standby.is_none() {
             return;
         }
         let standby = server::synchronous_flush_lsn();
@@ -252,20 +262,21 @@ impl Worker {
         self.stream.release(|xid, lsn| has_standby(lsn) && !snapshot.is_running(xid));
         snapshot.finish();
 
-        if self.stream.first_held_back().is_none_or(has_standby) {
-            self.awaiting_standby = None;
-        } else if self.awaiting_standby.get_or_insert_with(Instant::now).elapsed()
-            > STANDBY_PATIENCE
-        {
-            self.stand_still("a synchronous standby is awaited", None);
+        let awaited = !self.stream.first_held_back().is_none_or(has_standby);
+        let since = awaited.then(|| self.awaiting_standby.unwrap_or_else(Instant::now));
+        self.awaiting_standby = since;
+        let late = since.is_some_and(|since| since.elapsed() > STANDBY_PATIENCE);
+        let cause = late.then(|| Cause::new("a synchronous standby is awaited"));
+        if self.standstill.await_standby(cause) {
+            self.show_state();
         }
     }
 
-    /// Gives the publisher as much as it takes.
-    fn hand_out(&mut self) {
-        let Some(publisher) = &self.publisher else { return };
-        let mut handed_out = false;
-        loop {
+    /// Gives the publisher as much as it takes. Whether that was all for now.
+    fn hand_out(&mut self) -> bool {
+        let Some(publisher) = &self.publisher else { return true };
+        let (mut is_all, mut handed_out) = (false, false);
+        for _ in 0..EVENTS_PER_ROUND {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if publisher.has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
@@ -282,9 +293,11 @@ impl Worker {
                         Err(error) => fail_to_read(error),
                     }
                 }
-                Some(_) => break,
-                None => {
-                    self.reader.forget_second_reader();
+                nothing_or_no_room => {
+                    if nothing_or_no_room.is_none() {
+                        self.reader.forget_second_reader();
+                    }
+                    is_all = true;
                     break;
                 }
             }
@@ -292,6 +305,7 @@ impl Worker {
         if handed_out {
             publisher.flush();
         }
+        is_all
     }
 
     fn take_reports(&mut self) {
@@ -309,25 +323,22 @@ impl Worker {
         match report {
             publisher::Report::Connecting(broker) => {
                 status::set_broker(&broker);
-                if self.standstill.is_none() && !self.has_lost {
-                    status::set_state(State::Connecting, None);
-                }
+                self.is_connected = false;
+                self.show_state();
             }
             publisher::Report::Streaming(broker) => {
                 status::set_broker(&broker);
+                self.is_connected = true;
                 // What made the stream stand still may do so again: it is over with a confirm.
-                if self.has_lost {
-                    return;
+                if self.stream.oldest_unconfirmed().is_none() {
+                    self.standstill.succeed();
                 }
-                if self.standstill.is_none() || self.stream.oldest_unconfirmed().is_none() {
+                if self.standstill.cause().is_none() {
                     log(format!("connected to broker {broker}"));
-                    self.standstill = None;
-                    status::set_state(State::Streaming, None);
                 }
+                self.show_state();
             }
-            publisher::Report::StandingStill { reason, held } => {
-                self.stand_still(&reason, held.as_deref());
-            }
+            publisher::Report::StandingStill { reason, held } => self.fail(Cause { reason, held }),
             publisher::Report::Skipped(message) => {
                 Report::new(
                     PgSqlErrorCode::ERRCODE_WARNING,
@@ -337,10 +348,14 @@ impl Worker {
                 .warn();
             }
             publisher::Report::Blocked(reason) => {
-                self.stand_still(&format!("broker blocked the connection: {reason}"), None);
+                let reason = format!("broker blocked the connection: {reason}");
+                self.standstill.block(Some(Cause::new(reason)));
+                self.show_state();
             }
-            publisher::Report::Unblocked if self.has_lost => {}
-            publisher::Report::Unblocked => self.go_on(),
+            publisher::Report::Unblocked => {
+                self.standstill.block(None);
+                self.show_state();
+            }
             publisher::Report::Notice(notice) => {
                 if is_news(&self.notice, &notice) {
                     log(notice.clone());
@@ -353,39 +368,45 @@ impl Worker {
         }
     }
 
-    /// Shows and logs why nothing is published, without filling the log. `held` is the message_id
-    /// of the message whose fault it is.
-    fn stand_still(&mut self, reason: &str, held: Option<&str>) {
-        let state = if self.has_lost { State::Lost } else { State::StandingStill };
-        status::set_state(state, Some(reason));
-        status::set_held(held);
-        status::set_last_error(reason);
-        if is_news(&self.standstill, reason) {
-            let hint = match held {
-                None => "Nothing is lost; the events stay in the WAL until the broker takes them."
-                    .to_owned(),
-                Some(id) => format!(
-                    "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
-                ),
-            };
-            Report::new(
-                PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
-                format!("stream stands still: {reason}"),
-            )
-            .hint(hint)
-            .warn();
-            self.standstill = Some((reason.to_owned(), Instant::now()));
-        }
+    fn fail(&mut self, cause: Cause) {
+        self.standstill.fail(cause);
+        self.show_state();
     }
 
-    /// The standstill, if there was one, is over.
+    /// Something was confirmed. The gap, if there is one, is the first that is.
     fn go_on(&mut self) {
-        if self.standstill.take().is_some() || self.has_lost {
-            // The gap is the first that is confirmed.
-            self.has_lost = false;
-            status::set_state(State::Streaming, None);
-            status::set_held(None);
+        self.standstill.succeed();
+        self.lost = None;
+        self.show_state();
+    }
+
+    /// Tells the status what the worker is doing, and the log why nothing is published, without
+    /// filling it.
+    fn show_state(&mut self) {
+        let cause = self.standstill.cause().cloned();
+        let state = match (&self.lost, &cause, self.is_connected) {
+            (Some(_), ..) => State::Lost,
+            (None, Some(_), _) => State::StandingStill,
+            (None, None, true) => State::Streaming,
+            (None, None, false) => State::Connecting,
+        };
+        let now = Some((state, cause.clone()));
+        if now != self.shown {
+            let reason = cause.as_ref().map(|cause| &cause.reason).or(self.lost.as_ref());
+            status::set_state(state, reason.map(String::as_str));
+            status::set_held(cause.as_ref().and_then(|cause| cause.held.as_deref()));
+            if let Some(cause) = &cause {
+                status::set_last_error(&cause.reason);
+            }
+            self.shown = now;
+        }
+        if self.standstill.is_news_that_it_is_over() {
             log("stream goes on".to_owned());
+        }
+        if let Some(cause) = cause
+            && self.standstill.is_news()
+        {
+            log_standstill(&cause, self.lost.is_some());
         }
     }
 
@@ -463,6 +484,26 @@ impl Worker {
 /// Whether this was not said within [`REPEAT_INTERVAL`].
 fn is_news(said: &Option<(String, Instant)>, text: &str) -> bool {
     said.as_ref().is_none_or(|(said, at)| said != text || at.elapsed() >= REPEAT_INTERVAL)
+}
+
+fn log_standstill(cause: &Cause, has_lost: bool) {
+    let hint = match &cause.held {
+        Some(id) => format!(
+            "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
+        ),
+        None if has_lost => {
+            "Nothing more is lost; the events that are there stay in the WAL.".to_owned()
+        }
+        None => {
+            "Nothing is lost; the events stay in the WAL until the broker takes them.".to_owned()
+        }
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
+        format!("stream stands still: {}", cause.reason),
+    )
+    .hint(hint)
+    .warn();
 }
 
 /// Says in the log where the stream goes on. What is lost is announced otherwise.

@@ -49,7 +49,7 @@ pub fn synchronous_flush_lsn() -> Option<Lsn> {
     // raise (syncrep.c: `SyncRepReleaseWaiters`). It is invalid until one has.
     unsafe {
         let names = pg_sys::SyncRepStandbyNames;
-        let is_asked = !names.is_null() && *names != 0;
+        let is_asked = pg_sys::max_wal_senders > 0 && !names.is_null() && *names != 0;
         is_asked.then(|| {
             let flushed = &raw const (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];
             Lsn(flushed.read_volatile())

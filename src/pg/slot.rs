@@ -167,7 +167,7 @@ impl Slot {
     /// Retains WAL from `restart` on at once, without writing the slot to disk: for a slot that is
     /// being made and has no position yet.
     pub fn reserve(&self, restart: Lsn) {
-        self.set(Stored { restart, ..Stored::default() });
+        self.set(Stored { restart, ..self.stored() });
         // SAFETY: held by this process.
         unsafe { pg_sys::ReplicationSlotsComputeRequiredLSN() }
     }

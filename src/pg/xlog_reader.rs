@@ -156,8 +156,7 @@ impl XLogReader {
     }
 
     fn shrink(&mut self) {
-        // SAFETY: allocated by XLogReaderAllocate; no record of it is in use any more.
-        unsafe { pg_sys::XLogReaderFree(self.state) }
+        self.free();
         self.state = allocate(&mut self.page_read);
         self.is_swollen = false;
         self.begin(self.next);
@@ -203,12 +202,25 @@ fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState 
     state
 }
 
+impl XLogReader {
+    /// Frees the state, and the last record with it: XLogReaderFree forgets a large one in minor
+    /// versions before 15.16 and their like; beginning anew frees it (xlogreader.c: `ResetDecoder`).
+    fn free(&mut self) {
+        // SAFETY: allocated by XLogReaderAllocate; no record of it is in use any more.
+        unsafe {
+            if self.next.is_valid() {
+                pg_sys::XLogBeginRead(self.state, self.next.0);
+            }
+            pg_sys::XLogReaderFree(self.state);
+        }
+    }
+}
+
 impl Drop for XLogReader {
     fn drop(&mut self) {
+        // After an error the process ends, and with it the reader.
         if !std::thread::panicking() {
-            // SAFETY: allocated by XLogReaderAllocate; closes the open segment. After an error the
-            // process ends, and with it the reader.
-            unsafe { pg_sys::XLogReaderFree(self.state) }
+            self.free();
         }
     }
 }

@@ -19,7 +19,8 @@ pub enum FailureKind {
     Unreachable,
     /// The broker refuses the credentials or the virtual host.
     Refused,
-    /// The broker closed the channel: the exchange is missing, or writing to it not permitted.
+    /// The broker closed the channel because of a message in flight: its exchange is missing, or
+    /// writing there is not permitted.
     ChannelClosed,
     /// The broker closed the channel because of a message in flight: it is too large.
     Rejected,
@@ -63,7 +64,8 @@ impl Failure {
 
     /// Whether the broker objected to one of the messages in flight.
     pub fn is_about_a_message(&self) -> bool {
-        matches!(self.kind, FailureKind::Nacked | FailureKind::Rejected | FailureKind::Returned)
+        use FailureKind::{ChannelClosed, Nacked, Rejected, Returned};
+        matches!(self.kind, ChannelClosed | Nacked | Rejected | Returned)
     }
 
     /// message_id of the message that the stream stands still at, if it is known.

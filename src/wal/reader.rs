@@ -90,7 +90,11 @@ impl TransactionReader {
         let second = self.second.get_or_insert_with(|| XLogReader::new(Lsn::INVALID));
         second.begin(lsn);
         match second.read()? {
-            Step::Record(Record::TransactionalMessage { payload, .. }) => Ok(payload.to_vec()),
+            Step::Record(Record::TransactionalMessage { lsn: found, prefix, payload, .. })
+                if found == lsn && prefix == EVENT_PREFIX =>
+            {
+                Ok(payload.to_vec())
+            }
             _ => Err(ReadError { lsn, message: "the event that was there is gone".to_owned() }),
         }
     }
@@ -123,32 +127,41 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
+    /// Whether there is an event that an earlier life of the server wrote, ahead of any position.
+    /// In a first life there is none: its worker records a position before anything else.
+    pub has_orphans: bool,
 }
 
 /// Looks through the WAL from `start`, the first byte of the oldest segment, for the last recorded
-/// position. `keep_going` is asked now and then; if it declines, or there is no record, none.
+/// position. `keep_going` is asked now and then; if it declines, none.
 ///
 /// # Errors
 ///
-/// [`ReadError`] if the WAL is damaged.
+/// [`ReadError`] if the WAL is damaged, or holds no record.
 pub fn survey(
     start: Lsn,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Survey>, ReadError> {
-    let Some((mut reader, first_record)) = XLogReader::at_first_record_after(start) else {
-        return Ok(None);
-    };
-    let mut last_position = None;
+    let (mut reader, first_record) = XLogReader::at_first_record_after(start).ok_or_else(|| {
+        ReadError { lsn: start, message: "no record begins there or later".to_owned() }
+    })?;
+    let mut survey = Survey { first_record, last_position: None, has_orphans: false };
+    let mut has_events = false;
     while keep_going() {
         for _ in 0..BATCH {
             match reader.read()? {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
                     if prefix == POSITION_PREFIX {
-                        last_position = Position::decode(payload).or(last_position);
+                        survey.last_position = Position::decode(payload).or(survey.last_position);
                     }
                 }
+                Step::Record(Record::TransactionalMessage { prefix, .. }) => {
+                    has_events |= prefix == EVENT_PREFIX && survey.last_position.is_none();
+                }
+                // The end of a life: a shutdown, a recovery or a promotion.
+                Step::Record(Record::NothingRuns) => survey.has_orphans |= has_events,
                 Step::Record(_) | Step::Skipped => {}
-                Step::EndOfWal => return Ok(Some(Survey { first_record, last_position })),
+                Step::EndOfWal => return Ok(Some(survey)),
             }
         }
     }

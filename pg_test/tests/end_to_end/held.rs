@@ -9,8 +9,8 @@ use postgres::error::SqlState;
 use serde_json::json;
 
 use crate::stage::{
-    ask, blog, changes, ids, make_blog, published_so_far, run, wait_for_reason,
-    wait_until_streaming,
+    ask, blog, changes, first_deliveries, ids, make_blog, published_so_far, run, wait_for_reason,
+    wait_until_streaming, worker_pid,
 };
 
 /// A text of this many bytes that does not compress.
@@ -267,4 +267,53 @@ fn no_returned_message_hides_among_the_confirmed_ones() {
             (seen.len() as i64 == round * (ROWS + 2)).then_some(())
         });
     }
+}
+
+/// What was written for an exchange that nobody may write to, or that is not there, must not hold up
+/// everybody else's events for ever.
+#[test]
+fn a_message_for_a_missing_exchange_is_named_and_can_be_skipped() {
+    let bed = Testbed::private(&["amqp.exchange_type = ''"]);
+    let scene = bed.scene("missing_exchange");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(
+        &mut client,
+        "BEGIN;
+         INSERT INTO blog_articles VALUES (1);
+         SET LOCAL amqp.exchange = 'not-there';
+         INSERT INTO blog_articles VALUES (2);
+         COMMIT;
+         INSERT INTO blog_articles VALUES (3)",
+    );
+    let held = wait_until("the stream stands still at a message", DEADLINE, || {
+        ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
+    });
+    let reason = wait_for_reason(&mut client, &held);
+    assert!(reason.contains("NOT_FOUND") && reason.contains("public.blog_articles"), "{reason}");
+    // A new worker finds the same, and what an earlier one said is not shown meanwhile.
+    let worker = worker_pid(&mut client);
+    run(&mut client, &format!("SELECT pg_terminate_backend({worker})"));
+    wait_until("another worker runs", DEADLINE, || {
+        (worker_pid(&mut client) != worker).then_some(())
+    });
+    wait_for_reason(&mut client, &held);
+    skip(&mut client, &held).unwrap();
+    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [1, 3]);
+    let held: Option<String> = ask(&mut client, "SELECT held_message FROM amqp.status");
+    assert_eq!(held, None);
+}
+
+/// The status tells of nothing that is over, whoever it was that mended it.
+#[test]
+fn a_message_that_a_new_worker_could_send_is_not_shown_as_held_any_more() {
+    let bed = Testbed::private(&[]);
+    let (scene, mut client, _held) = stand_still_at_a_large_message(&bed);
+    set_broker_limit(&bed, 10 * BROKER_LIMIT);
+    let worker = worker_pid(&mut client);
+    run(&mut client, &format!("SELECT pg_terminate_backend({worker})"));
+    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [2, 3, 4]);
+    wait_until_confirmed(&mut client);
+    let held: Option<String> = ask(&mut client, "SELECT held_message FROM amqp.status");
+    assert_eq!(held, None);
 }

@@ -1,5 +1,8 @@
 //! WAL that is gone before its events were published: nothing is passed over in silence.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, send_signal, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
@@ -239,4 +242,30 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
     let events = published_so_far(&scene, &mut client);
     assert_eq!(ids(&events), [3, 4]);
     assert!(events.iter().all(|event| !event.headers.contains_key("truncated")), "{events:?}");
+}
+
+/// What cannot be seen is not gone: PostgreSQL would be told to remove it.
+#[test]
+fn a_directory_that_cannot_be_read_loses_nothing() {
+    let bed = testbed();
+    let (mut scene, mut client) = scene(&bed, "unreadable");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (2); SELECT pg_switch_wal()");
+    let before = shown_restart(&mut client);
+    let directory = bed.postgres.data_dir().join("pg_wal");
+    // Its files can be opened by name, but not listed.
+    fs::set_permissions(&directory, Permissions::from_mode(0o300)).unwrap();
+    send_signal(worker_pid(&mut client), "TERM");
+    wait_until("the worker says what is wrong", DEADLINE, || {
+        let query = "SELECT coalesce(last_error, '') FROM amqp.status";
+        ask::<String>(&mut client, query).contains("cannot be read").then_some(())
+    });
+    fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(shown_restart(&mut client), before);
+    bed.rabbitmq.start();
+    scene.consume_again();
+    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2]);
+    assert!(!bed.postgres.log().contains("events are lost"));
 }

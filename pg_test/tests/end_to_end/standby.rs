@@ -1,6 +1,7 @@
 //! Standbys, promotions and restored backups: the stream goes on where the WAL says that it was.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
@@ -275,7 +276,7 @@ fn wait_until_replayed(standby: &mut Client, end: u64) {
 /// Without `wal_keep_size` the checkpoint at the end of the recovery removes the WAL of the backup
 /// before any worker can run.
 #[test]
-fn a_restored_backup_whose_wal_is_gone_says_that_events_may_be_lost() {
+fn a_restored_backup_whose_wal_is_gone_says_that_events_are_lost() {
     let bed = Testbed::private(&[]);
     let scene = bed.scene("restored_lost");
     let mut client = scene.client();
@@ -294,12 +295,25 @@ fn a_restored_backup_whose_wal_is_gone_says_that_events_may_be_lost() {
 
 /// A standby's restartpoints know nothing of the primary's slot.
 #[test]
-fn a_promoted_standby_whose_wal_is_gone_says_that_events_may_be_lost() {
+fn a_promoted_standby_whose_wal_is_gone_says_that_events_are_lost() {
+    promote_without_wal(|_standby| {});
+}
+
+/// It was made before the primary had amqp_cdc, and has its place in the WAL alone to know of it.
+#[test]
+fn a_standby_older_than_the_first_start_says_so_too() {
+    promote_without_wal(|standby| {
+        fs::remove_file(standby.data_dir().join("amqp_cdc.started")).unwrap();
+    });
+}
+
+fn promote_without_wal(prepare: impl FnOnce(&Postgres)) {
     let bed = Testbed::private_with(&["--wal-segsize=1"], &["max_wal_size = 2MB"]);
     let scene = bed.scene("promoted_lost");
     let mut client = scene.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &[]);
+    prepare(&standby);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
     send_signal(bed.rabbitmq.pid(), "STOP");
@@ -311,6 +325,11 @@ fn a_promoted_standby_whose_wal_is_gone_says_that_events_may_be_lost() {
         run(&mut client, "SELECT pg_switch_wal(); CHECKPOINT");
         run(&mut reader, "CHECKPOINT");
         (ask::<String>(&mut reader, oldest) > unconfirmed).then_some(())
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    wait_until("the standby has replayed it", DEADLINE, || {
+        let query = "SELECT count(*) = 1 FROM blog_articles WHERE id = 3";
+        ask::<bool>(&mut reader, query).then_some(())
     });
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();

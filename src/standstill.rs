@@ -1,0 +1,144 @@
+//! Why nothing is published for now: what the operator is shown, and when it is worth a line in the
+//! log. Pure, but for the clock. Several causes can hold at once; each comes and goes by itself.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Shortest time between two log lines that say the same.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// In words for the operator.
+    pub reason: String,
+    /// message_id of the message whose fault it is.
+    pub held: Option<String>,
+}
+
+impl Cause {
+    /// Nobody's message is at fault.
+    pub fn new(reason: impl Into<String>) -> Cause {
+        Cause { reason: reason.into(), held: None }
+    }
+
+    /// What is the same for each message that it befalls.
+    fn kind(&self) -> &str {
+        match &self.held {
+            Some(_) => self.reason.rsplit_once("): ").map_or(&self.reason, |(_, kind)| kind),
+            None => &self.reason,
+        }
+    }
+}
+
+/// The causes that hold now.
+#[derive(Debug, Default)]
+pub struct Standstill {
+    /// The broker cannot be reached, or refuses something; or the settings are wrong.
+    publisher: Option<Cause>,
+    /// The broker does not read from the connection.
+    blocked: Option<Cause>,
+    /// A committed transaction lacks a synchronous standby.
+    standby: Option<Cause>,
+    /// What was logged, and when.
+    said: HashMap<String, Instant>,
+    /// Whether the log has it that the stream stands still.
+    is_in_log: bool,
+}
+
+impl Standstill {
+    /// What to show: the first cause that would have to go.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.publisher.as_ref().or(self.blocked.as_ref()).or(self.standby.as_ref())
+    }
+
+    /// The publisher failed. A connection that is gone is not blocked.
+    pub fn fail(&mut self, cause: Cause) {
+        self.publisher = Some(cause);
+        self.blocked = None;
+    }
+
+    /// The publisher got on. It may be blocked all the same: confirms still come then.
+    pub fn succeed(&mut self) {
+        self.publisher = None;
+    }
+
+    /// The broker stopped reading, or goes on reading.
+    pub fn block(&mut self, cause: Option<Cause>) {
+        self.blocked = cause;
+    }
+
+    /// A standby is awaited, or not any more. Whether that is a change.
+    pub fn await_standby(&mut self, cause: Option<Cause>) -> bool {
+        std::mem::replace(&mut self.standby, cause) != self.standby
+    }
+
+    /// Whether the cause that is shown deserves a line in the log now.
+    pub fn is_news(&mut self) -> bool {
+        let Some(kind) = self.cause().map(|cause| cause.kind().to_owned()) else { return false };
+        self.said.retain(|_, at| at.elapsed() < REPEAT_INTERVAL);
+        if self.said.contains_key(&kind) {
+            return false;
+        }
+        self.said.insert(kind, Instant::now());
+        self.is_in_log = true;
+        true
+    }
+
+    /// Whether the log has it that the stream stands still, which is over now.
+    pub fn is_news_that_it_is_over(&mut self) -> bool {
+        self.cause().is_none() && std::mem::take(&mut self.is_in_log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(id: &str, words: &str) -> Cause {
+        Cause { reason: format!("message {id} (7 bytes): {words}"), held: Some(id.to_owned()) }
+    }
+
+    #[test]
+    fn a_held_message_is_shown_whatever_else_comes_and_goes() {
+        let mut standstill = Standstill::default();
+        standstill.fail(held("a", "too large"));
+        standstill.block(Some(Cause::new("memory")));
+        standstill.await_standby(Some(Cause::new("standby")));
+        assert_eq!(standstill.cause(), Some(&held("a", "too large")));
+        standstill.block(None);
+        standstill.await_standby(None);
+        assert_eq!(standstill.cause(), Some(&held("a", "too large")));
+        standstill.succeed();
+        assert_eq!(standstill.cause(), None);
+    }
+
+    #[test]
+    fn a_cause_goes_with_its_connection_or_stays_without_it() {
+        let mut standstill = Standstill::default();
+        standstill.block(Some(Cause::new("memory")));
+        standstill.await_standby(Some(Cause::new("standby")));
+        assert_eq!(standstill.cause(), Some(&Cause::new("memory")));
+        standstill.succeed();
+        assert_eq!(standstill.cause(), Some(&Cause::new("memory")));
+        standstill.fail(Cause::new("gone"));
+        standstill.succeed();
+        assert_eq!(standstill.cause(), Some(&Cause::new("standby")));
+    }
+
+    #[test]
+    fn the_log_is_not_filled_with_what_it_says_already() {
+        let mut standstill = Standstill::default();
+        standstill.fail(held("a", "nack"));
+        assert!(standstill.is_news() && !standstill.is_news());
+        standstill.succeed();
+        assert!(standstill.is_news_that_it_is_over() && !standstill.is_news_that_it_is_over());
+        // The next message, refused in the same words.
+        standstill.fail(held("b", "nack"));
+        assert!(!standstill.is_news());
+        standstill.fail(Cause::new("gone"));
+        assert!(standstill.is_news());
+        standstill.fail(held("b", "nack"));
+        assert!(!standstill.is_news() && !standstill.is_news_that_it_is_over());
+    }
+}
