@@ -1,63 +1,148 @@
-//! The message body: one JSON object with eight members in a fixed order. Pure.
+//! The message body: one JSON object with eight members in a fixed order, UTF-8, without white
+//! space.
 
-/// The members. Rows are JSON already; all else is plain text.
-pub struct Body<'a> {
-    /// The old row, or none.
-    pub previous: Option<&'a str>,
-    /// The new row, or none.
-    pub current: Option<&'a str>,
-    /// Names of the columns whose value changed; all columns on insert and delete.
-    pub targets: &'a [String],
+use std::ops::Range;
+
+use super::plan::{OperationPlan, Plan};
+use crate::event::Operation;
+use crate::pg::columns::Columns;
+use crate::pg::json::Json;
+use crate::pg::tuple::Values;
+
+/// A change, as it is to be rendered.
+pub struct Change<'a> {
+    pub plan: &'a Plan,
+    pub operation: &'a OperationPlan,
+    /// The row before, if there was one.
+    pub old: Option<Values<'a>>,
+    /// The row after, if there is one.
+    pub new: Option<Values<'a>>,
+    /// On an update: whether each column's value changed.
+    pub changed: &'a [bool],
     /// Start of the transaction, ISO 8601 with offset, in UTC.
     pub timestamp: &'a str,
-    /// `insert`, `update`, `delete`, `truncate`.
-    pub operation: &'a str,
-    /// First trigger argument or its default.
-    pub resource: &'a str,
-    /// The table that fired.
-    pub table: &'a str,
-    /// As sent.
-    pub routing_key: &'a str,
 }
 
-impl Body<'_> {
-    /// The object's bytes: UTF-8, without white space.
-    pub fn render(&self) -> Vec<u8> {
-        let rows = self.previous.map_or(4, str::len) + self.current.map_or(4, str::len);
-        let mut out = Vec::with_capacity(rows + 256 + 24 * self.targets.len());
-        out.extend_from_slice(b"{\"previous\":");
-        out.extend_from_slice(self.previous.unwrap_or("null").as_bytes());
-        out.extend_from_slice(b",\"current\":");
-        out.extend_from_slice(self.current.unwrap_or("null").as_bytes());
-        out.extend_from_slice(b",\"targets\":[");
-        for (n, target) in self.targets.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
+/// How much of the rows is rendered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All that is published.
+    Rows,
+    /// The columns that identify them.
+    Keys,
+    /// No column at all.
+    Nothing,
+}
+
+/// Memory for one body, used again from event to event.
+#[derive(Default)]
+pub struct BodyMemory {
+    ranges: Vec<Range<usize>>,
+    chosen: Vec<bool>,
+}
+
+impl Change<'_> {
+    /// Appends the body.
+    pub fn render(&self, extent: Extent, memory: &mut BodyMemory, json: &mut Json) {
+        json.push(b"{\"previous\":");
+        memory.ranges.clear();
+        let columns = &self.plan.columns;
+        match &self.old {
+            Some(old) if !self.plan.without_previous => {
+                let chosen = choose(self.plan, extent, false, self.changed, &mut memory.chosen);
+                columns.render(old, chosen, json, &mut memory.ranges);
             }
-            push_text(&mut out, target);
+            _ => json.push(b"null"),
         }
-        out.push(b']');
-        for (name, value) in [
-            ("timestamp", self.timestamp),
-            ("operation", self.operation),
-            ("resource", self.resource),
-            ("tablename", self.table),
-            ("routing_key", self.routing_key),
-        ] {
-            out.push(b',');
-            push_text(&mut out, name);
-            out.push(b':');
-            push_text(&mut out, value);
+        json.push(b",\"current\":");
+        let is_update = self.old.is_some();
+        match &self.new {
+            Some(new) => {
+                let chosen = choose(self.plan, extent, is_update, self.changed, &mut memory.chosen);
+                if is_update {
+                    columns.render_changed(new, chosen, json, &memory.ranges, self.changed);
+                } else {
+                    columns.render(new, chosen, json, &mut memory.ranges);
+                }
+            }
+            None => json.push(b"null"),
         }
-        out.push(b'}');
-        out
+        self.push_targets(json);
+        json.push(b",\"timestamp\":\"");
+        json.push(self.timestamp.as_bytes());
+        json.push(&self.operation.tail);
+    }
+
+    fn push_targets(&self, json: &mut Json) {
+        match (&self.old, &self.new) {
+            (None, None) => json.push(b",\"targets\":[]"),
+            (Some(_), Some(_)) => {
+                json.push(b",\"targets\":");
+                let changed = |&column: &usize| self.changed[column];
+                push_names(&self.plan.columns, changed, |piece| json.push(piece));
+            }
+            _ => json.push(&self.plan.all_targets),
+        }
     }
 }
 
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    // Writing a string into a vector cannot fail: neither the text nor the vector can.
-    let written = serde_json::to_writer(&mut *out, text);
-    debug_assert!(written.is_ok());
+/// The columns of a row that are rendered; `None`: all of them.
+fn choose<'a>(
+    plan: &'a Plan,
+    extent: Extent,
+    is_updated: bool,
+    changed: &[bool],
+    memory: &'a mut Vec<bool>,
+) -> Option<&'a [bool]> {
+    match extent {
+        Extent::Rows if plan.only_changed && is_updated => {
+            memory.clear();
+            memory.extend(plan.key.iter().zip(changed).map(|(&key, &changed)| key || changed));
+            Some(memory)
+        }
+        Extent::Rows => None,
+        Extent::Keys => Some(&plan.key),
+        Extent::Nothing => {
+            memory.clear();
+            memory.resize(plan.columns.count(), false);
+            Some(memory)
+        }
+    }
+}
+
+fn push_names(columns: &Columns, is_named: impl Fn(&usize) -> bool, mut push: impl FnMut(&[u8])) {
+    let mut separator = b"[".as_slice();
+    for column in (0..columns.count()).filter(is_named) {
+        push(separator);
+        separator = b",";
+        push(columns.quoted_name(column));
+    }
+    push(if separator == b"[" { b"[]" } else { b"]" });
+}
+
+/// The member `targets` that names all columns, after its comma.
+pub fn all_targets(columns: &Columns) -> Vec<u8> {
+    let mut out = b",\"targets\":".to_vec();
+    push_names(columns, |_| true, |piece| out.extend_from_slice(piece));
+    out
+}
+
+/// The body from the end of its timestamp on.
+pub fn tail(operation: Operation, resource: &str, table: &str, routing_key: &str) -> Vec<u8> {
+    let mut out = b"\"".to_vec();
+    for (name, value) in [
+        ("operation", operation.as_str()),
+        ("resource", resource),
+        ("tablename", table),
+        ("routing_key", routing_key),
+    ] {
+        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+        // Writing a string into a vector cannot fail: neither the text nor the vector can.
+        let written = serde_json::to_writer(&mut out, value);
+        debug_assert!(written.is_ok());
+    }
+    out.push(b'}');
+    out
 }
 
 #[cfg(test)]
@@ -65,24 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_eight_members_in_order() {
-        let body = Body {
-            previous: None,
-            current: Some(r#"{"id":1}"#),
-            targets: &["id".to_owned(), "a \"b\"".to_owned()],
-            timestamp: "2026-01-02T03:04:05+00:00",
-            operation: "insert",
-            resource: "article",
-            table: "blog_articles",
-            routing_key: "cdc.article.insert",
-        };
+    fn the_tail_has_four_members_and_ends_the_body() {
+        let tail = tail(Operation::Insert, "a \"b\"", "blog_articles", "cdc.a \"b\".insert");
         assert_eq!(
-            String::from_utf8(body.render()).unwrap(),
+            String::from_utf8(tail).unwrap(),
             concat!(
-                r#"{"previous":null,"current":{"id":1},"targets":["id","a \"b\""],"#,
-                r#""timestamp":"2026-01-02T03:04:05+00:00","operation":"insert","#,
-                r#""resource":"article","tablename":"blog_articles","#,
-                r#""routing_key":"cdc.article.insert"}"#
+                r#"","operation":"insert","resource":"a \"b\"","tablename":"blog_articles","#,
+                r#""routing_key":"cdc.a \"b\".insert"}"#
             )
         );
     }

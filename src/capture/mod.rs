@@ -4,19 +4,24 @@
 
 mod arguments;
 mod body;
+mod options;
+mod plan;
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::{EVENT_PREFIX, EventHead, MAX_SHORT_STRING, Operation};
+use crate::event::{EVENT_PREFIX, EventHead, MAX_SHORT_STRING};
+use crate::lsn::Lsn;
+use crate::pg::json::Json;
 use crate::pg::report::Report;
-use crate::pg::trigger::{self, Action, Timing, TriggerCall};
-use crate::pg::tuple::{Columns, Row};
+use crate::pg::trigger::{Action, Timing, TriggerCall};
+use crate::pg::tuple::ValueMemory;
 use crate::pg::{message, output, server, shared, xact};
 use crate::settings::{self, Oversize};
-use arguments::Arguments;
-use body::Body;
+use body::{BodyMemory, Change, Extent};
+use plan::Plan;
 
 /// Captures one call of the trigger; `None` is a call that PostgreSQL did not make as a trigger.
 pub fn capture(call: Option<TriggerCall<'_>>) {
@@ -91,89 +96,123 @@ fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
     .raise();
 }
 
+/// Memory for one event, used again by the next.
+struct Workplace {
+    old: ValueMemory,
+    new: ValueMemory,
+    changed: Vec<bool>,
+    body: BodyMemory,
+    json: Json,
+    head: EventHead,
+    encoded: Vec<u8>,
+    /// When a transaction began, and the same as text.
+    timestamp: (i64, String),
+}
+
+thread_local! {
+    /// Empty while an event is made: a function that renders a value may itself change rows.
+    static WORKPLACE: Cell<Option<Box<Workplace>>> = const { Cell::new(None) };
+}
+
+impl Workplace {
+    fn new() -> Workplace {
+        Workplace {
+            old: ValueMemory::default(),
+            new: ValueMemory::default(),
+            changed: Vec::new(),
+            body: BodyMemory::default(),
+            json: Json::new(),
+            head: EventHead {
+                command_id: 0,
+                first_lsn: Lsn(0),
+                operation: crate::event::Operation::Insert,
+                exchange: String::new(),
+                routing_key: String::new(),
+                database: String::new(),
+                schema: String::new(),
+                table: String::new(),
+                lossy: false,
+                oversize: None,
+            },
+            encoded: Vec::new(),
+            timestamp: (i64::MIN, String::new()),
+        }
+    }
+}
+
 fn emit(call: &TriggerCall<'_>) {
-    let arguments = match Arguments::parse(call.arguments()) {
-        Ok(arguments) => arguments,
-        Err(problem) => {
-            Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, problem.message)
-                .detail(format!(
-                    "Trigger \"{}\" has argument \"{}\".",
-                    call.trigger_name(),
-                    problem.argument
-                ))
-                .hint(problem.hint)
-                .raise()
-        }
-    };
-    let operation = match call.action() {
-        Action::Insert => Operation::Insert,
-        Action::Update => Operation::Update,
-        Action::Delete => Operation::Delete,
-        Action::Truncate => Operation::Truncate,
-    };
-    let resource = arguments.resource.unwrap_or_else(|| call.topmost_table());
-    let routing_key =
-        format!("{}.{resource}.{}", arguments.prefix, operation.as_str()).to_lowercase();
-    require_short_string("routing key", &routing_key);
-    let exchange = settings::exchange();
-    require_short_string("exchange", &exchange);
+    let plan = Plan::of(call);
+    let mut workplace = WORKPLACE.take().unwrap_or_else(|| Box::new(Workplace::new()));
+    plan.guard(|| write_event(call, &plan, &mut workplace));
+    workplace.json.give_back();
+    WORKPLACE.set(Some(workplace));
+}
 
-    let columns = call.columns();
-    let rows = [call.old_row(), call.new_row()];
-    let targets = match rows {
-        [Some(old), Some(new)] => columns.changed(old, new),
-        [None, None] => Vec::new(),
-        _ => columns.names(),
-    };
-    let table = call.table();
-    let timestamp = output::json_timestamp(server::transaction_start());
-    let render = |columns: &Columns<'_>, rows: &[Option<Row<'_>>]| {
-        let (rows, lossy) = columns.render(rows);
-        let body = Body {
-            previous: rows[0].as_deref(),
-            current: rows[1].as_deref(),
-            targets: &targets,
-            timestamp: &timestamp,
-            operation: operation.as_str(),
-            resource: &resource,
-            table: &table,
-            routing_key: &routing_key,
-        };
-        (body.render(), lossy)
-    };
+fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
+    let operation = plan.operation(call.action());
+    require_short_string("routing key", &operation.routing_key);
+    let Workplace { old, new, changed, body, json, head, encoded, timestamp } = workplace;
+    let old = call.old_row().map(|row| old.take_apart(row));
+    let new = call.new_row().map(|row| new.take_apart(row));
+    if let (Some(old), Some(new)) = (&old, &new)
+        && !plan.columns.compare(old, new, changed)
+        && plan.excluded.iter().any(|column| !column.is_same(old, new))
+    {
+        return;
+    }
+    set_timestamp(timestamp);
+    let timestamp = timestamp.1.as_str();
+    let change = Change { plan, operation, old, new, changed, timestamp };
+    let oversize = render(&change, body, json);
 
-    let limit = settings::max_message_size();
-    let least_size = columns.least_size(&rows);
-    let whole = (least_size <= limit).then(|| render(&columns, &rows));
-    let (body, lossy, oversize) = match whole {
-        Some((body, lossy)) if body.len() <= limit => (body, lossy, None),
-        too_large => {
-            let size = too_large.map_or(least_size, |(body, _)| body.len());
-            if settings::oversize() == Oversize::Error {
-                refuse_oversize(&table, size, limit);
-            }
-            let (keys, rows) = columns.reduce(&call.key_columns(), &rows);
-            let (body, lossy) = render(&keys, &rows);
-            (body, lossy, Some(size as u64))
-        }
-    };
-
-    let head = EventHead {
-        command_id: call.command_id(),
-        first_lsn: xact::first_event(),
-        operation,
-        exchange,
-        routing_key: routing_key.clone(),
-        database: trigger::database(),
-        schema: call.schema(),
-        table: table.clone(),
-        lossy,
-        oversize,
-    };
-    let mut encoded = Vec::with_capacity(256);
-    head.encode_into(&mut encoded);
+    head.operation = operation.operation;
+    match &plan.exchange {
+        Some(exchange) => head.exchange.clone_from(exchange),
+        None => head.exchange = settings::exchange(),
+    }
+    require_short_string("exchange", &head.exchange);
+    head.routing_key.clone_from(&operation.routing_key);
+    head.database.clone_from(&plan.database);
+    head.schema.clone_from(&plan.schema);
+    head.table.clone_from(&plan.table);
+    (head.lossy, head.oversize) = (json.is_lossy(), oversize);
+    head.command_id = call.command_id();
+    head.first_lsn = xact::first_event();
+    encoded.clear();
+    head.encode_into(encoded);
     xact::prepare_to_emit();
-    xact::emitted(message::write_transactional(EVENT_PREFIX, &encoded, &body));
+    xact::emitted(message::write_transactional(EVENT_PREFIX, encoded, json.bytes()));
+}
+
+/// Renders the body: whole if it is not larger than amqp.max_message_size; otherwise with the keys
+/// of its rows alone, and the size that the whole would have at least is returned.
+fn render(change: &Change<'_>, body: &mut BodyMemory, json: &mut Json) -> Option<u64> {
+    let limit = settings::max_message_size();
+    let output = change.plan.columns.fix_output();
+    let mut oversize = None;
+    for extent in [Extent::Rows, Extent::Keys, Extent::Nothing] {
+        json.begin(limit);
+        change.render(extent, body, json);
+        if !json.is_full() || extent == Extent::Nothing {
+            break;
+        }
+        if extent == Extent::Rows {
+            if settings::oversize() == Oversize::Error {
+                refuse_oversize(&change.plan.table, json.size(), limit);
+            }
+            oversize = Some(json.size() as u64);
+        }
+    }
+    output.undo();
+    oversize
+}
+
+/// The start of the transaction as text. Made once in a transaction.
+fn set_timestamp(timestamp: &mut (i64, String)) {
+    let start = server::transaction_start();
+    if timestamp.0 != start {
+        *timestamp = (start, output::json_timestamp(start));
+    }
 }
 
 /// Errors for what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).

@@ -4,18 +4,28 @@
 //!
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
+pub mod columns;
+mod escape;
+pub mod invalidation;
+pub mod json;
+mod kind;
 pub mod message;
+mod moment;
 pub mod output;
+mod plan_memory;
 pub mod report;
 pub mod server;
 pub mod shared;
 pub mod slot;
 pub mod snapshot;
+pub mod stored;
 pub mod text;
 pub mod threads;
 pub mod timeline;
 pub mod trigger;
 pub mod tuple;
+mod value;
+mod varlena;
 pub mod wait;
 pub mod worker_process;
 pub mod xact;

@@ -2,12 +2,15 @@
 //! equal rows give equal bytes.
 
 use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
 unsafe extern "C" {
     // utils/bytea.h; missing from pgrx.
     static mut bytea_output: i32;
+    // utils/pg_locale.h; missing from pgrx.
+    static locale_monetary: *mut c_char;
 }
 
 /// `BYTEA_OUTPUT_HEX` (utils/bytea.h).
@@ -27,9 +30,14 @@ pub struct FixedOutput {
 impl FixedOutput {
     /// Sets the variables.
     pub fn set() -> FixedOutput {
+        static UTC: AtomicPtr<pg_sys::pg_tz> = AtomicPtr::new(std::ptr::null_mut());
+        let mut utc = UTC.load(Ordering::Relaxed);
         // SAFETY: main thread; pg_tzset caches what it returns for ever (pgtz.c).
         unsafe {
-            let utc = pg_sys::pg_tzset(c"UTC".as_ptr());
+            if utc.is_null() {
+                utc = pg_sys::pg_tzset(c"UTC".as_ptr());
+                UTC.store(utc, Ordering::Relaxed);
+            }
             let before = FixedOutput {
                 timezone: pg_sys::session_timezone,
                 date_style: pg_sys::DateStyle,
@@ -70,16 +78,27 @@ pub struct FixedSettings {
 }
 
 impl FixedSettings {
-    /// Sets them.
-    pub fn set() -> FixedSettings {
+    /// Sets those that are different; none if none is.
+    pub fn set() -> Option<FixedSettings> {
+        // SAFETY: main thread; the texts of settings are null or NUL-terminated.
+        let is = |text: *const c_char, wanted: &CStr| unsafe {
+            !text.is_null() && CStr::from_ptr(text) == wanted
+        };
+        // SAFETY: plain reads of settings.
+        let settings = unsafe {
+            [
+                (c"search_path", c"pg_catalog", is(pg_sys::namespace_search_path, c"pg_catalog")),
+                (c"quote_all_identifiers", c"off", !pg_sys::quote_all_identifiers),
+                (c"lc_monetary", c"C", is(locale_monetary, c"C")),
+            ]
+        };
+        if settings.iter().all(|&(.., is_set)| is_set) {
+            return None;
+        }
         // SAFETY: main thread, in a transaction.
         unsafe {
             let nesting = pg_sys::NewGUCNestLevel();
-            for (name, value) in [
-                (c"search_path", c"pg_catalog"),
-                (c"quote_all_identifiers", c"off"),
-                (c"lc_monetary", c"C"),
-            ] {
+            for (name, value, _) in settings.into_iter().filter(|&(.., is_set)| !is_set) {
                 pg_sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),
@@ -91,7 +110,7 @@ impl FixedSettings {
                     false,
                 );
             }
-            FixedSettings { nesting }
+            Some(FixedSettings { nesting })
         }
     }
 
@@ -100,44 +119,6 @@ impl FixedSettings {
         // SAFETY: the nesting level that `set` opened.
         unsafe { pg_sys::AtEOXact_GUC(true, self.nesting) }
     }
-}
-
-/// Whether values of the type look different under other string settings: names of catalog objects
-/// (search_path, quote_all_identifiers), money (lc_monetary), arrays of them, and whatever a user
-/// defined, which may be made of them.
-pub fn depends_on_settings(type_oid: u32) -> bool {
-    use pg_sys::BuiltinOid as B;
-    const FIRST_NORMAL_OBJECT_ID: u32 = 16384;
-    const SENSITIVE: [B; 12] = [
-        B::MONEYOID,
-        B::REGPROCOID,
-        B::REGPROCEDUREOID,
-        B::REGOPEROID,
-        B::REGOPERATOROID,
-        B::REGCLASSOID,
-        B::REGCOLLATIONOID,
-        B::REGTYPEOID,
-        B::REGROLEOID,
-        B::REGNAMESPACEOID,
-        B::REGCONFIGOID,
-        B::REGDICTIONARYOID,
-    ];
-    const SENSITIVE_ARRAYS: [B; 12] = [
-        B::MONEYARRAYOID,
-        B::REGPROCARRAYOID,
-        B::REGPROCEDUREARRAYOID,
-        B::REGOPERARRAYOID,
-        B::REGOPERATORARRAYOID,
-        B::REGCLASSARRAYOID,
-        B::REGCOLLATIONARRAYOID,
-        B::REGTYPEARRAYOID,
-        B::REGROLEARRAYOID,
-        B::REGNAMESPACEARRAYOID,
-        B::REGCONFIGARRAYOID,
-        B::REGDICTIONARYARRAYOID,
-    ];
-    type_oid >= FIRST_NORMAL_OBJECT_ID
-        || SENSITIVE.iter().chain(&SENSITIVE_ARRAYS).any(|&t| t as u32 == type_oid)
 }
 
 /// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.

@@ -28,6 +28,12 @@ const CHUNK: usize = 4096;
 /// `MAX_CONVERSION_GROWTH` (mb/pg_wchar.h).
 const GROWTH: usize = 4;
 
+/// Whether the current database's encoding is UTF-8.
+pub(super) fn database_is_utf8() -> bool {
+    // SAFETY: reads a variable.
+    unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }
+}
+
 /// Text of the current database as UTF-8. What has no meaning in UTF-8 is replaced by U+FFFD.
 pub fn to_utf8(bytes: &[u8]) -> Cow<'_, str> {
     to_utf8_noting_loss(bytes, &mut false)
@@ -93,8 +99,7 @@ fn convert(bytes: &[u8], encoding: i32, lossy: &mut bool) -> String {
 /// Text as PostgreSQL may send it to a client or the server log, which it takes to be in the
 /// database's encoding: where that is not UTF-8, characters beyond ASCII are written as escapes.
 pub(super) fn for_report(text: String) -> String {
-    // SAFETY: reads a variable.
-    if text.is_ascii() || unsafe { pg_sys::GetDatabaseEncoding() } == UTF8 {
+    if text.is_ascii() || database_is_utf8() {
         return text;
     }
     text.chars()

@@ -3,8 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::columns::{self, Columns};
+use super::invalidation::Dependencies;
+use super::stored::Stored;
 use super::text;
-use super::tuple::{Columns, Row, take_name};
+use super::tuple::{Row, take_name};
 
 /// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
 ///
@@ -121,7 +124,7 @@ impl<'a> TriggerCall<'a> {
     }
 
     /// Name of the table, or of the topmost parent if the table is a partition.
-    pub fn topmost_table(&self) -> String {
+    pub fn topmost_table(&self, dependencies: &mut Dependencies) -> String {
         unsafe extern "C-unwind" {
             // catalog/partition.h; missing from pgrx.
             fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
@@ -134,21 +137,57 @@ impl<'a> TriggerCall<'a> {
         unsafe {
             let ancestors =
                 pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation));
-            match pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid().last() {
+            let mut name = None;
+            for ancestor in pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid() {
+                dependencies.on_relation(ancestor);
+                name = Some(ancestor);
+            }
+            match name {
                 Some(topmost) => take_name(pg_sys::get_rel_name(topmost)),
                 None => self.table(),
             }
         }
     }
 
-    /// The columns of the table that fired.
-    pub fn columns(&self) -> Columns<'a> {
-        // SAFETY: the relation stays open while the trigger runs.
-        unsafe { Columns::new(self.relation().rd_att) }
+    /// What tells this trigger from others of the database, for as long as it exists: its oid, and
+    /// that of the table.
+    pub fn identity(&self) -> (u32, u32) {
+        // SAFETY: a live trigger.
+        let trigger = unsafe { (*self.data.tg_trigger).tgoid };
+        (trigger.to_u32(), self.relation().rd_id.to_u32())
     }
 
-    /// Indexes of the columns of the primary key; none if the table has none.
-    pub fn key_columns(&self) -> Vec<usize> {
+    /// Notes that a plan is made of what the table, its schema and this trigger are now.
+    pub fn depend(&self, dependencies: &mut Dependencies) {
+        dependencies.on_relation(self.relation().rd_id);
+        dependencies.on_schema(self.class().relnamespace);
+    }
+
+    /// Numbers and names of the table's columns, but for virtual generated ones.
+    pub fn column_names(&self) -> Vec<(usize, String)> {
+        // SAFETY: the relation stays open while the trigger runs.
+        unsafe { columns::names(self.relation().rd_att) }
+    }
+
+    /// The columns with these numbers.
+    pub fn columns(&self, numbers: &[usize], dependencies: &mut Dependencies) -> Columns {
+        // SAFETY: as above.
+        unsafe { Columns::of(self.relation().rd_att, numbers, dependencies) }
+    }
+
+    /// How the columns with these numbers are stored.
+    pub fn stored(&self, numbers: &[usize]) -> Vec<Stored> {
+        // SAFETY: as above.
+        let attributes = unsafe { columns::attributes(self.relation().rd_att) };
+        attributes
+            .enumerate()
+            .filter(|(number, _)| numbers.contains(number))
+            .map(|(number, attribute)| Stored::new(number, attribute))
+            .collect()
+    }
+
+    /// Numbers of the columns of the primary key; none if the table has none.
+    pub fn primary_key(&self) -> Vec<usize> {
         // SAFETY: the relation is open; the set is a copy in the per-tuple memory context.
         unsafe {
             let keys = pg_sys::RelationGetIndexAttrBitmap(
@@ -186,7 +225,7 @@ impl<'a> TriggerCall<'a> {
 
     fn row(&self, tuple: pg_sys::HeapTuple) -> Option<Row<'a>> {
         // SAFETY: PostgreSQL keeps the tuples of the event alive while the trigger runs.
-        (!tuple.is_null()).then(|| unsafe { Row::new(tuple) })
+        (!tuple.is_null()).then(|| unsafe { Row::new(tuple, self.relation().rd_att) })
     }
 
     /// The command of the transaction that made this change. Rows of heap tables say so, even when

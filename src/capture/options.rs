@@ -1,0 +1,307 @@
+//! The `key=value` options of a trigger. Pure.
+//!
+//! | option | meaning |
+//! |---|---|
+//! | `exclude=a,b` | these columns never leave the database: they are in no row and no `targets`, and an update of nothing else sends nothing |
+//! | `only=a,b` | all other columns are excluded |
+//! | `exchange=name` | the exchange of this trigger's events, whatever `amqp.exchange` is |
+//! | `previous=off` | `previous` is always null (default: `on`) |
+//! | `current=changed` | after an update, `current` holds the columns that changed, and the key (default: `row`) |
+//! | `key=a,b` | the columns that identify a row (default: those of the primary key) |
+//!
+//! Columns are named exactly as they are, without the folding of SQL, and separated by commas;
+//! blanks around a name do not count. A name that holds a comma, or blanks at its ends, can be given
+//! in double quotes, and a double quote in it is doubled.
+
+use super::arguments::Problem;
+
+const EXCLUDE: &str = "exclude";
+const ONLY: &str = "only";
+const EXCHANGE: &str = "exchange";
+const PREVIOUS: &str = "previous";
+const CURRENT: &str = "current";
+const KEY: &str = "key";
+
+const OPTIONS: [&str; 6] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY];
+
+/// What the options of a trigger say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    exclude: Option<ColumnList>,
+    only: Option<ColumnList>,
+    key: Option<ColumnList>,
+    /// Exchange of the events; `None`: that of the session.
+    pub exchange: Option<String>,
+    /// Whether there is no `previous`.
+    pub without_previous: bool,
+    /// Whether `current` holds only what an update changed, and the key.
+    pub only_changed: bool,
+}
+
+/// Names of columns, with the argument that they are from.
+#[derive(Debug, PartialEq, Eq)]
+struct ColumnList {
+    option: &'static str,
+    argument: String,
+    names: Vec<String>,
+}
+
+/// Numbers of columns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChosenColumns {
+    /// Those that are published.
+    pub published: Vec<usize>,
+    /// The others.
+    pub excluded: Vec<usize>,
+    /// Those that identify a row, if the trigger says so.
+    pub key: Option<Vec<usize>>,
+}
+
+impl Options {
+    /// Reads the options.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] for what is not an option, has no such value, or is given twice.
+    pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, Problem> {
+        let mut options = Options::default();
+        let mut seen = Vec::new();
+        for argument in arguments {
+            let option = options.take(&argument)?;
+            if seen.contains(&option) {
+                let message = format!("capture option \"{option}\" is given twice");
+                return Err(problem(&argument, message, "Give each option once."));
+            }
+            seen.push(option);
+        }
+        match &options {
+            Options { exclude: Some(_), only: Some(only), .. } => Err(problem(
+                &only.argument,
+                format!("capture options \"{EXCLUDE}\" and \"{ONLY}\" contradict each other"),
+                "Use one of the two.",
+            )),
+            _ => Ok(options),
+        }
+    }
+
+    fn take(&mut self, argument: &str) -> Result<&'static str, Problem> {
+        let hint = || {
+            format!(
+                "Arguments are: resource, routing key prefix, then options. Valid options: {}.",
+                OPTIONS.join(", ")
+            )
+        };
+        let Some((name, value)) = argument.split_once('=') else {
+            let message = "a capture option must have the form key=value".to_owned();
+            return Err(problem(argument, message, &hint()));
+        };
+        let (name, value) = (name.trim(), value.trim());
+        let Some(&option) = OPTIONS.iter().find(|&&option| option == name) else {
+            let message = format!("unknown capture option \"{name}\"");
+            return Err(problem(argument, message, &hint()));
+        };
+        match option {
+            EXCLUDE => self.exclude = Some(ColumnList::parse(option, argument, value)?),
+            ONLY => self.only = Some(ColumnList::parse(option, argument, value)?),
+            KEY => self.key = Some(ColumnList::parse(option, argument, value)?),
+            EXCHANGE => self.exchange = Some(value.to_owned()),
+            PREVIOUS => {
+                self.without_previous = second_of(option, argument, value, ["on", "off"])?;
+            }
+            _ => self.only_changed = second_of(option, argument, value, ["row", "changed"])?,
+        }
+        Ok(option)
+    }
+
+    /// Finds the columns that the options name among those of the table.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] for a column that the table does not have, or that cannot be a key because it
+    /// is not published.
+    pub fn choose(&self, columns: &[(usize, String)]) -> Result<ChosenColumns, Problem> {
+        let all = || columns.iter().map(|&(number, _)| number);
+        let (published, excluded) = match (&self.exclude, &self.only) {
+            (Some(list), _) => {
+                let named = list.find(columns)?;
+                all().partition(|number| !named.contains(number))
+            }
+            (None, Some(list)) => {
+                let named = list.find(columns)?;
+                all().partition(|number| named.contains(number))
+            }
+            (None, None) => (all().collect(), Vec::new()),
+        };
+        let key = match &self.key {
+            Some(list) => Some(list.find(columns)?),
+            None => None,
+        };
+        if let (Some(list), Some(key)) = (&self.key, &key)
+            && let Some(at) = key.iter().position(|number| excluded.contains(number))
+        {
+            let message = format!("column \"{}\" is a key but is not published", list.names[at]);
+            return Err(problem(&list.argument, message, "What is excluded cannot be a key."));
+        }
+        Ok(ChosenColumns { published, excluded, key })
+    }
+}
+
+impl ColumnList {
+    fn parse(option: &'static str, argument: &str, list: &str) -> Result<ColumnList, Problem> {
+        match split_names(list) {
+            Some(names) => Ok(ColumnList { option, argument: argument.to_owned(), names }),
+            None => Err(problem(
+                argument,
+                format!("capture option \"{option}\" must be a list of columns"),
+                "Separate the names by commas; put a name that holds one in double quotes.",
+            )),
+        }
+    }
+
+    /// The columns' numbers, in the order of the list.
+    fn find(&self, columns: &[(usize, String)]) -> Result<Vec<usize>, Problem> {
+        let find = |wanted: &String| match columns.iter().find(|(_, name)| name == wanted) {
+            Some(&(number, _)) => Ok(number),
+            None => Err(self.unknown(wanted, columns)),
+        };
+        self.names.iter().map(find).collect()
+    }
+
+    fn unknown(&self, wanted: &str, columns: &[(usize, String)]) -> Problem {
+        let names: Vec<&str> = columns.iter().map(|(_, name)| name.as_str()).collect();
+        problem(
+            &self.argument,
+            format!("column \"{wanted}\" of capture option \"{}\" does not exist", self.option),
+            &format!("Columns of the table: {}.", names.join(", ")),
+        )
+    }
+}
+
+fn problem(argument: &str, message: String, hint: &str) -> Problem {
+    Problem { argument: argument.to_owned(), message, hint: hint.to_owned() }
+}
+
+/// Which of two values an option has.
+fn second_of(
+    option: &str,
+    argument: &str,
+    value: &str,
+    values: [&str; 2],
+) -> Result<bool, Problem> {
+    match values.iter().position(|&valid| valid == value) {
+        Some(at) => Ok(at == 1),
+        None => Err(problem(
+            argument,
+            format!("capture option \"{option}\" cannot be \"{value}\""),
+            &format!("Valid values: {}.", values.join(", ")),
+        )),
+    }
+}
+
+/// Splits a list at its commas; `None` if a name is missing or its quotes are not closed.
+fn split_names(list: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = list.trim_start();
+    loop {
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => take_quoted(quoted)?,
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                (rest[..end].trim_end().to_owned(), &rest[end..])
+            }
+        };
+        if name.is_empty() {
+            return None;
+        }
+        names.push(name);
+        let after = after.trim_start();
+        if after.is_empty() {
+            return Some(names);
+        }
+        rest = after.strip_prefix(',')?.trim_start();
+    }
+}
+
+/// The name before the closing quote, and what comes after it.
+fn take_quoted(mut rest: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Options, Problem> {
+        Options::parse(arguments.iter().map(|&a| a.to_owned()))
+    }
+
+    fn columns() -> Vec<(usize, String)> {
+        vec![(0, "id".into()), (2, "title".into()), (3, "a, \"b\"".into()), (4, "secret".into())]
+    }
+
+    fn chosen(arguments: &[&str]) -> ChosenColumns {
+        parse(arguments).unwrap().choose(&columns()).unwrap()
+    }
+
+    #[test]
+    fn columns_are_published_unless_they_are_excluded() {
+        let all = chosen(&[]);
+        assert_eq!((all.published, all.excluded, all.key), (vec![0, 2, 3, 4], vec![], None));
+        let some = chosen(&["exclude=secret, title"]);
+        assert_eq!((some.published, some.excluded), (vec![0, 3], vec![2, 4]));
+        let some = chosen(&["only = secret ,id"]);
+        assert_eq!((some.published, some.excluded), (vec![0, 4], vec![2, 3]));
+        assert_eq!(chosen(&["key=title,id"]).key, Some(vec![2, 0]));
+    }
+
+    #[test]
+    fn names_with_commas_stand_in_quotes() {
+        assert_eq!(chosen(&[r#"exclude="a, ""b""" , id"#]).excluded, [0, 3]);
+        for wrong in ["", " ", ",", "id,", "id,,title", r#""id"#, r#""id"x"#] {
+            let problem = parse(&[&format!("exclude={wrong}")]).unwrap_err();
+            assert!(problem.message.contains("must be a list of columns"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn other_options_have_their_values() {
+        let options = parse(&["previous=off", "current=changed", "exchange=a=b"]).unwrap();
+        assert!(options.without_previous && options.only_changed);
+        assert_eq!(options.exchange.as_deref(), Some("a=b"));
+        assert_eq!(parse(&["previous=on", "current=row"]).unwrap(), Options::default());
+        let problem = parse(&["previous=never"]).unwrap_err();
+        assert_eq!(problem.message, "capture option \"previous\" cannot be \"never\"");
+        assert_eq!(problem.hint, "Valid values: on, off.");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let problem = parse(&["exclude=a", "exclude=b"]).unwrap_err();
+        assert_eq!(problem.argument, "exclude=b");
+        assert!(problem.message.contains("twice"), "{}", problem.message);
+        let problem = parse(&["exclude=a", "only=b"]).unwrap_err();
+        assert!(problem.message.contains("contradict"), "{}", problem.message);
+        let problem =
+            parse(&["exclude=id", "key=title,id"]).unwrap().choose(&columns()).unwrap_err();
+        assert_eq!(problem.message, "column \"id\" is a key but is not published");
+    }
+
+    #[test]
+    fn an_unknown_column_is_named_with_those_there_are() {
+        let problem = parse(&["only=id,Title"]).unwrap().choose(&columns()).unwrap_err();
+        assert_eq!(problem.message, "column \"Title\" of capture option \"only\" does not exist");
+        assert_eq!(problem.hint, "Columns of the table: id, title, a, \"b\", secret.");
+        assert_eq!(problem.argument, "only=id,Title");
+    }
+}

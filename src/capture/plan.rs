@@ -1,0 +1,160 @@
+//! Everything about the events of one trigger that is the same from row to row, and the session's
+//! collection of such plans. A plan is made when its trigger first fires, and made anew when
+//! anything that it was made from has changed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::PgSqlErrorCode;
+
+use super::arguments::{Arguments, Problem};
+use super::body;
+use crate::event::Operation;
+use crate::pg::columns::Columns;
+use crate::pg::invalidation::{Dependencies, Stamp};
+use crate::pg::report::Report;
+use crate::pg::stored::Stored;
+use crate::pg::trigger::{self, Action, TriggerCall};
+
+/// What the events of one trigger have in common.
+pub struct Plan {
+    stamp: Stamp,
+    /// Whether an error came in the middle of using it.
+    doubtful: Cell<bool>,
+    /// The columns that are published.
+    pub columns: Columns,
+    /// The others: an update of these alone is no event.
+    pub excluded: Vec<Stored>,
+    /// Which of the published columns identify a row.
+    pub key: Vec<bool>,
+    /// The member `targets` that names all columns.
+    pub all_targets: Vec<u8>,
+    /// Whether there is no `previous`.
+    pub without_previous: bool,
+    /// Whether `current` holds only what an update changed, and the key.
+    pub only_changed: bool,
+    /// Exchange of the events; `None`: that of the session.
+    pub exchange: Option<String>,
+    /// Database, schema and table that fire.
+    pub database: String,
+    pub schema: String,
+    pub table: String,
+    operations: [OperationPlan; 4],
+}
+
+/// What the events of one operation have in common.
+pub struct OperationPlan {
+    pub operation: Operation,
+    pub routing_key: String,
+    /// The body from the operation on.
+    pub tail: Vec<u8>,
+}
+
+thread_local! {
+    static PLANS: RefCell<HashMap<(u32, u32), Rc<Plan>>> = RefCell::default();
+}
+
+/// Plans after which those that are out of date are looked for: their tables may be gone.
+const MANY: usize = 1024;
+
+impl Plan {
+    /// The plan of the trigger that fires.
+    pub fn of(call: &TriggerCall<'_>) -> Rc<Plan> {
+        let identity = call.identity();
+        let known = PLANS.with_borrow(|plans| plans.get(&identity).cloned());
+        if let Some(plan) = known.filter(|plan| plan.is_current()) {
+            return plan;
+        }
+        let plan = Rc::new(Plan::make(call));
+        PLANS.with_borrow_mut(|plans| {
+            if plans.len() >= MANY && plans.len().is_power_of_two() {
+                plans.retain(|_, plan| plan.is_current());
+            }
+            plans.insert(identity, Rc::clone(&plan));
+        });
+        plan
+    }
+
+    fn is_current(&self) -> bool {
+        !self.doubtful.get() && self.stamp.is_current()
+    }
+
+    /// Calls `use_it`. If that does not return because of an error, the plan is not used again:
+    /// what PostgreSQL's functions keep in its memory may be half made.
+    pub fn guard(&self, use_it: impl FnOnce()) {
+        struct Doubt<'a>(&'a Cell<bool>);
+        impl Drop for Doubt<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.set(true);
+                }
+            }
+        }
+        let _doubt = Doubt(&self.doubtful);
+        use_it();
+    }
+
+    fn make(call: &TriggerCall<'_>) -> Plan {
+        let mut dependencies = Dependencies::begin();
+        call.depend(&mut dependencies);
+        let arguments = accept(call, Arguments::parse(call.arguments()));
+        let options = arguments.options;
+        let names = call.column_names();
+        let chosen = accept(call, options.choose(&names));
+        let columns = call.columns(&chosen.published, &mut dependencies);
+        let key = chosen.key.unwrap_or_else(|| call.primary_key());
+        let table = call.table();
+        let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
+        let operations =
+            [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
+        let operations = operations.map(|operation| {
+            let routing_key =
+                format!("{}.{resource}.{}", arguments.prefix, operation.as_str()).to_lowercase();
+            let tail = body::tail(operation, &resource, &table, &routing_key);
+            OperationPlan { operation, routing_key, tail }
+        });
+        Plan {
+            doubtful: Cell::new(false),
+            excluded: call.stored(&chosen.excluded),
+            key: chosen.published.iter().map(|number| key.contains(number)).collect(),
+            all_targets: body::all_targets(&columns),
+            columns,
+            without_previous: options.without_previous,
+            only_changed: options.only_changed,
+            exchange: options.exchange,
+            database: trigger::database(),
+            schema: call.schema(),
+            table,
+            operations,
+            stamp: dependencies.seal(),
+        }
+    }
+
+    /// What events of this kind have in common.
+    pub fn operation(&self, action: Action) -> &OperationPlan {
+        &self.operations[match action {
+            Action::Insert => 0,
+            Action::Update => 1,
+            Action::Delete => 2,
+            Action::Truncate => 3,
+        }]
+    }
+}
+
+/// Errors for a trigger whose arguments make no sense.
+fn accept<T>(call: &TriggerCall<'_>, result: Result<T, Problem>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(problem) => {
+            Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, problem.message)
+                .detail(format!(
+                    "Trigger \"{}\" has argument \"{}\".",
+                    call.trigger_name(),
+                    problem.argument
+                ))
+                .hint(problem.hint)
+                .raise()
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The columns of a table, and rows rendered and compared by them: what does not change from row to
+//! row is found once ([`Columns::of`]), and holds until the table changes
+//! ([`super::invalidation`]).
+
+use std::ops::Range;
+
+use pgrx::pg_sys;
+
+use super::escape;
+use super::invalidation::Dependencies;
+use super::json::Json;
+use super::kind::{Kind, Kinds};
+use super::output::{FixedOutput, FixedSettings};
+use super::plan_memory::PlanMemory;
+use super::stored::Stored;
+use super::text;
+use super::tuple::Values;
+
+/// Columns of one table, in its order.
+pub struct Columns {
+    list: Vec<Column>,
+    /// Whether values look different under other string settings.
+    depend_on_settings: bool,
+    /// Holds what the kinds of the columns point to.
+    _memory: PlanMemory,
+}
+
+/// One column.
+struct Column {
+    /// `"name":`
+    label: Vec<u8>,
+    stored: Stored,
+    kind: Kind,
+}
+
+/// The attributes of a descriptor.
+///
+/// # Safety
+///
+/// `descriptor` lives for `'a`.
+pub(super) unsafe fn attributes<'a>(
+    descriptor: pg_sys::TupleDesc,
+) -> impl Iterator<Item = &'a pg_sys::FormData_pg_attribute> {
+    // SAFETY: the caller's. 18 moved the array (access/tupdesc.h).
+    unsafe {
+        (0..(*descriptor).natts.max(0) as usize).map(move |index| {
+            #[cfg(not(feature = "pg18"))]
+            return &*(*descriptor).attrs.as_ptr().add(index);
+            #[cfg(feature = "pg18")]
+            return &*pg_sys::TupleDescAttr(descriptor, index as i32);
+        })
+    }
+}
+
+/// Whether a column has a value that a trigger can see. Virtual generated columns, which 18 brought,
+/// are not computed there (trigger.sgml).
+fn is_there(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+    const GENERATED_VIRTUAL: u8 = b'v';
+    !attribute.attisdropped && attribute.attgenerated as u8 != GENERATED_VIRTUAL
+}
+
+fn name(attribute: &pg_sys::FormData_pg_attribute) -> String {
+    // SAFETY: a NameData is NUL-terminated.
+    unsafe { text::c_to_utf8(attribute.attname.data.as_ptr()) }
+}
+
+/// Numbers and names of the columns that have values.
+///
+/// # Safety
+///
+/// `descriptor` is live.
+pub(super) unsafe fn names(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String)> {
+    // SAFETY: the caller's.
+    unsafe { attributes(descriptor) }
+        .enumerate()
+        .filter(|(_, attribute)| is_there(attribute))
+        .map(|(index, attribute)| (index, name(attribute)))
+        .collect()
+}
+
+impl Columns {
+    /// The columns with these numbers.
+    ///
+    /// # Safety
+    ///
+    /// `descriptor` is live, and has these columns.
+    pub(super) unsafe fn of(
+        descriptor: pg_sys::TupleDesc,
+        numbers: &[usize],
+        dependencies: &mut Dependencies,
+    ) -> Columns {
+        let memory = PlanMemory::new();
+        let mut kinds = Kinds { memory: &memory, dependencies, depend_on_settings: false };
+        // SAFETY: the caller's.
+        let list = unsafe { attributes(descriptor) }
+            .enumerate()
+            .filter(|(index, _)| numbers.contains(index))
+            .map(|(index, attribute)| {
+                let mut label = Vec::new();
+                escape::push_quoted(&mut label, name(attribute).as_bytes());
+                label.push(b':');
+                let kind = kinds.of(attribute.atttypid);
+                Column { label, stored: Stored::new(index, attribute), kind }
+            })
+            .collect();
+        let depend_on_settings = kinds.depend_on_settings;
+        Columns { list, depend_on_settings, _memory: memory }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The column's name as a JSON string.
+    pub fn quoted_name(&self, column: usize) -> &[u8] {
+        let label = &self.list[column].label;
+        &label[..label.len() - 1]
+    }
+
+    /// Sets `changed` to whether each column's value differs between the two rows. Whether any does.
+    pub fn compare(&self, old: &Values<'_>, new: &Values<'_>, changed: &mut Vec<bool>) -> bool {
+        changed.clear();
+        changed.extend(self.list.iter().map(|column| !column.stored.is_same(old, new)));
+        changed.contains(&true)
+    }
+
+    /// Sets the output settings under which rows are to be rendered; [`Output::undo`] sets them
+    /// back.
+    pub fn fix_output(&self) -> Output {
+        Output {
+            _globals: FixedOutput::set(),
+            settings: self.depend_on_settings.then(FixedSettings::set).flatten(),
+        }
+    }
+
+    /// Appends a row, as `row_to_json` would render it if the table had only the columns that are
+    /// `chosen` (without a choice: all of them). Text of the database's encoding is converted to
+    /// UTF-8. `ranges` tells where the values stand.
+    pub fn render(
+        &self,
+        row: &Values<'_>,
+        chosen: Option<&[bool]>,
+        json: &mut Json,
+        ranges: &mut Vec<Range<usize>>,
+    ) {
+        ranges.clear();
+        self.render_with(chosen, json, |n, column, json| {
+            let start = json.bytes().len();
+            column.render(row, json);
+            ranges.resize(n, 0..0);
+            ranges.push(start..json.bytes().len());
+        });
+    }
+
+    /// The same for a row of which another version stands in the text already: values that are not
+    /// `changed` are copied from there.
+    pub fn render_changed(
+        &self,
+        row: &Values<'_>,
+        chosen: Option<&[bool]>,
+        json: &mut Json,
+        ranges: &[Range<usize>],
+        changed: &[bool],
+    ) {
+        self.render_with(chosen, json, |n, column, json| match ranges.get(n) {
+            // A value that was left out has no text.
+            Some(range) if !changed[n] && !range.is_empty() => {
+                if !json.leaves_out(range.len()) {
+                    json.repeat(range.clone());
+                }
+            }
+            _ => column.render(row, json),
+        });
+    }
+
+    fn render_with(
+        &self,
+        chosen: Option<&[bool]>,
+        json: &mut Json,
+        mut render: impl FnMut(usize, &Column, &mut Json),
+    ) {
+        let mut separator = b"{".as_slice();
+        for (n, column) in self.list.iter().enumerate() {
+            if chosen.is_none_or(|chosen| chosen[n]) {
+                json.push(separator);
+                separator = b",";
+                json.push(&column.label);
+                render(n, column, json);
+            }
+        }
+        json.push(if separator == b"{" { b"{}" } else { b"}" });
+    }
+}
+
+impl Column {
+    fn render(&self, row: &Values<'_>, json: &mut Json) {
+        let Some(value) = self.stored.value(row) else {
+            return json.push(b"null");
+        };
+        // SAFETY: a value of this column: the row is of the table that the column was found in, and
+        // whoever has a stale plan makes a new one first.
+        unsafe {
+            if !json.leaves_out(self.kind.least_size(value)) {
+                self.kind.render(value, json);
+            }
+        }
+    }
+}
+
+/// While this value lives, values are rendered in the same way whatever the session has set. After
+/// an error PostgreSQL itself undoes what dropping it does not.
+pub struct Output {
+    _globals: FixedOutput,
+    settings: Option<FixedSettings>,
+}
+
+impl Output {
+    /// Sets everything back.
+    pub fn undo(self) {
+        if let Some(settings) = self.settings {
+            settings.undo();
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! How the values of a type become JSON: the choices of PostgreSQL's `json_categorize_type` (json.c
+//! in 15, jsonfuncs.c in 18), made once for a column. What is simple and frequent is rendered by
+//! code of ours ([`super::value`]); for the rest PostgreSQL's functions are called.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::BuiltinOid as B;
+
+use super::invalidation::Dependencies;
+use super::plan_memory::PlanMemory;
+
+/// The rendering of one type.
+pub(super) enum Kind {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    /// text, varchar, character(n): content that is escaped.
+    Text,
+    /// json: content that stands as it is.
+    Json,
+    Bytea,
+    Name,
+    Uuid,
+    Date,
+    Timestamp,
+    TimestampTz,
+    /// An output function whose ASCII text is a number, or Infinity, NaN.
+    Number(Function),
+    /// An output function whose text is JSON: jsonb.
+    Verbatim(Function),
+    /// An output function whose text is escaped.
+    Quoted(Function),
+    Array(Box<Elements>),
+    /// A function from the type to json: of composites, of types with a cast, of arrays that are
+    /// not known here.
+    ToJson(pg_sys::Oid),
+}
+
+/// A function in the memory of the plan.
+pub(super) type Function = *mut pg_sys::FmgrInfo;
+
+/// The elements of an array type.
+pub(super) struct Elements {
+    pub type_oid: pg_sys::Oid,
+    pub kind: Kind,
+    pub length: i16,
+    pub by_value: bool,
+    /// In bytes.
+    pub alignment: usize,
+}
+
+/// Finds the rendering of types.
+pub(super) struct Kinds<'a> {
+    pub memory: &'a PlanMemory,
+    pub dependencies: &'a mut Dependencies,
+    /// Whether a type was asked for whose values look different under other string settings.
+    pub depend_on_settings: bool,
+}
+
+impl Kinds<'_> {
+    /// The rendering of a type.
+    pub fn of(&mut self, type_oid: pg_sys::Oid) -> Kind {
+        self.dependencies.on_type(type_oid);
+        // SAFETY: a syscache look-up in a transaction.
+        let base = unsafe { pg_sys::getBaseType(type_oid) };
+        self.dependencies.on_type(base);
+        let is = |builtin: B| base.to_u32() == builtin as u32;
+        match () {
+            () if is(B::BOOLOID) => Kind::Bool,
+            () if is(B::INT2OID) => Kind::Int2,
+            () if is(B::INT4OID) => Kind::Int4,
+            () if is(B::INT8OID) => Kind::Int8,
+            () if is(B::TEXTOID) || is(B::VARCHAROID) || is(B::BPCHAROID) => Kind::Text,
+            () if is(B::JSONOID) => Kind::Json,
+            () if is(B::BYTEAOID) => Kind::Bytea,
+            () if is(B::NAMEOID) => Kind::Name,
+            () if is(B::UUIDOID) => Kind::Uuid,
+            () if is(B::DATEOID) => Kind::Date,
+            () if is(B::TIMESTAMPOID) => Kind::Timestamp,
+            () if is(B::TIMESTAMPTZOID) => Kind::TimestampTz,
+            () if is(B::NUMERICOID) || is(B::FLOAT4OID) || is(B::FLOAT8OID) => {
+                Kind::Number(self.output_function(base))
+            }
+            () if is(B::JSONBOID) => Kind::Verbatim(self.output_function(base)),
+            () => self.of_the_rest(base),
+        }
+    }
+
+    fn of_the_rest(&mut self, base: pg_sys::Oid) -> Kind {
+        // SAFETY: syscache look-ups in a transaction.
+        let (element, is_row) =
+            unsafe { (pg_sys::get_element_type(base), pg_sys::type_is_rowtype(base)) };
+        if element != pg_sys::InvalidOid {
+            return Kind::Array(Box::new(self.elements(element)));
+        }
+        if base == pg_sys::RECORDARRAYOID || base == pg_sys::ANYARRAYOID {
+            self.depend_on_settings = true;
+            return Kind::ToJson(pg_sys::Oid::from_u32(pg_sys::F_ARRAY_TO_JSON_ANYARRAY));
+        }
+        if is_row {
+            self.look_into(base);
+            return Kind::ToJson(pg_sys::Oid::from_u32(pg_sys::F_ROW_TO_JSON_RECORD));
+        }
+        if let Some(cast) = cast_to_json(base) {
+            self.depend_on_settings = true;
+            return Kind::ToJson(cast);
+        }
+        self.look_into(base);
+        Kind::Quoted(self.output_function(base))
+    }
+
+    fn elements(&mut self, type_oid: pg_sys::Oid) -> Elements {
+        let (mut length, mut by_value, mut alignment) = (0, false, 0);
+        // SAFETY: a syscache look-up that fills the three.
+        unsafe {
+            pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut alignment);
+        }
+        let alignment = match alignment as u8 {
+            pg_sys::TYPALIGN_CHAR => 1,
+            pg_sys::TYPALIGN_SHORT => align_of::<i16>(),
+            pg_sys::TYPALIGN_INT => align_of::<i32>(),
+            _ => align_of::<f64>(),
+        };
+        Elements { type_oid, kind: self.of(type_oid), length, by_value, alignment }
+    }
+
+    fn output_function(&mut self, type_oid: pg_sys::Oid) -> Function {
+        let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
+        // SAFETY: a syscache look-up that fills both, or raises an error.
+        unsafe { pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena) };
+        self.dependencies.on_function(function);
+        self.memory.function(function)
+    }
+
+    /// Notes whether values of a type look different under other string settings: names of catalog
+    /// objects (search_path, quote_all_identifiers), money (lc_monetary), whatever a type that is
+    /// not PostgreSQL's own may do; and what is made of these.
+    fn look_into(&mut self, type_oid: pg_sys::Oid) {
+        // SAFETY: a syscache look-up in a transaction.
+        let base = unsafe { pg_sys::getBaseType(type_oid) };
+        // SAFETY: as above.
+        let class = unsafe { pg_sys::get_typtype(base) } as u8;
+        match class {
+            pg_sys::TYPTYPE_ENUM => self.depend_on_settings |= cast_to_json(base).is_some(),
+            // SAFETY: syscache look-ups, of types of these classes.
+            pg_sys::TYPTYPE_RANGE => self.look_into(unsafe { pg_sys::get_range_subtype(base) }),
+            pg_sys::TYPTYPE_MULTIRANGE => {
+                // SAFETY: as above.
+                self.look_into(unsafe { pg_sys::get_multirange_range(base) });
+            }
+            pg_sys::TYPTYPE_COMPOSITE => self.look_into_fields(base),
+            _ => {
+                // SAFETY: as above.
+                let element = unsafe { pg_sys::get_element_type(base) };
+                if element != pg_sys::InvalidOid {
+                    self.look_into(element);
+                } else {
+                    self.depend_on_settings |= is_foreign(base) || is_sensitive(base);
+                }
+            }
+        }
+    }
+
+    fn look_into_fields(&mut self, composite: pg_sys::Oid) {
+        // SAFETY: the type is composite; its descriptor is pinned until it is released.
+        let (descriptor, relation) = unsafe {
+            (pg_sys::lookup_rowtype_tupdesc(composite, -1), pg_sys::get_typ_typrelid(composite))
+        };
+        self.dependencies.on_relation(relation);
+        // SAFETY: a live descriptor.
+        let types: Vec<pg_sys::Oid> = unsafe { super::columns::attributes(descriptor) }
+            .filter(|attribute| !attribute.attisdropped)
+            .map(|attribute| attribute.atttypid)
+            .collect();
+        // SAFETY: pinned above. One that is not counted needs no release (tupdesc.h:
+        // ReleaseTupleDesc).
+        unsafe {
+            if (*descriptor).tdrefcount >= 0 {
+                pg_sys::DecrTupleDescRefCount(descriptor);
+            }
+        }
+        for field in types {
+            self.look_into(field);
+        }
+    }
+}
+
+/// The function of an explicit cast to json, which only counts for types that are not PostgreSQL's
+/// own.
+fn cast_to_json(type_oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    if !is_foreign(type_oid) {
+        return None;
+    }
+    let mut function = pg_sys::InvalidOid;
+    // SAFETY: syscache look-ups in a transaction.
+    let path = unsafe {
+        pg_sys::find_coercion_pathway(
+            pg_sys::JSONOID,
+            type_oid,
+            pg_sys::CoercionContext::COERCION_EXPLICIT,
+            &mut function,
+        )
+    };
+    let is_function = path == pg_sys::CoercionPathType::COERCION_PATH_FUNC;
+    (is_function && function != pg_sys::InvalidOid).then_some(function)
+}
+
+fn is_foreign(type_oid: pg_sys::Oid) -> bool {
+    type_oid.to_u32() >= pg_sys::FirstNormalObjectId
+}
+
+fn is_sensitive(type_oid: pg_sys::Oid) -> bool {
+    [
+        B::MONEYOID,
+        B::REGPROCOID,
+        B::REGPROCEDUREOID,
+        B::REGOPEROID,
+        B::REGOPERATOROID,
+        B::REGCLASSOID,
+        B::REGCOLLATIONOID,
+        B::REGTYPEOID,
+        B::REGROLEOID,
+        B::REGNAMESPACEOID,
+        B::REGCONFIGOID,
+        B::REGDICTIONARYOID,
+    ]
+    .into_iter()
+    .any(|builtin| builtin as u32 == type_oid.to_u32())
+}

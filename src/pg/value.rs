@@ -1,0 +1,294 @@
+//! One value as JSON, byte for byte as PostgreSQL's `datum_to_json` (json.c: 15; 18 as
+//! `datum_to_json_internal`) renders it under the fixed output settings ([`super::output`]).
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use super::kind::{Elements, Function, Kind};
+use super::{escape, json::Json, moment, varlena};
+
+/// What an output function made is freed at once above this size, and else with the memory context
+/// of the row.
+const LARGE: usize = 8 * 1024;
+
+impl Kind {
+    /// Bytes that a value takes at least, found without fetching or rendering it. Zero where that
+    /// cannot be told.
+    ///
+    /// # Safety
+    ///
+    /// `value` is a non-null value of the type.
+    pub(super) unsafe fn least_size(&self, value: pg_sys::Datum) -> usize {
+        // SAFETY: the caller's; these types are of variable length.
+        unsafe {
+            match self {
+                Kind::Text | Kind::Json => varlena::content_size(value),
+                // Two hexadecimal digits.
+                Kind::Bytea => 2 * varlena::content_size(value),
+                _ => 0,
+            }
+        }
+    }
+
+    /// Appends a value.
+    ///
+    /// # Safety
+    ///
+    /// `value` is a non-null value of the type, in a transaction.
+    pub(super) unsafe fn render(&self, value: pg_sys::Datum, json: &mut Json) {
+        let start = json.bytes().len();
+        // SAFETY: the caller's, for all that follows.
+        unsafe {
+            match self {
+                Kind::Bool => json.push(if value.value() as u8 != 0 { b"true" } else { b"false" }),
+                Kind::Int2 => integer(json, i64::from(value.value() as i16)),
+                Kind::Int4 => integer(json, i64::from(value.value() as i32)),
+                Kind::Int8 => integer(json, value.value() as i64),
+                Kind::Text => {
+                    varlena::with_content(value, |text| json.push_literal(text));
+                    json.settle(start, true);
+                }
+                Kind::Json => {
+                    varlena::with_content(value, |text| json.push(text));
+                    json.settle(start, true);
+                }
+                Kind::Bytea => varlena::with_content(value, |bytes| {
+                    json.push(b"\"\\\\x");
+                    escape::push_hex(json.bytes_mut(), bytes);
+                    json.push(b"\"");
+                }),
+                Kind::Name => {
+                    let name = CStr::from_ptr(value.cast_mut_ptr());
+                    json.push_literal(name.to_bytes());
+                    json.settle(start, true);
+                }
+                Kind::Uuid => uuid(json, &*value.cast_mut_ptr::<[u8; 16]>()),
+                Kind::Date | Kind::Timestamp | Kind::TimestampTz => self.moment(value, json),
+                Kind::Number(function) => with_output(*function, value, |text| {
+                    if is_number(text) {
+                        json.push(text);
+                    } else {
+                        json.push_literal(text);
+                    }
+                }),
+                Kind::Verbatim(function) => {
+                    with_output(*function, value, |text| json.push(text));
+                    json.settle(start, true);
+                }
+                Kind::Quoted(function) => {
+                    with_output(*function, value, |text| json.push_literal(text));
+                    json.settle(start, false);
+                }
+                Kind::Array(elements) => elements.render(value, json),
+                Kind::ToJson(function) => {
+                    let made = pg_sys::OidFunctionCall1Coll(*function, pg_sys::InvalidOid, value);
+                    varlena::with_content(made, |text| json.push(text));
+                    json.settle(start, false);
+                }
+            }
+        }
+    }
+
+    unsafe fn moment(&self, value: pg_sys::Datum, json: &mut Json) {
+        json.push(b"\"");
+        let out = json.bytes_mut();
+        let (done, type_oid) = match self {
+            Kind::Date => (moment::push_date(out, value.value() as i32), pg_sys::DATEOID),
+            Kind::Timestamp => {
+                (moment::push_timestamp(out, value.value() as i64), pg_sys::TIMESTAMPOID)
+            }
+            _ => {
+                let done = moment::push_timestamp(out, value.value() as i64);
+                if done {
+                    out.extend_from_slice(b"+00:00");
+                }
+                (done, pg_sys::TIMESTAMPTZOID)
+            }
+        };
+        if !done {
+            let mut buffer = [0; pg_sys::MAXDATELEN as usize + 1];
+            // SAFETY: the buffer is as large as the function demands (utils/datetime.h).
+            unsafe {
+                pg_sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
+                json.push(CStr::from_ptr(buffer.as_ptr()).to_bytes());
+            }
+        }
+        json.push(b"\"");
+    }
+}
+
+fn integer(json: &mut Json, number: i64) {
+    escape::push_integer(json.bytes_mut(), number);
+}
+
+fn uuid(json: &mut Json, bytes: &[u8; 16]) {
+    let out = json.bytes_mut();
+    for (n, part) in [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]]
+        .into_iter()
+        .enumerate()
+    {
+        out.push(if n == 0 { b'"' } else { b'-' });
+        escape::push_hex(out, part);
+    }
+    out.push(b'"');
+}
+
+/// Whether the text of a number is one in JSON too: all but Infinity and NaN are (json.c of 18).
+fn is_number(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    digits.first().is_some_and(u8::is_ascii_digit)
+}
+
+/// Calls `use_it` with what an output function makes of a value.
+///
+/// # Safety
+///
+/// `function` is the output function of the value's type.
+unsafe fn with_output(function: Function, value: pg_sys::Datum, use_it: impl FnOnce(&[u8])) {
+    // SAFETY: the caller's; the function returns a NUL-terminated string in the current context.
+    unsafe {
+        let made = pg_sys::OutputFunctionCall(function, value);
+        let text = CStr::from_ptr(made).to_bytes();
+        let is_large = text.len() > LARGE;
+        use_it(text);
+        if is_large {
+            pg_sys::pfree(made.cast());
+        }
+    }
+}
+
+/// `ARR_OVERHEAD_NONULLS` and its neighbours (utils/array.h): the header, then the length and the
+/// lower bound of each dimension, then, where there are nulls, a bitmap of the others.
+const HEADER: usize = size_of::<pg_sys::ArrayType>();
+
+const _: () = assert!(HEADER == 16);
+
+/// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
+const MAXIMUM_ALIGNMENT: usize = 8;
+
+/// Walks through the elements of an array in the order in which they are stored, which is that of
+/// the nested lists.
+struct Walk<'a> {
+    elements: &'a Elements,
+    /// Where the next element is stored.
+    at: *const u8,
+    /// A bit is set for each element that is not null; no bitmap if all are not.
+    present: Option<*const u8>,
+    /// Index of the next element.
+    index: usize,
+}
+
+impl Elements {
+    /// # Safety
+    ///
+    /// `value` is an array.
+    unsafe fn render(&self, value: pg_sys::Datum, json: &mut Json) {
+        // SAFETY: the caller's; laid out as utils/array.h says. The copy of a toasted or short array
+        // is freed with the memory context of the row.
+        unsafe {
+            let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            if (*array).elemtype != self.type_oid {
+                let function = pg_sys::Oid::from_u32(pg_sys::F_ARRAY_TO_JSON_ANYARRAY);
+                return Kind::ToJson(function).render(pg_sys::Datum::from(array), json);
+            }
+            let dimensions = (*array).ndim.max(0) as usize;
+            let start = array.cast::<u8>().cast_const();
+            let lengths = std::slice::from_raw_parts(start.add(HEADER).cast::<i32>(), dimensions);
+            if dimensions == 0 || lengths.contains(&0) {
+                return json.push(b"[]");
+            }
+            let after_bounds = HEADER + dimensions * 2 * size_of::<i32>();
+            let (present, data) = match (*array).dataoffset {
+                0 => (None, after_bounds.next_multiple_of(MAXIMUM_ALIGNMENT)),
+                offset => (Some(start.add(after_bounds)), offset as usize),
+            };
+            Walk { elements: self, at: start.add(data), present, index: 0 }.render(lengths, json);
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// # Safety
+    ///
+    /// So many elements follow as the lengths say.
+    unsafe fn render(&mut self, lengths: &[i32], json: &mut Json) {
+        let Some((&length, inner)) = lengths.split_first() else {
+            return;
+        };
+        for n in 0..length {
+            json.push(if n == 0 { b"[" } else { b"," });
+            // SAFETY: the caller's.
+            unsafe {
+                if inner.is_empty() {
+                    self.render_next(json);
+                } else {
+                    self.render(inner, json);
+                }
+            }
+            if json.is_full() {
+                // What comes now is not looked at any more.
+                return;
+            }
+        }
+        json.push(b"]");
+    }
+
+    /// # Safety
+    ///
+    /// There is a next element.
+    unsafe fn render_next(&mut self, json: &mut Json) {
+        let index = self.index;
+        self.index += 1;
+        // SAFETY: the caller's; elements are aligned, and read as `fetch_att` (access/tupmacs.h)
+        // does.
+        unsafe {
+            if self.present.is_some_and(|bits| *bits.add(index / 8) & (1 << (index % 8)) == 0) {
+                return json.push(b"null");
+            }
+            let elements = self.elements;
+            self.at = self.at.add(self.at.align_offset(elements.alignment));
+            let (value, length) = match (elements.by_value, elements.length) {
+                (true, length) => (fetch(self.at, length), length as usize),
+                (false, -1) => (pg_sys::Datum::from(self.at), pgrx::varsize_any(self.at.cast())),
+                (false, -2) => {
+                    let length = CStr::from_ptr(self.at.cast()).to_bytes_with_nul().len();
+                    (pg_sys::Datum::from(self.at), length)
+                }
+                (false, length) => (pg_sys::Datum::from(self.at), length as usize),
+            };
+            elements.kind.render(value, json);
+            self.at = self.at.add(length);
+        }
+    }
+}
+
+/// # Safety
+///
+/// A value passed by value, of so many bytes, is stored there.
+unsafe fn fetch(at: *const u8, length: i16) -> pg_sys::Datum {
+    // SAFETY: the caller's; the place is aligned.
+    unsafe {
+        match length {
+            1 => pg_sys::Datum::from(*at.cast::<i8>()),
+            2 => pg_sys::Datum::from(*at.cast::<i16>()),
+            4 => pg_sys::Datum::from(*at.cast::<i32>()),
+            _ => pg_sys::Datum::from(*at.cast::<i64>()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinities_and_nan_are_no_numbers() {
+        for text in ["0", "-0", "12.50", "1e+20", "-3.4e-38"] {
+            assert!(is_number(text.as_bytes()), "{text}");
+        }
+        for text in ["NaN", "Infinity", "-Infinity", "", "-"] {
+            assert!(!is_number(text.as_bytes()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Values of variable length as they are stored (postgres.h: "struct varlena"): plain with a header
+//! of one or of four bytes, compressed, or out of line in a TOAST table.
+
+use pgrx::pg_sys;
+
+/// The bytes of a value that is stored plain.
+///
+/// # Safety
+///
+/// `value` is a non-null value of variable length that lives for `'a`.
+pub(super) unsafe fn plain<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
+    let value = value.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: the caller's.
+    unsafe {
+        let is_short = pgrx::varatt_is_1b(value) && !pgrx::varatt_is_1b_e(value);
+        (is_short || pgrx::varatt_is_4b_u(value)).then(|| content(value))
+    }
+}
+
+/// # Safety
+///
+/// `value` is plain and lives for `'a`.
+unsafe fn content<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
+    // SAFETY: the caller's.
+    unsafe {
+        std::slice::from_raw_parts(
+            pgrx::vardata_any(value).cast::<u8>(),
+            pgrx::varsize_any_exhdr(value),
+        )
+    }
+}
+
+/// Calls `use_it` with the bytes of a value, however it is stored.
+///
+/// # Safety
+///
+/// `value` is a non-null value of variable length.
+pub(super) unsafe fn with_content<T>(value: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
+    // SAFETY: the caller's; what is not plain is copied into the current memory context, and freed
+    // again, for it may be large.
+    unsafe {
+        if let Some(bytes) = plain(value) {
+            return use_it(bytes);
+        }
+        let stored = value.cast_mut_ptr::<pg_sys::varlena>();
+        let fetched = pg_sys::pg_detoast_datum_packed(stored);
+        let result = use_it(content(fetched));
+        if !std::ptr::eq(fetched, stored) {
+            pg_sys::pfree(fetched.cast());
+        }
+        result
+    }
+}
+
+/// Bytes of the value's content, found without fetching it.
+///
+/// # Safety
+///
+/// `value` is a non-null value of variable length.
+pub(super) unsafe fn content_size(value: pg_sys::Datum) -> usize {
+    // SAFETY: the caller's; only the header is looked at. The size counts a header of four bytes
+    // (detoast.c: toast_raw_datum_size).
+    unsafe {
+        match plain(value) {
+            Some(bytes) => bytes.len(),
+            None => pg_sys::toast_raw_datum_size(value).saturating_sub(pg_sys::VARHDRSZ),
+        }
+    }
+}
+
+/// The whole value as it is stored, if it is complete in itself: plain, compressed, or a pointer
+/// into a TOAST table.
+///
+/// # Safety
+///
+/// `value` is a non-null value of variable length that lives for `'a`.
+pub(super) unsafe fn image<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
+    let value = value.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: the caller's. Of the pointers only those to disk stand for a value for ever.
+    unsafe {
+        let is_pointer = pgrx::varatt_is_1b_e(value);
+        let is_complete = !is_pointer
+            || pgrx::vartag_1b_e(value) as u32 == pg_sys::vartag_external::VARTAG_ONDISK as u32;
+        is_complete
+            .then(|| std::slice::from_raw_parts(value.cast::<u8>(), pgrx::varsize_any(value)))
+    }
+}
