@@ -10,6 +10,7 @@ mod message;
 mod order;
 mod position;
 mod refusals;
+mod rows;
 mod settings;
 mod stage;
 mod standby;
