@@ -1,0 +1,224 @@
+//! The options of a trigger: what leaves the database, where it goes, and how lean it is.
+
+use pg_test::{Message, Queue};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use crate::stage::{blog, published_so_far, run};
+
+/// Makes a captured table `people` with these options.
+fn people(client: &mut Client, options: &str) {
+    run(
+        client,
+        &format!(
+            "CREATE TABLE people (id int PRIMARY KEY, name text, secret text, age int);
+             CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON people
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('person', 'cdc', {options})"
+        ),
+    );
+}
+
+/// `previous`, `current` and `targets` of a message.
+fn parts(message: &Message) -> (Value, Value, Value) {
+    let body = message.json();
+    (body["previous"].clone(), body["current"].clone(), body["targets"].clone())
+}
+
+#[test]
+fn excluded_columns_never_leave_the_database() {
+    for options in ["'exclude=secret'", "'only= age ,id,name'"] {
+        let (scene, mut client) = blog("exclude");
+        people(&mut client, options);
+        run(
+            &mut client,
+            "INSERT INTO people VALUES (1, 'Ada', 'the-secret', 36);
+             UPDATE people SET secret = 'the-secret of all';
+             UPDATE people SET secret = 'the-secret', age = 37;
+             UPDATE people SET age = 37;
+             DELETE FROM people",
+        );
+        let events = published_so_far(&scene, &mut client);
+        assert!(events.iter().all(|event| !event.text().contains("secret")), "{events:?}");
+        let ada = json!({"id": 1, "name": "Ada", "age": 36});
+        let older = json!({"id": 1, "name": "Ada", "age": 37});
+        let all = json!(["id", "name", "age"]);
+        assert_eq!(
+            events.iter().map(parts).collect::<Vec<_>>(),
+            [
+                (json!(null), ada.clone(), all.clone()),
+                // The update of the secret alone is no event; one that changes nothing is.
+                (ada, older.clone(), json!(["age"])),
+                (older.clone(), older.clone(), json!([])),
+                (older, json!(null), all),
+            ]
+        );
+    }
+}
+
+#[test]
+fn an_excluded_column_is_not_even_in_the_keys_of_an_event_that_is_too_large() {
+    let (scene, mut client) = blog("exclude_keys");
+    run(
+        &mut client,
+        "SET amqp.max_message_size = '10kB';
+         CREATE TABLE pairs (a int, b text, payload text, PRIMARY KEY (a, b));
+         CREATE TRIGGER capture AFTER INSERT ON pairs FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('pair', 'cdc', 'exclude=b');
+         INSERT INTO pairs VALUES (1, 'hidden', repeat('x', 20000))",
+    );
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(parts(&events[0]), (json!(null), json!({"a": 1}), json!(["a", "payload"])));
+}
+
+#[test]
+fn lean_messages_have_no_previous_and_only_what_changed() {
+    let (scene, mut client) = blog("lean");
+    people(&mut client, "'previous=off', 'current=changed'");
+    run(
+        &mut client,
+        "INSERT INTO people VALUES (1, 'Ada', 's', 36);
+         UPDATE people SET age = 37;
+         UPDATE people SET id = 2, name = NULL;
+         UPDATE people SET age = 37;
+         DELETE FROM people",
+    );
+    let events = published_so_far(&scene, &mut client);
+    let none = json!(null);
+    let all = json!(["id", "name", "secret", "age"]);
+    assert_eq!(
+        events.iter().map(parts).collect::<Vec<_>>(),
+        [
+            (none.clone(), json!({"id": 1, "name": "Ada", "secret": "s", "age": 36}), all.clone()),
+            (none.clone(), json!({"id": 1, "age": 37}), json!(["age"])),
+            (none.clone(), json!({"id": 2, "name": null}), json!(["id", "name"])),
+            (none.clone(), json!({"id": 2}), json!([])),
+            (none.clone(), none, all),
+        ]
+    );
+}
+
+#[test]
+fn without_a_choice_of_columns_an_unchanged_value_is_there_in_both_rows() {
+    let (scene, mut client) = blog("changed_with_previous");
+    people(&mut client, "'current=changed'");
+    run(&mut client, "INSERT INTO people VALUES (1, 'Ada', 's', 36); UPDATE people SET age = 37");
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(
+        parts(&events[1]),
+        (
+            json!({"id": 1, "name": "Ada", "secret": "s", "age": 36}),
+            json!({"id": 1, "age": 37}),
+            json!(["age"])
+        )
+    );
+}
+
+#[test]
+fn a_key_can_be_named_where_there_is_no_primary_key() {
+    let (scene, mut client) = blog("key");
+    run(
+        &mut client,
+        r#"SET amqp.max_message_size = '10kB';
+         CREATE TABLE log ("the, key" int, number int, payload text);
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE ON log FOR EACH ROW EXECUTE FUNCTION
+           amqp_change_data_capture('log', 'cdc', 'key="the, key", number', 'current=changed');
+         INSERT INTO log VALUES (1, 2, repeat('x', 20000));
+         UPDATE log SET payload = 'small';
+         UPDATE log SET payload = 'smaller'"#,
+    );
+    let events = published_so_far(&scene, &mut client);
+    let key = json!({"the, key": 1, "number": 2});
+    assert_eq!(
+        parts(&events[0]),
+        (json!(null), key.clone(), json!(["the, key", "number", "payload"]))
+    );
+    assert!(events[0].headers["oversize"].as_i64() > Some(20_000), "{:?}", events[0].headers);
+    assert_eq!(parts(&events[1]), (key.clone(), key, json!(["payload"])));
+    assert_eq!(parts(&events[2]).1, json!({"the, key": 1, "number": 2, "payload": "smaller"}));
+}
+
+#[test]
+fn keys_that_are_too_large_themselves_are_left_out() {
+    let (scene, mut client) = blog("large_key");
+    run(
+        &mut client,
+        "SET amqp.max_message_size = '10kB';
+         CREATE TABLE log (payload text);
+         CREATE TRIGGER capture AFTER INSERT ON log FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('log', 'cdc', 'key=payload');
+         INSERT INTO log VALUES (repeat('x', 20000))",
+    );
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(parts(&events[0]), (json!(null), json!({}), json!(["payload"])));
+}
+
+#[test]
+fn a_trigger_may_have_an_exchange_of_its_own() {
+    let (scene, mut client) = blog("exchange");
+    let other = format!("{}-other", scene.exchange);
+    scene.broker().declare_exchange(&other, "topic");
+    let consumer = scene
+        .broker()
+        .consume(&Queue::durable(&format!("{}-other", scene.database)).bound_to(&other, "#"));
+    people(&mut client, &format!("'exchange={other}'"));
+    run(&mut client, "INSERT INTO people VALUES (1); INSERT INTO blog_articles VALUES (2)");
+    assert_eq!(consumer.wait_for_events(1)[0].exchange, other);
+    assert_eq!(scene.consumer.wait_for_events(1)[0].json()["current"]["id"], 2);
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_when_the_trigger_fires() {
+    let (scene, mut client) = blog("bad_options");
+    run(&mut client, "CREATE TABLE t (id int, \"Name\" text, gone int)");
+    run(&mut client, "ALTER TABLE t DROP COLUMN gone");
+    for (option, message, hint) in [
+        (
+            "colour=red",
+            "unknown capture option \"colour\"",
+            "exclude, only, exchange, previous, current, key.",
+        ),
+        ("exclude", "a capture option must have the form key=value", "Valid options"),
+        (
+            "exclude=name",
+            "column \"name\" of capture option \"exclude\" does not exist",
+            "Columns of the table: id, Name.",
+        ),
+        ("only=gone", "column \"gone\" of capture option \"only\" does not exist", "id, Name."),
+        ("key=id,x", "column \"x\" of capture option \"key\" does not exist", "id, Name."),
+        ("previous=no", "capture option \"previous\" cannot be \"no\"", "on, off"),
+        ("current=", "capture option \"current\" cannot be \"\"", "row, changed"),
+        ("exclude=id', 'exclude=id", "capture option \"exclude\" is given twice", "once"),
+        (
+            "exclude=id', 'only=id",
+            "capture options \"exclude\" and \"only\" contradict each other",
+            "one of the two",
+        ),
+        ("exclude=id', 'key=id", "column \"id\" is a key but is not published", "excluded"),
+    ] {
+        run(
+            &mut client,
+            &format!(
+                "CREATE OR REPLACE TRIGGER capture AFTER INSERT ON t FOR EACH ROW
+                   EXECUTE FUNCTION amqp_change_data_capture('a', 'b', '{option}')"
+            ),
+        );
+        for _ in 0..2 {
+            let error = client.batch_execute("INSERT INTO t VALUES (1)").expect_err(option);
+            let error = error.as_db_error().expect("an error of the server").clone();
+            assert_eq!((error.code().code(), error.message()), ("22023", message));
+            let detail = error.detail().unwrap_or_default();
+            let last = option.rsplit('\'').next().unwrap_or_default();
+            assert!(
+                detail.contains("Trigger \"capture\" has argument \"") && detail.contains(last)
+            );
+            assert!(error.hint().unwrap_or_default().contains(hint), "{error:?}");
+        }
+    }
+    run(
+        &mut client,
+        "CREATE OR REPLACE TRIGGER capture AFTER INSERT ON t FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'exclude=Name');
+         INSERT INTO t VALUES (1)",
+    );
+    assert_eq!(published_so_far(&scene, &mut client)[0].json()["current"], json!({"id": 1}));
+}
