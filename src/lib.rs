@@ -3,7 +3,7 @@
 //! # The way of an event
 //!
 //! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), which hands the call
-//!    to [`capture`]. Rows are rendered to JSON, the changed columns found ([`pg::tuple`]), and the
+//!    to [`capture`]. Rows are rendered to JSON, the changed columns found ([`pg::columns`]), and the
 //!    [`event`] is written into the WAL ([`pg::message`]), inside the writer's transaction.
 //! 2. The transaction commits; a callback sets the worker's latch ([`pg::xact`]). That is all a
 //!    writer ever does.
@@ -21,7 +21,7 @@
 //! |---|---|
 //! | [`settings`] | every `amqp.*` setting |
 //! | [`event`] | what an event is, and its bytes in the WAL |
-//! | [`capture`] | the trigger: arguments, checks, the message body |
+//! | [`capture`] | the trigger: arguments, options, checks, the plan of a table, the message body |
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |

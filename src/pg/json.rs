@@ -119,3 +119,44 @@ impl Json {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(limit: usize) -> Json {
+        Json { bytes: Vec::new(), limit, left_out: 0, lossy: false, same_encoding: true }
+    }
+
+    #[test]
+    fn a_value_that_would_pass_the_limit_is_left_out_and_so_is_all_that_follows() {
+        let mut json = json(10);
+        json.push(b"12345");
+        assert!(!json.leaves_out(5) && !json.is_full());
+        assert!(json.leaves_out(6) && json.is_full());
+        assert!(json.leaves_out(1));
+        assert_eq!((json.bytes(), json.size()), (b"12345".as_slice(), 12));
+        json.begin(3);
+        assert!(!json.is_full() && json.size() == 0);
+    }
+
+    #[test]
+    fn a_text_is_not_escaped_much_further_than_the_limit() {
+        let mut json = json(100);
+        let text = vec![b'"'; 10 * STRETCH];
+        json.push_literal(&text);
+        assert!(json.bytes().len() <= 2 * STRETCH + 2);
+        assert!(json.is_full() && json.size() > text.len());
+    }
+
+    #[test]
+    fn memory_that_only_a_large_event_needed_is_given_back() {
+        let mut json = json(usize::MAX);
+        json.push(&vec![b'x'; 2 * KEPT]);
+        json.give_back();
+        assert_eq!(json.bytes.capacity(), 0);
+        json.push(b"small");
+        json.give_back();
+        assert_eq!(json.bytes(), b"small");
+    }
+}

@@ -80,7 +80,7 @@ pub(super) unsafe fn image<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
     unsafe {
         let is_pointer = pgrx::varatt_is_1b_e(value);
         let is_complete = !is_pointer
-            || pgrx::vartag_1b_e(value) as u32 == pg_sys::vartag_external::VARTAG_ONDISK as u32;
+            || pgrx::vartag_1b_e(value) as u32 == pg_sys::vartag_external::VARTAG_ONDISK;
         is_complete
             .then(|| std::slice::from_raw_parts(value.cast::<u8>(), pgrx::varsize_any(value)))
     }

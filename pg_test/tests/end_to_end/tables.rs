@@ -293,6 +293,26 @@ fn each_event_has_the_columns_of_its_moment() {
 }
 
 #[test]
+fn a_primary_key_counts_from_the_moment_it_exists() {
+    let (scene, mut client) = blog("late_key");
+    run(
+        &mut client,
+        "CREATE TABLE t (a int NOT NULL, b int, c int);
+         CREATE TRIGGER capture AFTER UPDATE ON t FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('t', 'cdc', 'current=changed');
+         INSERT INTO t VALUES (1, 1, 1);
+         UPDATE t SET b = 2;
+         ALTER TABLE t ADD PRIMARY KEY (a);
+         UPDATE t SET b = 3;
+         ALTER TABLE t DROP CONSTRAINT t_pkey;
+         UPDATE t SET b = 4",
+    );
+    let rows: Vec<Value> =
+        seen(&published_so_far(&scene, &mut client)).into_iter().map(|(.., row)| row).collect();
+    assert_eq!(rows, [json!({"b": 2}), json!({"a": 1, "b": 3}), json!({"b": 4})]);
+}
+
+#[test]
 fn another_session_sees_what_was_altered_here() {
     let (scene, mut client) = blog("alter_elsewhere");
     let mut other = scene.client();
