@@ -201,7 +201,8 @@ impl Column {
         // SAFETY: a value of this column: the row is of the table that the column was found in, and
         // whoever has a stale plan makes a new one first.
         unsafe {
-            if !json.leaves_out(self.kind.least_size(value)) {
+            let least_size = self.kind.least_size(value, self.stored.is_varlena());
+            if !json.leaves_out(least_size) {
                 self.kind.render(value, json);
             }
         }

@@ -30,6 +30,11 @@ impl Stored {
         Stored { number, by_value: attribute.attbyval, length: attribute.attlen }
     }
 
+    /// Whether values have a length of their own.
+    pub(super) fn is_varlena(&self) -> bool {
+        self.length == -1
+    }
+
     /// The column's value; none if it is null.
     pub(super) fn value(&self, row: &Values<'_>) -> Option<pg_sys::Datum> {
         row.value(self.number)

@@ -186,23 +186,33 @@ impl<'a> TriggerCall<'a> {
             .collect()
     }
 
-    /// Numbers of the columns of the primary key; none if the table has none.
+    /// Numbers of the columns of the primary key; none if the table has none. The index is looked for
+    /// here, since RelationGetIndexAttrBitmap passes over deferrable ones in 15 to 17 (relcache.c:
+    /// `RelationGetIndexList`).
     pub fn primary_key(&self) -> Vec<usize> {
-        // SAFETY: the relation is open; the set is a copy in the per-tuple memory context.
+        // SAFETY: the relation is open; the list is palloc'd; each tuple is released after its last
+        // use, and holds as many attribute numbers as it says.
         unsafe {
-            let keys = pg_sys::RelationGetIndexAttrBitmap(
-                self.data.tg_relation,
-                pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
-            );
-            let next = |member: i32| {
-                let member = pg_sys::bms_next_member(keys, member);
-                (member >= 0).then_some(member)
-            };
-            std::iter::successors(next(-1), |&member| next(member))
-                // Members are attribute numbers, which begin with 1, shifted to be positive.
-                .map(|member| member + pg_sys::FirstLowInvalidHeapAttributeNumber - 1)
-                .filter_map(|index| usize::try_from(index).ok())
-                .collect()
+            let indexes = pg_sys::RelationGetIndexList(self.data.tg_relation);
+            for index in pgrx::PgList::<pg_sys::Oid>::from_pg(indexes).iter_oid() {
+                let key = pg_sys::Datum::from(index);
+                let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
+                let tuple = pg_sys::SearchSysCache1(cache, key);
+                if tuple.is_null() {
+                    continue;
+                }
+                let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_index>();
+                let numbers = form.indkey.values.as_slice(form.indnkeyatts.max(0) as usize);
+                let columns = form.indisprimary.then(|| {
+                    // Attribute numbers begin with 1.
+                    numbers.iter().filter_map(|&number| usize::try_from(number - 1).ok()).collect()
+                });
+                pg_sys::ReleaseSysCache(tuple);
+                if let Some(columns) = columns {
+                    return columns;
+                }
+            }
+            Vec::new()
         }
     }
 

@@ -5,8 +5,13 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use crate::event::MAX_BODY;
+
 use super::kind::{Elements, Function, Kind};
 use super::{escape, json::Json, moment, varlena};
+
+/// Values above this size are not rendered, whatever the limit: the largest that it can be set to.
+const UNSAFE: usize = MAX_BODY;
 
 /// What an output function made is freed at once above this size, and else with the memory context
 /// of the row.
@@ -14,18 +19,24 @@ const LARGE: usize = 8 * 1024;
 
 impl Kind {
     /// Bytes that a value takes at least, found without fetching or rendering it. Zero where that
-    /// cannot be told.
+    /// cannot be told, but for values so large that PostgreSQL's functions may fail to render them:
+    /// their text would not fit into a gigabyte.
     ///
     /// # Safety
     ///
     /// `value` is a non-null value of the type.
-    pub(super) unsafe fn least_size(&self, value: pg_sys::Datum) -> usize {
+    pub(super) unsafe fn least_size(&self, value: pg_sys::Datum, is_varlena: bool) -> usize {
         // SAFETY: the caller's; these types are of variable length.
         unsafe {
             match self {
                 Kind::Text | Kind::Json => varlena::content_size(value),
                 // Two hexadecimal digits.
                 Kind::Bytea => 2 * varlena::content_size(value),
+                Kind::Array(_) | Kind::Verbatim(_) | Kind::Quoted(_) | Kind::ToJson(_)
+                    if is_varlena =>
+                {
+                    Some(varlena::content_size(value)).filter(|&size| size > UNSAFE).unwrap_or(0)
+                }
                 _ => 0,
             }
         }

@@ -59,16 +59,21 @@ fn keys_are_all_columns_of_the_primary_key_and_none_without_one() {
          ALTER TABLE pairs DROP COLUMN gone;
          CREATE TRIGGER capture AFTER INSERT ON pairs
          FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         CREATE TABLE late (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, payload text);
+         CREATE TRIGGER capture AFTER INSERT ON late
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
          CREATE TABLE heap (payload text);
          CREATE TRIGGER capture AFTER INSERT ON heap
          FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
          INSERT INTO pairs VALUES ('é', repeat('x', 20000), 7);
-         INSERT INTO heap VALUES (repeat('x', 20000))",
+         INSERT INTO heap VALUES (repeat('x', 20000));
+         INSERT INTO late VALUES (3, repeat('x', 20000))",
     );
     let events = published_so_far(&scene, &mut client);
     assert_eq!(events[0].json()["current"], json!({"b": "é", "a": 7}));
     assert_eq!(events[0].json()["targets"], json!(["b", "payload", "a"]));
     assert_eq!(events[1].json()["current"], json!({}));
+    assert_eq!(events[2].json()["current"], json!({"id": 3}));
 }
 
 #[test]
@@ -84,6 +89,25 @@ fn an_event_above_the_limit_fails_its_statement_where_that_is_wanted() {
     assert!(error.hint().unwrap_or_default().contains("amqp.oversize"), "{error:?}");
     assert_eq!(ask::<i64>(&mut client, "SELECT count(*) FROM blog_articles"), 0);
     assert_eq!(published_so_far(&scene, &mut client), []);
+}
+
+/// Their text would not fit into the gigabyte that PostgreSQL's functions can allocate.
+#[test]
+fn values_that_postgresql_could_not_render_fail_no_statement() {
+    let (scene, mut client) = blog("enormous");
+    run(
+        &mut client,
+        "CREATE DOMAIN blob AS bytea;
+         CREATE TABLE blobs (id int PRIMARY KEY, content blob, list text[]);
+         CREATE TRIGGER capture AFTER INSERT ON blobs
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         INSERT INTO blobs VALUES (1, convert_to(repeat('x', 560000000), 'UTF8'));
+         INSERT INTO blobs VALUES (2, NULL, ARRAY[repeat('\"', 560000000)])",
+    );
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(events[0].json()["current"], json!({"id": 1}));
+    assert_eq!(events[1].json()["current"], json!({"id": 2}));
+    assert!(events.iter().all(|event| event.headers["oversize"].as_i64() >= Some(500_000_000)));
 }
 
 /// Largest message that the broker of these tests takes.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use pg_test::{DEADLINE, Queue, Testbed, wait_until};
+use pg_test::{DEADLINE, Queue, Testbed, wait_until, wait_until_confirmed};
 
 use crate::stage::{ask, blog, make_blog, published_so_far, run, wait_for_reason};
 
@@ -80,6 +80,7 @@ fn a_wrong_host_list_stands_still_with_a_reason_and_is_mended_by_a_reload() {
     // The first host of the list refuses, the second one takes it.
     bed.postgres.set("amqp.host", &format!("127.0.0.1:1, 127.0.0.1:{}", bed.rabbitmq.port()));
     assert_eq!(published_so_far(&scene, &mut client).len(), 1);
+    wait_until_confirmed(&mut client);
 
     // While it streams, wrong settings are reported and the right ones stay in force.
     bed.postgres.set("amqp.host", "somewhere:else");
