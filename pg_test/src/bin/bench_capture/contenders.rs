@@ -1,0 +1,196 @@
+//! The triggers that are compared, each on a table of its own of the same eight columns. What they
+//! write, and where to, is theirs: ours a message to the WAL, the others rows to a table.
+
+use std::path::Path;
+
+use crate::workload::{Setup, Workload};
+use crate::{floor, installation, slony};
+
+/// A trigger, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    None,
+    CaptureOff,
+    Floor,
+    Ours,
+    PgqLogutriga,
+    PgqJsontriga,
+    Slony,
+    Outbox,
+    Message,
+}
+
+impl Contender {
+    pub const ALL: [Contender; 9] = [
+        Contender::None,
+        Contender::CaptureOff,
+        Contender::Floor,
+        Contender::Ours,
+        Contender::PgqLogutriga,
+        Contender::PgqJsontriga,
+        Contender::Slony,
+        Contender::Outbox,
+        Contender::Message,
+    ];
+
+    /// The triggers of others that are written in C.
+    pub const C_PEERS: [Contender; 3] =
+        [Contender::PgqLogutriga, Contender::PgqJsontriga, Contender::Slony];
+
+    /// As the table names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Contender::None => "no trigger",
+            Contender::CaptureOff => "ours, `amqp.capture = off`",
+            Contender::Floor => "700 fixed bytes to the WAL, nothing else",
+            Contender::Ours => "**ours**",
+            Contender::PgqLogutriga => "`pgq.logutriga` (C)",
+            Contender::PgqJsontriga => "`pgq.jsontriga` (C)",
+            Contender::Slony => "Slony's log trigger (C)",
+            Contender::Outbox => "PL/pgSQL, jsonb outbox table",
+            Contender::Message => "PL/pgSQL, the same JSON to an outbox table",
+        }
+    }
+
+    /// All of them. `folder` is the server's, for a library.
+    pub fn workloads(rows: u64, folder: &Path) -> Vec<(Contender, Workload)> {
+        Contender::ALL.map(|contender| (contender, contender.workload(rows, folder))).into()
+    }
+
+    fn workload(self, rows: u64, folder: &Path) -> Workload {
+        let table = self.table();
+        // One statement for all rows. The rows come from a table, so that making them up does not
+        // count.
+        let insert = format!("INSERT INTO {table} ({COLUMNS}) SELECT {COLUMNS} FROM source");
+        Workload {
+            name: self.name().to_owned(),
+            setup: match self.trigger(folder) {
+                Ok(trigger) => Setup::Sql(self.tables(rows) + &trigger),
+                Err(reason) => Setup::Impossible(reason),
+            },
+            clear: match self.log() {
+                Some(log) => format!("TRUNCATE {table}, {log} RESTART IDENTITY"),
+                None => format!("TRUNCATE {table} RESTART IDENTITY"),
+            },
+            warm: String::new(),
+            set: if self == Contender::CaptureOff { "SET amqp.capture = off" } else { "" },
+            statements: [
+                insert,
+                format!("UPDATE {table} SET quantity = quantity + 1"),
+                format!("DELETE FROM {table}"),
+            ],
+            rows,
+            log: self.log(),
+        }
+    }
+
+    fn table(self) -> &'static str {
+        match self {
+            Contender::None => "bare",
+            Contender::CaptureOff => "capture_off",
+            Contender::Floor => "fixed",
+            Contender::Ours => "ours",
+            Contender::PgqLogutriga => "logutriga",
+            Contender::PgqJsontriga => "jsontriga",
+            Contender::Slony => "slony",
+            Contender::Outbox => "outboxed",
+            Contender::Message => "messaged",
+        }
+    }
+
+    /// The table, and with the first one the rows that all of them get.
+    fn tables(self, rows: u64) -> String {
+        let table = self.table();
+        let create = format!("CREATE TABLE {table} ({DEFINITION});");
+        match self {
+            Contender::None => format!("{create}{}", source(rows)),
+            _ => create,
+        }
+    }
+
+    /// The statements that attach it, with what it needs.
+    fn trigger(self, folder: &Path) -> Result<String, String> {
+        let needs = |extension: &str| {
+            let there = installation::has_extension(extension);
+            there.then_some(()).ok_or_else(|| "not installed".to_owned())
+        };
+        match self {
+            Contender::None => Ok(String::new()),
+            Contender::CaptureOff | Contender::Ours => {
+                Ok(self.attach("amqp_change_data_capture('article')"))
+            }
+            Contender::Floor => {
+                let library = floor::compile(folder)?;
+                let function = format!(
+                    "CREATE FUNCTION write_fixed_bytes() RETURNS trigger LANGUAGE C AS '{}';",
+                    library.display()
+                );
+                Ok(function + &self.attach("write_fixed_bytes()"))
+            }
+            Contender::PgqLogutriga => {
+                needs("pgq")?;
+                // Its triggers share an extension; both queues are made here.
+                let queues = "CREATE EXTENSION pgq; \
+                     SELECT pgq.create_queue('logutriga'), pgq.create_queue('jsontriga');";
+                Ok(queues.to_owned() + &self.attach("pgq.logutriga('logutriga')"))
+            }
+            Contender::PgqJsontriga => {
+                needs("pgq")?;
+                Ok(self.attach("pgq.jsontriga('jsontriga')"))
+            }
+            Contender::Slony => slony::setup(self.table()),
+            Contender::Outbox => {
+                needs("hstore")?;
+                Ok(include_str!("outboxes.sql").to_owned() + &self.attach("write_outbox()"))
+            }
+            Contender::Message => {
+                needs("hstore")?;
+                Ok(self.attach("write_message('article')"))
+            }
+        }
+    }
+
+    fn attach(self, function: &str) -> String {
+        format!(
+            "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON {} \
+             FOR EACH ROW EXECUTE FUNCTION {function};",
+            self.table()
+        )
+    }
+
+    /// The table that it writes to.
+    fn log(self) -> Option<&'static str> {
+        match self {
+            // The parent of all tables of all queues.
+            Contender::PgqLogutriga | Contender::PgqJsontriga => Some("pgq.event_template"),
+            Contender::Slony => Some(slony::LOG),
+            Contender::Outbox => Some("outbox"),
+            Contender::Message => Some("message_outbox"),
+            Contender::None | Contender::CaptureOff | Contender::Floor | Contender::Ours => None,
+        }
+    }
+}
+
+/// The eight columns.
+pub const DEFINITION: &str = "id bigserial PRIMARY KEY, name text, description text, \
+     quantity int, price numeric, tags text[], attributes jsonb, changed timestamptz";
+
+/// Those that are not generated.
+const COLUMNS: &str = "name, description, quantity, price, tags, attributes, changed";
+
+/// Rows as a shop may have them, about 200 bytes each.
+fn source(rows: u64) -> String {
+    format!(
+        r#"
+        CREATE TABLE source AS
+        SELECT 'article ' || n AS name,
+               'A "description" of some length, number ' || n AS description,
+               n % 1000 AS quantity,
+               n::numeric / 100 AS price,
+               ARRAY['new', 'tag ' || n % 10] AS tags,
+               jsonb_build_object('colour', 'red', 'size', n % 50, 'sale', n % 2 = 0) AS attributes,
+               timestamptz '2026-01-01 00:00:00+00' + n * interval '1.000001 s' AS changed
+        FROM generate_series(1, {rows}) AS n;
+        "#
+    )
+}

@@ -1,0 +1,89 @@
+//! `make bench-capture`: what a captured change costs its writer, beside other change triggers and
+//! as rows and tables grow, and what that does to pgbench. Prints a table that the README can take
+//! as it is.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `stage` | the servers, the one session that writes, and putting everything back |
+//! | `meter` | what a statement cost: CPU time of the writing backend, bytes of WAL |
+//! | `workload`, `rounds` | three statements on a table, and running several such in turn |
+//! | `contenders`, `slony`, `floor` | the triggers that are compared, on one table each |
+//! | `growth` | ours alone: more columns, longer values, more tables |
+//! | `pgbench` | throughput with and without the trigger |
+//! | `installation` | where the PostgreSQL that is measured has its files |
+//! | `report` | what is printed |
+
+#![forbid(unsafe_code)]
+
+mod contenders;
+mod floor;
+mod growth;
+mod installation;
+mod meter;
+mod pgbench;
+mod report;
+mod rounds;
+mod slony;
+mod stage;
+mod workload;
+
+use std::process::ExitCode;
+
+use contenders::Contender;
+use growth::Shape;
+use pgbench::Pgbench;
+use report::Report;
+use stage::Stage;
+
+const USAGE: &str = "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N]";
+
+/// What a run is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Rows of the table that the contenders are compared on. What grows beside it has fewer.
+    pub rows: u64,
+    /// How often everything is measured; the lowest counts.
+    pub rounds: usize,
+    /// How long each run of pgbench takes.
+    pub pgbench_seconds: u64,
+}
+
+fn main() -> ExitCode {
+    let plan = match plan(std::env::args().skip(1)) {
+        Ok(plan) => plan,
+        Err(problem) => {
+            eprintln!("{problem}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}", run(plan));
+    ExitCode::SUCCESS
+}
+
+fn run(plan: Plan) -> Report {
+    let mut stage = Stage::set();
+    let contenders = Contender::workloads(plan.rows, stage.postgres().folder());
+    let contenders = rounds::lowest(&mut stage, contenders, plan.rounds);
+    let growth = rounds::lowest(&mut stage, Shape::workloads(plan.rows), plan.rounds);
+    let pgbench = Pgbench::run(&mut stage, plan);
+    Report { plan, scenery: stage.scenery(), contenders, growth, pgbench }
+}
+
+/// What the arguments ask for.
+fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
+    let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 10 };
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        let value: u64 = match value.parse() {
+            Ok(value) if value > 0 => value,
+            _ => return Err(format!("{name} {value}: not a number above 0")),
+        };
+        match name.as_str() {
+            "--rows" => plan.rows = value,
+            "--rounds" => plan.rounds = value as usize,
+            "--pgbench-seconds" => plan.pgbench_seconds = value,
+            _ => return Err(format!("{name} is not known")),
+        }
+    }
+    Ok(plan)
+}

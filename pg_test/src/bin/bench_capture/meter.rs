@@ -1,0 +1,75 @@
+//! What statements of one session cost: the CPU time of its backend, as the kernel accounts it in
+//! nanoseconds, and the bytes that the server's WAL grew by. Worker and broker beside it run in
+//! other processes and do not count; whoever else uses the machine does through the caches, which
+//! is why the lowest of several measurements counts.
+
+use std::fs;
+use std::path::PathBuf;
+
+use postgres::Client;
+
+/// The backend of a session.
+#[derive(Debug)]
+pub struct Meter {
+    schedstat: PathBuf,
+}
+
+/// Of one statement, or (a difference of two, divided) of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// CPU time in microseconds.
+    pub micros: f64,
+    /// WAL in bytes.
+    pub wal: f64,
+}
+
+impl Meter {
+    pub fn of(client: &mut Client) -> Meter {
+        let row = client.query_one("SELECT pg_backend_pid()", &[]);
+        let pid: i32 = row.expect("could not ask for pg_backend_pid()").get(0);
+        Meter { schedstat: PathBuf::from(format!("/proc/{pid}/schedstat")) }
+    }
+
+    /// Runs `statement` and tells what it cost.
+    pub fn measure(&self, client: &mut Client, statement: &str) -> Cost {
+        let wal = end_of_wal(client);
+        let began = self.nanoseconds();
+        let done = client.batch_execute(statement);
+        let ended = self.nanoseconds();
+        done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        Cost { micros: (ended - began) as f64 / 1e3, wal: (end_of_wal(client) - wal) as f64 }
+    }
+
+    /// The time that the backend, which is idle now, was on a CPU: the first of three numbers.
+    fn nanoseconds(&self) -> u64 {
+        let path = &self.schedstat;
+        let text = fs::read_to_string(path)
+            .unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()));
+        let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
+        first.unwrap_or_else(|| panic!("{} is not as expected: {text}", path.display()))
+    }
+}
+
+impl Cost {
+    /// What is above everything.
+    pub const INFINITE: Cost = Cost { micros: f64::INFINITY, wal: f64::INFINITY };
+
+    /// The lower CPU time and the lower WAL, of whichever measurement.
+    pub fn lowest(self, other: Cost) -> Cost {
+        Cost { micros: self.micros.min(other.micros), wal: self.wal.min(other.wal) }
+    }
+
+    /// What this costs more than `other`.
+    pub fn over(self, other: Cost) -> Cost {
+        Cost { micros: self.micros - other.micros, wal: self.wal - other.wal }
+    }
+
+    pub fn per(self, rows: u64) -> Cost {
+        Cost { micros: self.micros / rows as f64, wal: self.wal / rows as f64 }
+    }
+}
+
+fn end_of_wal(client: &mut Client) -> i64 {
+    const END: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    client.query_one(END, &[]).expect("could not ask for the end of the WAL").get(0)
+}

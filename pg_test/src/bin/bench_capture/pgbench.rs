@@ -1,0 +1,107 @@
+//! Throughput of pgbench's simple-update transactions without and with the trigger on
+//! `pgbench_accounts`, in turn. It is not the backends' CPU alone: pgbench, the worker and, while it
+//! runs, the broker use the same cores.
+
+use std::process::Command;
+
+use crate::Plan;
+use crate::installation;
+use crate::stage::Stage;
+
+const CLIENTS: &str = "8";
+
+/// So many pairs of one run without and one with.
+const PAIRS: usize = 4;
+
+const ATTACH: &str = "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts \
+     FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('account')";
+const DETACH: &str = "DROP TRIGGER capture ON pgbench_accounts";
+
+/// Transactions per second, the medians.
+#[derive(Clone, Copy, Debug)]
+pub struct Throughput {
+    pub without: f64,
+    pub with: f64,
+}
+
+/// Both measurements.
+#[derive(Clone, Copy, Debug)]
+pub struct Pgbench {
+    /// Nobody publishes: what the trigger costs the writers.
+    pub broker_down: Throughput,
+    /// Worker and broker take their part of the machine.
+    pub broker_up: Throughput,
+}
+
+impl Throughput {
+    pub fn ratio(self) -> f64 {
+        self.with / self.without
+    }
+}
+
+impl Pgbench {
+    /// Runs it. Leaves the broker running.
+    pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
+        pgbench(stage, &["--initialize", "--scale=10", "--quiet"]);
+        stage.run("CHECKPOINT");
+        eprintln!("pgbench, with the broker");
+        let broker_up = in_turn(stage, plan.pgbench_seconds);
+        stage.settle();
+        stage.bed.rabbitmq.stop();
+        eprintln!("pgbench, without the broker");
+        let broker_down = in_turn(stage, plan.pgbench_seconds);
+        stage.bed.rabbitmq.start();
+        Pgbench { broker_down, broker_up }
+    }
+}
+
+/// Without, with, with, without: what grows or slows down in time falls on both alike.
+fn in_turn(stage: &mut Stage, seconds: u64) -> Throughput {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for turn in 0..2 * PAIRS {
+        let is_captured = matches!(turn % 4, 1 | 2);
+        if is_captured {
+            stage.run(ATTACH);
+        }
+        let tps = simple_update(stage, seconds);
+        if is_captured {
+            stage.run(DETACH);
+        }
+        let runs = if is_captured { &mut with } else { &mut without };
+        runs.push(tps);
+        eprintln!("{} trigger: {tps:.0} tps", if is_captured { "with" } else { "without" });
+    }
+    Throughput { without: median(without), with: median(with) }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    let middle = numbers.len() / 2;
+    if numbers.len() % 2 == 1 {
+        return numbers[middle];
+    }
+    (numbers[middle - 1] + numbers[middle]) / 2.0
+}
+
+fn simple_update(stage: &Stage, seconds: u64) -> f64 {
+    let time = format!("--time={seconds}");
+    let clients = format!("--client={CLIENTS}");
+    let output = pgbench(stage, &["--skip-some-updates", "--jobs=2", &clients, &time]);
+    let tps = output.lines().find_map(|line| line.strip_prefix("tps = "));
+    let number = tps.and_then(|rest| rest.split(' ').next()).and_then(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("pgbench did not tell its throughput:\n{output}"))
+}
+
+/// Runs pgbench and returns what it printed.
+fn pgbench(stage: &Stage, arguments: &[&str]) -> String {
+    let output = Command::new(installation::directory("--bindir").join("pgbench"))
+        .args(["--host=127.0.0.1", "--username=postgres"])
+        .arg(format!("--port={}", stage.bed.postgres.port()))
+        .args(arguments)
+        .arg(stage.database())
+        .output()
+        .expect("could not run pgbench");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "pgbench failed:\n{errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -1,0 +1,88 @@
+//! The servers, and the one session in which everything is written. The broker runs and the worker
+//! publishes, to an exchange that no queue is bound to; each statement is published before the next
+//! begins, so that the worker rests while there is nothing of its own to read, and the server can
+//! use its WAL files again.
+
+use std::time::Duration;
+
+use pg_test::{Postgres, Testbed, wait_until};
+use postgres::Client;
+
+const DATABASE: &str = "bench";
+
+/// No checkpoint, no vacuum and no compilation that a statement did not ask for.
+const CONF: &[&str] = &[
+    "shared_buffers = '1GB'",
+    "min_wal_size = '2GB'",
+    "max_wal_size = '64GB'",
+    "checkpoint_timeout = '1d'",
+    "autovacuum = off",
+    "jit = off",
+    // A transaction that touches 1,000 tables and their indexes.
+    "max_locks_per_transaction = 256",
+];
+
+/// A broker without queues returns what it gets, some ten thousand messages per second.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Servers and session.
+pub struct Stage {
+    // Dropped in this order: the servers last.
+    pub client: Client,
+    pub bed: Testbed,
+}
+
+impl Stage {
+    pub fn set() -> Stage {
+        let bed = Testbed::private(CONF);
+        let create = format!("CREATE DATABASE {DATABASE}");
+        bed.postgres.connect("postgres").batch_execute(&create).expect("could not make a database");
+        let mut stage = Stage { client: bed.postgres.connect(DATABASE), bed };
+        stage.run("CREATE EXTENSION amqp_cdc");
+        stage
+    }
+
+    pub fn postgres(&self) -> &Postgres {
+        &self.bed.postgres
+    }
+
+    pub fn database(&self) -> &'static str {
+        DATABASE
+    }
+
+    /// Runs statements, none of which may fail.
+    #[track_caller]
+    pub fn run(&mut self, statements: &str) {
+        let done = self.client.batch_execute(statements);
+        done.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    }
+
+    /// Returns when everything that was captured so far is published.
+    pub fn settle(&mut self) {
+        const NOTHING_OUTSTANDING: &str = "SELECT coalesce(lag_bytes, 0) = 0 \
+             AND coalesce(lag_seconds, 0) = 0 FROM amqp.status";
+        wait_until("everything is published", PATIENCE, || {
+            let row = self.client.query_one(NOTHING_OUTSTANDING, &[]);
+            let row = row.expect("could not read amqp.status");
+            row.get::<_, bool>(0).then_some(())
+        });
+    }
+
+    /// What was measured, on what, and when.
+    pub fn scenery(&mut self) -> String {
+        const VERSION_AND_DATE: &str = "SELECT split_part(current_setting('server_version'), ' ', 1), \
+             to_char(current_timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
+        let row = self.client.query_one(VERSION_AND_DATE, &[]).expect("could not ask for the date");
+        let (version, date): (&str, &str) = (row.get(0), row.get(1));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        format!("PostgreSQL {version}, {cores} cores of {}, {date}", cpu_model())
+    }
+}
+
+/// As the kernel names it.
+fn cpu_model() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+    let model = lines.find(|(name, _)| name.trim() == "model name");
+    model.map_or(std::env::consts::ARCH, |(_, model)| model.trim()).to_owned()
+}
