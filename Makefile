@@ -12,10 +12,10 @@ export PG_CONFIG
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
 SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
 
-.PHONY: help setup build install test check demo chaos fuzz clean
+.PHONY: help setup build install test check demo chaos fuzz bench-capture clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, cargo-pgrx), saying what and why
 	@scripts/setup
@@ -45,6 +45,12 @@ fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 	for target in event transactions; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=10 (20 minutes)
+	@scripts/setup bench
+	cargo run --release --package pg_test --bin bench_capture -- \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(PGBENCH_SECONDS),--pgbench-seconds $(PGBENCH_SECONDS))
 
 clean: ## remove what was built
 	cargo clean

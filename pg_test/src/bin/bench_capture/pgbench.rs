@@ -40,23 +40,22 @@ impl Throughput {
 }
 
 impl Pgbench {
-    /// Runs it. Leaves the broker running.
+    /// Runs it. Leaves the broker down.
     pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
         pgbench(stage, &["--initialize", "--scale=10", "--quiet"]);
         stage.run("CHECKPOINT");
         eprintln!("pgbench, with the broker");
-        let broker_up = in_turn(stage, plan.pgbench_seconds);
-        stage.settle();
+        // What one run left to be published is not to slow down the next.
+        let broker_up = in_turn(stage, plan.pgbench_seconds, Stage::settle);
         stage.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");
-        let broker_down = in_turn(stage, plan.pgbench_seconds);
-        stage.bed.rabbitmq.start();
+        let broker_down = in_turn(stage, plan.pgbench_seconds, |_| {});
         Pgbench { broker_down, broker_up }
     }
 }
 
 /// Without, with, with, without: what grows or slows down in time falls on both alike.
-fn in_turn(stage: &mut Stage, seconds: u64) -> Throughput {
+fn in_turn(stage: &mut Stage, seconds: u64, after: impl Fn(&mut Stage)) -> Throughput {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for turn in 0..2 * PAIRS {
         let is_captured = matches!(turn % 4, 1 | 2);
@@ -67,6 +66,7 @@ fn in_turn(stage: &mut Stage, seconds: u64) -> Throughput {
         if is_captured {
             stage.run(DETACH);
         }
+        after(stage);
         let runs = if is_captured { &mut with } else { &mut without };
         runs.push(tps);
         eprintln!("{} trigger: {tps:.0} tps", if is_captured { "with" } else { "without" });

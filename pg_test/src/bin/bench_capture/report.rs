@@ -184,3 +184,22 @@ fn two_digits(number: f64) -> String {
 fn whole(number: f64) -> String {
     format!("{number:.0}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_says_its_sign_unless_it_is_zero() {
+        assert_eq!(signed(&two_digits(1.5)), "+1.50");
+        assert_eq!(signed(&two_digits(-1.5)), "−1.50");
+        assert_eq!(signed(&two_digits(-0.001)), "+0.00");
+    }
+
+    #[test]
+    fn a_goal_that_is_just_reached_is_met() {
+        assert_eq!(at_most(0.12, 0.12), "**0.12** (goal ≤ 0.12: met)");
+        assert_eq!(at_most(0.13, 0.12), "**0.13** (goal ≤ 0.12: missed)");
+        assert_eq!(at_least(0.95, 0.95), "**0.95** (goal ≥ 0.95: met)");
+    }
+}
