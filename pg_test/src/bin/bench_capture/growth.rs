@@ -72,8 +72,8 @@ impl Shape {
     /// Fewer, the more a row weighs: a hundred thousand rows of 1 MB would be for another day.
     fn rows(self, rows: u64) -> u64 {
         let part = match self {
-            Shape::Columns(..32) | Shape::Value(..10_000) | Shape::Tables(_) => 5,
-            Shape::Columns(_) | Shape::Value(10_000) => 50,
+            Shape::Columns(..32) | Shape::Value(..10_000) | Shape::Tables(_) => 10,
+            Shape::Columns(_) | Shape::Value(10_000) => 100,
             Shape::Value(_) => 10_000,
         };
         (rows / part).max(u64::from(self.tables()))

@@ -33,6 +33,7 @@ use contenders::Contender;
 use growth::Shape;
 use pgbench::Pgbench;
 use report::Report;
+use rounds::Rounds;
 use stage::Stage;
 
 const USAGE: &str = "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N]";
@@ -63,10 +64,17 @@ fn main() -> ExitCode {
 fn run(plan: Plan) -> Report {
     let mut stage = Stage::set();
     let contenders = Contender::workloads(plan.rows, stage.postgres().folder());
-    let contenders = rounds::lowest(&mut stage, contenders, plan.rounds);
-    let growth = rounds::lowest(&mut stage, Shape::workloads(plan.rows), plan.rounds);
+    let contenders = Rounds::run(&mut stage, contenders, plan.rounds);
+    let growth = Rounds::run(&mut stage, Shape::workloads(plan.rows), plan.rounds);
     let pgbench = Pgbench::run(&mut stage, plan);
-    Report { plan, scenery: stage.scenery(), contenders, growth, pgbench }
+    Report {
+        plan,
+        scenery: stage.scenery(),
+        unrest: contenders.unrest(),
+        contenders: contenders.lowest(),
+        growth: growth.lowest(),
+        pgbench,
+    }
 }
 
 /// What the arguments ask for.

@@ -8,7 +8,7 @@ use crate::contenders::Contender;
 use crate::growth::Shape;
 use crate::meter::Cost;
 use crate::pgbench::{Pgbench, Throughput};
-use crate::rounds::Measured;
+use crate::rounds::Lowest;
 use crate::workload::{Costs, OPERATIONS};
 
 /// Added CPU of ours in that of the cheapest trigger of others in C, by operation.
@@ -25,8 +25,10 @@ const OF_THROUGHPUT: f64 = 0.95;
 pub struct Report {
     pub plan: Plan,
     pub scenery: String,
-    pub contenders: Measured<Contender>,
-    pub growth: Measured<(Shape, bool)>,
+    /// How disturbed the machine was.
+    pub unrest: f64,
+    pub contenders: Lowest<Contender>,
+    pub growth: Lowest<(Shape, bool)>,
     pub pgbench: Pgbench,
 }
 
@@ -127,8 +129,9 @@ impl Display for Report {
         writeln!(
             f,
             "`make bench-capture ROWS={rows} ROUNDS={rounds} PGBENCH_SECONDS={pgbench_seconds}`: \
-             {}\n",
-            self.scenery
+             {}; medians {:.0} % above the lowest\n",
+            self.scenery,
+            self.unrest * 100.0
         )?;
         let [insert, update, delete] = OPERATIONS;
         writeln!(f, "| capture | {insert} | {update} | {delete} |\n| --- | --- | --- | --- |")?;

@@ -6,48 +6,74 @@ use crate::stage::Stage;
 use crate::workload::{Costs, Setup, Workload};
 
 /// The lowest cost per row of each workload, or why there is none.
-pub type Measured<Subject> = Vec<(Subject, Result<Costs, String>)>;
+pub type Lowest<Subject> = Vec<(Subject, Result<Costs, String>)>;
 
-/// Measures each workload `rounds` times after a first time that does not count: it makes the
-/// files of tables and WAL, and maps the server's memory.
-pub fn lowest<Subject>(
-    stage: &mut Stage,
+/// Several measurements of each of several workloads.
+pub struct Rounds<Subject> {
     workloads: Vec<(Subject, Workload)>,
-    rounds: usize,
-) -> Measured<Subject> {
-    let meter = Meter::of(&mut stage.client);
-    for (_, workload) in &workloads {
-        if let Setup::Sql(statements) = &workload.setup {
-            stage.run(statements);
-        }
-    }
-    let mut lowest = vec![[Cost::INFINITE; 3]; workloads.len()];
-    for round in 0..=rounds {
-        for turn in 0..workloads.len() {
-            // Each round begins with another one: what a predecessor leaves is not always the same.
-            let number = (turn + round) % workloads.len();
-            let workload = &workloads[number].1;
-            if let Setup::Impossible(_) = workload.setup {
-                continue;
-            }
-            let costs = workload.measure(stage, &meter);
-            tell(round, workload, &costs);
-            if round > 0 {
-                let pairs = lowest[number].iter_mut().zip(costs);
-                pairs.for_each(|(lowest, cost)| *lowest = lowest.lowest(cost));
-            }
-        }
-    }
-    let results = workloads.into_iter().zip(lowest);
-    results.map(|((subject, workload), costs)| (subject, workload.outcome(costs))).collect()
+    /// For each workload what it cost in each round.
+    costs: Vec<Vec<Costs>>,
 }
 
-impl Workload {
-    fn outcome(self, costs: Costs) -> Result<Costs, String> {
-        match self.setup {
-            Setup::Sql(_) => Ok(costs),
-            Setup::Impossible(reason) => Err(reason),
+impl<Subject> Rounds<Subject> {
+    /// Measures each workload `rounds` times after a first time that does not count: it makes the
+    /// files of tables and WAL, and maps the server's memory.
+    pub fn run(stage: &mut Stage, workloads: Vec<(Subject, Workload)>, rounds: usize) -> Self {
+        let meter = Meter::of(&mut stage.client);
+        for (_, workload) in &workloads {
+            if let Setup::Sql(statements) = &workload.setup {
+                stage.run(statements);
+            }
         }
+        let mut all = vec![Vec::new(); workloads.len()];
+        for round in 0..=rounds {
+            for turn in 0..workloads.len() {
+                // Each round begins with another one: what a predecessor leaves is not always the
+                // same.
+                let number = (turn + round) % workloads.len();
+                let workload = &workloads[number].1;
+                if let Setup::Impossible(_) = workload.setup {
+                    continue;
+                }
+                let costs = workload.measure(stage, &meter);
+                tell(round, workload, &costs);
+                if round > 0 {
+                    all[number].push(costs);
+                }
+            }
+        }
+        Rounds { workloads, costs: all }
+    }
+
+    /// By how much the medians are above the lowest, on average: near 0 on a machine that did
+    /// nothing else.
+    pub fn unrest(&self) -> f64 {
+        let measured = self.costs.iter().filter(|rounds| !rounds.is_empty());
+        let excess = measured.flat_map(|rounds| {
+            [0, 1, 2].map(|operation| {
+                let mut micros: Vec<_> =
+                    rounds.iter().map(|costs| costs[operation].micros).collect();
+                micros.sort_by(f64::total_cmp);
+                micros[micros.len() / 2] / micros[0] - 1.0
+            })
+        });
+        let excess: Vec<_> = excess.collect();
+        excess.iter().sum::<f64>() / excess.len() as f64
+    }
+
+    pub fn lowest(self) -> Lowest<Subject> {
+        let results = self.workloads.into_iter().zip(self.costs);
+        results.map(|((subject, workload), rounds)| (subject, outcome(workload, &rounds))).collect()
+    }
+}
+
+fn outcome(workload: Workload, rounds: &[Costs]) -> Result<Costs, String> {
+    match workload.setup {
+        Setup::Sql(_) => Ok([0, 1, 2].map(|operation| {
+            let costs = rounds.iter().map(|costs| costs[operation]);
+            costs.fold(Cost::INFINITE, Cost::lowest)
+        })),
+        Setup::Impossible(reason) => Err(reason),
     }
 }
 
