@@ -6,6 +6,6 @@ CREATE FUNCTION amqp_change_data_capture() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_change_data_capture';
 
 COMMENT ON FUNCTION amqp_change_data_capture() IS
-    'publishes row changes to RabbitMQ; use: CREATE TRIGGER ... AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture([resource [, prefix]])';
+    'publishes row changes to RabbitMQ; use: CREATE TRIGGER ... AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture([resource [, prefix [, option=value ...]]])';
 
 REVOKE ALL ON FUNCTION amqp_change_data_capture() FROM PUBLIC;

@@ -222,6 +222,7 @@ fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() 
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     scene.consumer.wait_for_events(1);
+    wait_until_confirmed(&mut client);
     scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
     run(&mut client, "INSERT INTO blog_articles VALUES (2); INSERT INTO blog_articles VALUES (3)");
     wait_for_reason(&mut client, "routing key \"cdc.article.insert\"): no queue is bound");
