@@ -10,7 +10,8 @@
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
-//!    ([`pg::snapshot`]), then get their name and headers ([`naming`]) and go to the
+//!    ([`pg::snapshot`]) and synchronous standbys have them; then their events, read again from the
+//!    WAL if they were too many to be kept, get their name and headers ([`naming`]) and go to the
 //!    [`publisher`], a thread of the same process.
 //! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
 //!    lets PostgreSQL remove the WAL.
@@ -40,7 +41,9 @@
 //! background process that reads the WAL. *publisher*: its thread that owns the broker connection.
 //! *confirm*: the broker's acknowledgement of one event. *position*: the pair (C, R): everything
 //! committed up to C is confirmed, WAL from R on is still needed. *retained WAL*: what the slot
-//! keeps because events in it are not confirmed yet.
+//! keeps because events in it are not confirmed yet. *spilled*: of an event, that only its place in
+//! the WAL is kept. *held*: of a message, that the stream stands still at it. *gap*: where events are
+//! missing because their WAL is gone.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 

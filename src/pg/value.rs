@@ -5,13 +5,13 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::event::MAX_BODY;
-
 use super::kind::{Elements, Function, Kind};
 use super::{escape, json::Json, moment, varlena};
 
-/// Values above this size are not rendered, whatever the limit: the largest that it can be set to.
-const UNSAFE: usize = MAX_BODY;
+/// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
+/// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
+/// made of.
+const UNSAFE: usize = 0x3FFF_FFFF / 4;
 
 /// What an output function made is freed at once above this size, and else with the memory context
 /// of the row.
