@@ -31,6 +31,7 @@
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`standstill`] | why nothing is published for now |
+//! | [`said`] | what the log says already |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
@@ -55,6 +56,7 @@ mod naming;
 mod pg;
 mod position;
 mod publisher;
+mod said;
 mod settings;
 mod standstill;
 mod status;

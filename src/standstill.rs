@@ -1,11 +1,7 @@
 //! Why nothing is published for now: what the operator is shown, and when it is worth a line in the
 //! log. Pure, but for the clock. Several causes can hold at once; each comes and goes by itself.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
-
-/// Shortest time between two log lines that say the same.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+use crate::said::Said;
 
 /// One cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +36,8 @@ pub struct Standstill {
     blocked: Option<Cause>,
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
-    /// What was logged, and when.
-    said: HashMap<String, Instant>,
+    /// What was logged.
+    said: Said,
     /// Whether the log has it that the stream stands still.
     is_in_log: bool,
 }
@@ -76,13 +72,9 @@ impl Standstill {
     /// Whether the cause that is shown deserves a line in the log now.
     pub fn is_news(&mut self) -> bool {
         let Some(kind) = self.cause().map(|cause| cause.kind().to_owned()) else { return false };
-        self.said.retain(|_, at| at.elapsed() < REPEAT_INTERVAL);
-        if self.said.contains_key(&kind) {
-            return false;
-        }
-        self.said.insert(kind, Instant::now());
-        self.is_in_log = true;
-        true
+        let is_news = self.said.is_news(&kind);
+        self.is_in_log |= is_news;
+        is_news
     }
 
     /// Whether the log has it that the stream stands still, which is over now.

@@ -20,6 +20,7 @@ use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
 use crate::publisher::bell::{self, Bell, BellListener};
 use crate::publisher::{self, Published, Publisher};
+use crate::said::Said;
 use crate::settings;
 use crate::standstill::{Cause, Standstill};
 use crate::status::{self, State};
@@ -43,9 +44,6 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
-
-/// Shortest time between two log lines that say the same.
-const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs the worker until somebody ends it.
 pub fn run() -> ! {
@@ -124,8 +122,8 @@ struct Worker {
     awaiting_standby: Option<Instant>,
     /// Which events were lost, until the consumers are told.
     lost: Option<String>,
-    /// The last notice of the publisher, and when it was logged.
-    notice: Option<(String, Instant)>,
+    /// The notices of the publisher that were logged.
+    notices: Said,
 }
 
 impl Worker {
@@ -166,7 +164,7 @@ impl Worker {
             is_connected: false,
             awaiting_standby: None,
             lost: None,
-            notice: None,
+            notices: Said::default(),
         };
         if let Origin::Lost(gap) = origin {
             worker.announce(gap);
@@ -357,9 +355,8 @@ impl Worker {
                 self.show_state();
             }
             publisher::Report::Notice(notice) => {
-                if is_news(&self.notice, &notice) {
-                    log(notice.clone());
-                    self.notice = Some((notice, Instant::now()));
+                if self.notices.is_news(&notice) {
+                    log(notice);
                 }
             }
             publisher::Report::Returned { count, example } => log(format!(
@@ -479,11 +476,6 @@ impl Worker {
         let position = self.position();
         self.keeper.close(position);
     }
-}
-
-/// Whether this was not said within [`REPEAT_INTERVAL`].
-fn is_news(said: &Option<(String, Instant)>, text: &str) -> bool {
-    said.as_ref().is_none_or(|(said, at)| said != text || at.elapsed() >= REPEAT_INTERVAL)
 }
 
 fn log_standstill(cause: &Cause, has_lost: bool) {

@@ -175,16 +175,13 @@ impl Session<'_> {
         if !failure.is_about_a_message() {
             return Some(failure.into());
         }
-        if self.window.in_flight() != 1 {
-            // The next session finds out which it was.
-            self.window.suspect_all_in_flight();
-            return Some(failure.into());
-        }
-        let failure = match self.window.front() {
-            Some(message) => failure.because_of(message),
-            None => failure,
-        };
         self.window.suspect_all_in_flight();
+        let alone = self.window.front().filter(|_| self.window.in_flight() == 1);
+        let Some(message) = alone else {
+            // The next session finds out which it was.
+            return Some(failure.into());
+        };
+        let failure = failure.because_of(message);
         match failure.kind() {
             FailureKind::Returned => self.hold(failure, Some(UNROUTABLE_RETRY)).await,
             FailureKind::Rejected => self.hold(failure, None).await,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::stage::{
     ask, commit_lsn, ids, lsn, make_blog, published_so_far, run, shown_restart, wait_for_reason,
-    wait_until_saved, worker_pid,
+    wait_for_successor, wait_until_saved, worker_pid,
 };
 
 /// Bytes of WAL that an outage may retain in these tests.
@@ -76,9 +76,7 @@ fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (3)");
     let worker = worker_pid(&mut client);
     outgrow(&mut client);
-    wait_until("another worker runs", DEADLINE, || {
-        (worker_pid(&mut client) != worker).then_some(())
-    });
+    wait_for_successor(&mut client, worker);
     wait_until_lost(&mut client);
     assert_eq!(ask::<String>(&mut client, "SELECT state FROM amqp.status"), "lost");
     wait_for_reason(&mut client, "broker cannot be reached");
@@ -234,9 +232,7 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
     });
     let worker = worker_pid(&mut client);
     send_signal(worker, "TERM");
-    wait_until("another worker runs", DEADLINE, || {
-        (worker_pid(&mut client) != worker).then_some(())
-    });
+    wait_for_successor(&mut client, worker);
     run(&mut open, "SAVEPOINT kept; INSERT INTO blog_articles VALUES (3); RELEASE kept");
     run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
     let events = published_so_far(&scene, &mut client);

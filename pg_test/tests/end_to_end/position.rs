@@ -4,7 +4,7 @@ use pg_test::{DEADLINE, Shutdown, Testbed, send_signal, wait_until, wait_until_c
 use serde_json::json;
 
 use crate::stage::{
-    ask, blog, ids, make_blog, published_so_far, run, wait_until_saved, worker_pid,
+    ask, blog, ids, make_blog, published_so_far, replace_worker, run, wait_until_saved, worker_pid,
 };
 
 #[test]
@@ -74,9 +74,7 @@ fn an_open_transaction_keeps_its_wal_and_is_published_whole() {
         );
         ask::<bool>(&mut client, &query).then_some(())
     });
-    let pid = worker_pid(&mut client);
-    run(&mut client, &format!("SELECT pg_terminate_backend({pid})"));
-    wait_until("another worker runs", DEADLINE, || (worker_pid(&mut client) != pid).then_some(()));
+    replace_worker(&mut client);
     run(&mut open, "INSERT INTO blog_articles VALUES (2); COMMIT");
     let events = published_so_far(&scene, &mut client);
     assert_eq!(ids(&events), [10, 11, 12, 1, 2]);

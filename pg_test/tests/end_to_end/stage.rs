@@ -159,3 +159,17 @@ pub fn worker_pid(client: &mut Client) -> u32 {
         ask::<Option<i32>>(client, "SELECT worker_pid FROM amqp.status").map(|pid| pid as u32)
     })
 }
+
+/// Waits until the worker with this process id has a successor.
+#[track_caller]
+pub fn wait_for_successor(client: &mut Client, worker: u32) {
+    wait_until("another worker runs", DEADLINE, || (worker_pid(client) != worker).then_some(()));
+}
+
+/// Ends the worker, and returns when another one runs.
+#[track_caller]
+pub fn replace_worker(client: &mut Client) {
+    let worker = worker_pid(client);
+    run(client, &format!("SELECT pg_terminate_backend({worker})"));
+    wait_for_successor(client, worker);
+}

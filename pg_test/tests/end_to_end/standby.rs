@@ -10,8 +10,8 @@ use pg_test::{DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, send_signal
 use postgres::Client;
 
 use crate::stage::{
-    ask, first_deliveries, ids, insert_lsn, lsn, make_blog, published_so_far, run, shown_restart,
-    wait_until_saved, worker_pid,
+    ask, first_deliveries, ids, insert_lsn, lsn, make_blog, published_so_far, replace_worker, run,
+    shown_restart, wait_until_saved,
 };
 
 /// The end of a recovery removes what the slot would have retained; this keeps it.
@@ -45,11 +45,7 @@ fn nothing_is_announced_before_the_synchronous_standby_has_it() {
     };
     nothing_was_published(&mut client);
     // A new worker, which finds the commit in the WAL, knows no better.
-    let worker = worker_pid(&mut client);
-    run(&mut client, &format!("SELECT pg_terminate_backend({worker})"));
-    wait_until("another worker runs", DEADLINE, || {
-        (worker_pid(&mut client) != worker).then_some(())
-    });
+    replace_worker(&mut client);
     nothing_was_published(&mut client);
 
     standby.start();
