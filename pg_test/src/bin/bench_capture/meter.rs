@@ -3,15 +3,13 @@
 //! other processes and do not count; whoever else uses the machine does through the caches, which
 //! is why the lowest of several measurements counts.
 
-use std::fs;
-use std::path::PathBuf;
-
+use pg_test::machine::cpu_time;
 use postgres::Client;
 
 /// The backend of a session.
 #[derive(Debug)]
 pub struct Meter {
-    schedstat: PathBuf,
+    pid: u32,
 }
 
 /// Of one statement, or (a difference of two, divided) of one row.
@@ -27,26 +25,17 @@ impl Meter {
     pub fn of(client: &mut Client) -> Meter {
         let row = client.query_one("SELECT pg_backend_pid()", &[]);
         let pid: i32 = row.expect("could not ask for pg_backend_pid()").get(0);
-        Meter { schedstat: PathBuf::from(format!("/proc/{pid}/schedstat")) }
+        Meter { pid: pid as u32 }
     }
 
     /// Runs `statement` and tells what it cost.
     pub fn measure(&self, client: &mut Client, statement: &str) -> Cost {
         let wal = end_of_wal(client);
-        let began = self.nanoseconds();
+        let began = cpu_time(self.pid);
         let done = client.batch_execute(statement);
-        let ended = self.nanoseconds();
+        let spent = cpu_time(self.pid) - began;
         done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-        Cost { micros: (ended - began) as f64 / 1e3, wal: (end_of_wal(client) - wal) as f64 }
-    }
-
-    /// The time that the backend, which is idle now, was on a CPU: the first of three numbers.
-    fn nanoseconds(&self) -> u64 {
-        let path = &self.schedstat;
-        let text = fs::read_to_string(path)
-            .unwrap_or_else(|error| panic!("could not read {}: {error}", path.display()));
-        let first = text.split_whitespace().next().and_then(|number| number.parse().ok());
-        first.unwrap_or_else(|| panic!("{} is not as expected: {text}", path.display()))
+        Cost { micros: spent.as_secs_f64() * 1e6, wal: (end_of_wal(client) - wal) as f64 }
     }
 }
 

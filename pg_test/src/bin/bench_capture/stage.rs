@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pg_test::{Postgres, Testbed, wait_until};
+use pg_test::{Postgres, Testbed, machine, wait_until};
 use postgres::Client;
 
 const DATABASE: &str = "bench";
@@ -74,15 +74,7 @@ impl Stage {
              to_char(current_timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
         let row = self.client.query_one(VERSION_AND_DATE, &[]).expect("could not ask for the date");
         let (version, date): (&str, &str) = (row.get(0), row.get(1));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        format!("PostgreSQL {version}, {cores} cores of {}, {date}", cpu_model())
+        let cores = machine::cores();
+        format!("PostgreSQL {version}, {cores} cores of {}, {date}", machine::cpu_model())
     }
-}
-
-/// As the kernel names it.
-fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let mut lines = info.lines().filter_map(|line| line.split_once(':'));
-    let model = lines.find(|(name, _)| name.trim() == "model name");
-    model.map_or(std::env::consts::ARCH, |(_, model)| model.trim()).to_owned()
 }
