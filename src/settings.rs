@@ -229,8 +229,14 @@ pub fn oversize() -> Oversize {
 
 /// Exchange of this session's events.
 pub fn exchange() -> String {
-    let setting = EXCHANGE.get().unwrap_or_default();
-    text::to_utf8(setting.to_bytes()).into_owned()
+    let mut exchange = String::new();
+    copy_exchange(&mut exchange);
+    exchange
+}
+
+/// The same, in place of `exchange`.
+pub fn copy_exchange(exchange: &mut String) {
+    text::copy_setting(&EXCHANGE, exchange);
 }
 
 /// What the publisher needs, as it stands now.

@@ -168,7 +168,7 @@ fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
     head.operation = operation.operation;
     match &plan.exchange {
         Some(exchange) => head.exchange.clone_from(exchange),
-        None => head.exchange = settings::exchange(),
+        None => settings::copy_exchange(&mut head.exchange),
     }
     require_short_string("exchange", &head.exchange);
     head.routing_key.clone_from(&operation.routing_key);

@@ -30,6 +30,12 @@ impl Json {
         Json { bytes: Vec::new(), limit: 0, left_out: 0, lossy: false, same_encoding }
     }
 
+    /// An empty text outside a server.
+    #[cfg(test)]
+    pub(super) fn for_test(limit: usize) -> Json {
+        Json { bytes: Vec::new(), limit, left_out: 0, lossy: false, same_encoding: true }
+    }
+
     /// Begins anew.
     pub fn begin(&mut self, limit: usize) {
         self.bytes.clear();
@@ -83,6 +89,11 @@ impl Json {
         too_much
     }
 
+    /// Takes back what was appended from `start` on.
+    pub(super) fn truncate(&mut self, start: usize) {
+        self.bytes.truncate(start);
+    }
+
     /// To append to. What is not ASCII must be settled afterwards.
     pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
@@ -125,7 +136,7 @@ mod tests {
     use super::*;
 
     fn json(limit: usize) -> Json {
-        Json { bytes: Vec::new(), limit, left_out: 0, lossy: false, same_encoding: true }
+        Json::for_test(limit)
     }
 
     #[test]

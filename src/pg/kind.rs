@@ -24,10 +24,12 @@ pub(super) enum Kind {
     Date,
     Timestamp,
     TimestampTz,
-    /// An output function whose ASCII text is a number, or Infinity, NaN.
-    Number(Function),
-    /// An output function whose text is JSON: jsonb.
-    Verbatim(Function),
+    /// With the output function, for what is no number.
+    Numeric(Function),
+    /// With the output function, for what is laid out in an unexpected way.
+    Jsonb(Function),
+    /// An output function whose ASCII text is a number, or Infinity, NaN: float4, float8.
+    Float(Function),
     /// An output function whose text is escaped.
     Quoted(Function),
     Array(Box<Elements>),
@@ -78,10 +80,9 @@ impl Kinds<'_> {
             () if is(B::DATEOID) => Kind::Date,
             () if is(B::TIMESTAMPOID) => Kind::Timestamp,
             () if is(B::TIMESTAMPTZOID) => Kind::TimestampTz,
-            () if is(B::NUMERICOID) || is(B::FLOAT4OID) || is(B::FLOAT8OID) => {
-                Kind::Number(self.output_function(base))
-            }
-            () if is(B::JSONBOID) => Kind::Verbatim(self.output_function(base)),
+            () if is(B::NUMERICOID) => Kind::Numeric(self.output_function(base)),
+            () if is(B::FLOAT4OID) || is(B::FLOAT8OID) => Kind::Float(self.output_function(base)),
+            () if is(B::JSONBOID) => Kind::Jsonb(self.output_function(base)),
             () => self.of_the_rest(base),
         }
     }

@@ -3,11 +3,24 @@
 //! hold a NUL, and the database is `InvalidOid`, so that no logical slot queues our records
 //! (decode.c: `logicalmsg_decode` returns at a foreign database).
 
+use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
 use pgrx::pg_sys;
 
 use crate::lsn::Lsn;
+
+// Not pgrx's wrappers: they guard each call by itself, and an event takes seven.
+unsafe extern "C-unwind" {
+    // access/xact.h
+    fn GetCurrentTransactionId() -> pg_sys::TransactionId;
+    // access/xloginsert.h. XLogRegisterData is `(char *, int)` in 15, `(char *, uint32)` in 16 and 17,
+    // `(const void *, uint32)` in 18: called alike by whoever passes no more than an int can hold.
+    fn XLogBeginInsert();
+    fn XLogRegisterData(data: *const c_void, length: u32);
+    fn XLogSetRecordFlags(flags: u8);
+    fn XLogInsert(resource_manager: pg_sys::RmgrId, info: u8) -> pg_sys::XLogRecPtr;
+}
 
 /// `xl_logical_message` (replication/message.h) up to its flexible array. Missing from pgrx.
 #[repr(C)]
@@ -35,10 +48,8 @@ const _: () = {
 /// transaction an xid if it has none. `head` and `body` follow one another in the record.
 /// Returns the LSN of the record's first byte.
 pub fn write_transactional(prefix: &'static [u8], head: &[u8], body: &[u8]) -> Lsn {
-    // SAFETY: called in a transaction on the main thread; GetCurrentTransactionId may itself write
-    // a record (XLOG_XACT_ASSIGNMENT), so it must come before the insertion begins.
+    // SAFETY: in a transaction on the main thread.
     unsafe {
-        pg_sys::GetCurrentTransactionId();
         insert(prefix, true, 0, &[head, body]);
         Lsn(pg_sys::ProcLastRecPtr)
     }
@@ -55,6 +66,10 @@ pub fn write_unimportant(prefix: &'static [u8], body: &[u8]) {
 }
 
 /// Returns the LSN of the first byte after the record.
+///
+/// # Safety
+///
+/// On the main thread; in a transaction, for a transactional message.
 unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &[&[u8]]) -> Lsn {
     debug_assert_eq!(prefix.last(), Some(&0), "logicalmsg_desc relies on it");
     let header = LogicalMessageHeader {
@@ -63,27 +78,28 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
         prefix_size: prefix.len(),
         message_size: parts.iter().map(|part| part.len()).sum(),
     };
-    // SAFETY: everything registered outlives XLogInsert, which copies it.
-    unsafe {
-        pg_sys::XLogBeginInsert();
-        register((&raw const header).cast(), HEADER_SIZE);
-        register(prefix.as_ptr(), prefix.len());
-        for part in parts {
-            register(part.as_ptr(), part.len());
-        }
-        if flags != 0 {
-            pg_sys::XLogSetRecordFlags(flags);
-        }
-        Lsn(pg_sys::XLogInsert(
-            pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId,
-            XLOG_LOGICAL_MESSAGE,
-        ))
-    }
-}
-
-/// `XLogRegisterData(char *, int)` in 15, `(char *, uint32)` in 16 and 17, `(const void *, uint32)`
-/// in 18.
-unsafe fn register(data: *const u8, length: usize) {
-    // SAFETY: the caller's.
-    unsafe { pg_sys::XLogRegisterData(data.cast_mut().cast(), length as _) }
+    let register = |bytes: *const u8, length: usize| {
+        // SAFETY: it outlives XLogInsert, which copies it.
+        unsafe { XLogRegisterData(bytes.cast(), length as u32) }
+    };
+    // SAFETY: the caller's. Nothing in the guarded code has a destructor.
+    let end = unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            if transactional {
+                // It may itself write a record (XLOG_XACT_ASSIGNMENT), so it comes first.
+                GetCurrentTransactionId();
+            }
+            XLogBeginInsert();
+            register((&raw const header).cast(), HEADER_SIZE);
+            register(prefix.as_ptr(), prefix.len());
+            for part in parts {
+                register(part.as_ptr(), part.len());
+            }
+            if flags != 0 {
+                XLogSetRecordFlags(flags);
+            }
+            XLogInsert(pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId, XLOG_LOGICAL_MESSAGE)
+        })
+    };
+    Lsn(end)
 }

@@ -1,9 +1,9 @@
 //! Text in the database's encoding, as UTF-8.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
-use pgrx::pg_sys;
+use pgrx::{GucSetting, pg_sys};
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
@@ -50,9 +50,13 @@ pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str
 }
 
 fn replace_invalid<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
-    let text = String::from_utf8_lossy(bytes);
-    *lossy |= matches!(text, Cow::Owned(_));
-    text
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            *lossy = true;
+            String::from_utf8_lossy(bytes)
+        }
+    }
 }
 
 /// Converts what can be converted: no writer is to fail because a byte that its database accepts
@@ -109,6 +113,19 @@ pub(super) fn for_report(text: String) -> String {
             escape.into_iter().flatten().chain(plain)
         })
         .collect()
+}
+
+/// Puts the value of a setting, as UTF-8, in place of `text`. Without an allocation in most cases:
+/// `GucSetting::get` makes one each time.
+pub fn copy_setting(setting: &GucSetting<Option<CString>>, text: &mut String) {
+    text.clear();
+    // SAFETY: main thread; null or NUL-terminated, and it stays as it is meanwhile.
+    unsafe {
+        let value = *setting.as_ptr();
+        if !value.is_null() {
+            text.push_str(&to_utf8(CStr::from_ptr(value).to_bytes()));
+        }
+    }
 }
 
 /// A C string of the current database as UTF-8; empty for a null pointer.

@@ -7,6 +7,15 @@ use pgrx::pg_sys;
 
 use super::text;
 
+// Not pgrx's wrappers: they guard each call by itself.
+unsafe extern "C-unwind" {
+    // access/xact.h
+    fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
+    // access/htup_details.h
+    fn HeapTupleHeaderGetCmin(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
+    fn HeapTupleHeaderGetCmax(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
+}
+
 /// One row. Valid while the trigger runs.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
@@ -73,8 +82,9 @@ impl Row<'_> {
         unsafe {
             let header = (*self.tuple).t_data;
             let xmin = pg_sys::htup::HeapTupleHeaderGetXmin(header);
-            pg_sys::TransactionIdIsCurrentTransactionId(xmin)
-                .then(|| pg_sys::HeapTupleHeaderGetCmin(header))
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                TransactionIdIsCurrentTransactionId(xmin).then(|| HeapTupleHeaderGetCmin(header))
+            })
         }
     }
 
@@ -89,8 +99,9 @@ impl Row<'_> {
             } else {
                 (*header).t_choice.t_heap.t_xmax
             };
-            pg_sys::TransactionIdIsCurrentTransactionId(xmax)
-                .then(|| pg_sys::HeapTupleHeaderGetCmax(header))
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                TransactionIdIsCurrentTransactionId(xmax).then(|| HeapTupleHeaderGetCmax(header))
+            })
         }
     }
 }

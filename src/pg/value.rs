@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::kind::{Elements, Function, Kind};
-use super::{escape, json::Json, moment, varlena};
+use super::{escape, json::Json, jsonb, moment, numeric, varlena};
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
@@ -32,7 +32,7 @@ impl Kind {
                 Kind::Text | Kind::Json => varlena::content_size(value),
                 // Two hexadecimal digits.
                 Kind::Bytea => 2 * varlena::content_size(value),
-                Kind::Array(_) | Kind::Verbatim(_) | Kind::Quoted(_) | Kind::ToJson(_)
+                Kind::Array(_) | Kind::Jsonb(_) | Kind::Quoted(_) | Kind::ToJson(_)
                     if is_varlena =>
                 {
                     Some(varlena::content_size(value)).filter(|&size| size > UNSAFE).unwrap_or(0)
@@ -76,15 +76,24 @@ impl Kind {
                 }
                 Kind::Uuid => uuid(json, &*value.cast_mut_ptr::<[u8; 16]>()),
                 Kind::Date | Kind::Timestamp | Kind::TimestampTz => self.moment(value, json),
-                Kind::Number(function) => with_output(*function, value, |text| {
+                Kind::Numeric(function) => {
+                    let push = |stored: &[u8]| numeric::push(json.bytes_mut(), stored);
+                    if varlena::with_content(value, push).is_none() {
+                        with_output(*function, value, |text| json.push_literal(text));
+                    }
+                }
+                Kind::Float(function) => with_output(*function, value, |text| {
                     if is_number(text) {
                         json.push(text);
                     } else {
                         json.push_literal(text);
                     }
                 }),
-                Kind::Verbatim(function) => {
-                    with_output(*function, value, |text| json.push(text));
+                Kind::Jsonb(function) => {
+                    if varlena::with_content(value, |stored| jsonb::push(json, stored)).is_none() {
+                        json.truncate(start);
+                        with_output(*function, value, |text| json.push(text));
+                    }
                     json.settle(start, true);
                 }
                 Kind::Quoted(function) => {

@@ -100,7 +100,23 @@ pub const BASE: &[(&str, &[&str])] = &[
     ),
     ("interval", &["'0'", "'1 year -2 days 03:04:05.6'", "'-1 mon'", "'178000000 years'"]),
     ("json", &["'{\"a\" : [1, 2 ],\"a\": \"\\u00e9\"}'", "'null'", "' 12.50 '"]),
-    ("jsonb", &["'{\"b\": [1, null, \"é\\n\"], \"a\": 1e3}'", "'null'", "'\"\"'", "'[]'"]),
+    (
+        "jsonb",
+        &[
+            "'{\"b\": [1, null, \"é\\n\"], \"a\": 1e3}'",
+            "'null'",
+            "'\"\"'",
+            "'[]'",
+            "'-12.30'",
+            "'{\"\": {}, \"x\": [[], {}, [true, false]], \"\\u0001\\\"\": \"\\u001f\"}'",
+            // Of which not every child says where it ends.
+            "(SELECT jsonb_object_agg('key ' || g, jsonb_build_array(g, g::text, g / 7.0, NULL, \
+              repeat('é', g % 50), jsonb_build_object('x', g))) FROM generate_series(1, 300) g)",
+            "(SELECT jsonb_agg(repeat('\"', g % 9) || g) FROM generate_series(1, 200) g)",
+            "repeat('{\"a\": [', 60) || '-0.50' || repeat(']}', 60)",
+            "repeat('[', 1000) || '1' || repeat(']', 1000)",
+        ],
+    ),
     ("jsonpath", &["'$.a[*] ? (@ > 1)'"]),
     ("xml", &["'<a b=\"c\">é</a>'", "'<?xml version=\"1.0\" encoding=\"UTF-8\"?><a/>'"]),
     ("bit(3)", &["B'101'"]),
@@ -215,7 +231,14 @@ pub const DERIVED: &[(&str, &[&str])] = &[
     ("int2[]", &["'{-1,2,NULL}'"]),
     ("bool[]", &["'{t,f,NULL}'"]),
     ("text[]", &["'{a,\"b \\\"c\\\"\",NULL,\"\"}'", "ARRAY[repeat('y', 9000), 'z']"]),
-    ("numeric[]", &["'{1.50,NaN,1e40}'"]),
+    (
+        "numeric[]",
+        &[
+            "'{1.50,NaN,1e40}'",
+            "(SELECT array_agg(round((-1.7) ^ e * g, s)) FROM generate_series(1, 9) g, \
+              generate_series(-60, 90, 7) e, generate_series(0, 40, 5) s)",
+        ],
+    ),
     ("float8[]", &["'{0.1,Infinity,NULL,-0}'"]),
     ("timestamptz[]", &["'{2026-01-02 03:04+00,infinity,NULL}'"]),
     ("date[]", &["'{2026-01-02,0044-03-15 BC}'"]),
