@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 
 use crate::gap::Gap;
+use crate::lsn::Lsn;
 use crate::naming::Naming;
 use crate::pg::report::Report;
 use crate::pg::snapshot::Snapshot;
@@ -41,6 +42,10 @@ const EVENTS_PER_ROUND: usize = 1000;
 
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long commits are left unread, after the first, while they could not be published anyhow: many
+/// at once cost less than each by itself.
+const NAP: Duration = Duration::from_millis(100);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -106,8 +111,12 @@ struct Worker {
     naming: Naming,
     /// What the publisher had done when it was last asked.
     seen: Published,
+    /// The latest commit when the WAL was last read.
+    last_commit: Lsn,
     /// Whether enough is read ahead of the publisher.
     is_ahead: bool,
+    /// Whether the publisher took all there was and has room for more.
+    has_room: bool,
     /// Whether a large event was handed out since all was quiet.
     was_large: bool,
     /// How long to sleep while something cannot wake us.
@@ -156,7 +165,9 @@ impl Worker {
             wait,
             naming: Naming::new(timelines, position.restart),
             seen: Published::default(),
+            last_commit: Lsn::INVALID,
             is_ahead: false,
+            has_room: false,
             was_large: false,
             poll: Duration::ZERO,
             standstill: Standstill::default(),
@@ -227,6 +238,7 @@ impl Worker {
 
     /// Reads on. Whether everything was read that can be used for now.
     fn read_wal(&mut self) -> bool {
+        self.last_commit = shared::last_commit();
         for _ in 0..BATCHES_PER_ROUND {
             self.is_ahead = self.stream.bytes() >= READ_AHEAD_BYTES;
             if self.is_ahead {
@@ -272,6 +284,7 @@ impl Worker {
 
     /// Gives the publisher as much as it takes. Whether that was all for now.
     fn hand_out(&mut self) -> bool {
+        self.has_room = false;
         let Some(publisher) = &self.publisher else { return true };
         let (mut is_all, mut handed_out) = (false, false);
         for _ in 0..EVENTS_PER_ROUND {
@@ -294,6 +307,7 @@ impl Worker {
                 nothing_or_no_room => {
                     if nothing_or_no_room.is_none() {
                         self.reader.forget_second_reader();
+                        self.has_room = true;
                     }
                     is_all = true;
                     break;
@@ -456,7 +470,18 @@ impl Worker {
         } else {
             self.poll = Duration::ZERO;
         }
+        if !self.is_ahead {
+            shared::await_commit();
+            if shared::last_commit() > self.last_commit {
+                timeout = Duration::ZERO;
+            }
+        }
         self.wait.wait(timeout);
+        shared::ignore_commits();
+        let may_publish = self.is_connected && self.standstill.cause().is_none() && self.has_room;
+        if !may_publish && shared::last_commit() > self.last_commit {
+            self.wait.wait(NAP);
+        }
     }
 
     /// What wakes nobody when it happens: an asynchronous commit reaching the disk, COMMIT PREPARED

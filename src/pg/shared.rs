@@ -16,6 +16,8 @@ pub struct Numbers {
     worker_latch: AtomicUsize,
     /// End of the latest commit (or PREPARE) that wrote events. Raised by the writing backends.
     last_commit: AtomicU64,
+    /// Whether the worker sleeps until the next commit. Raised by it, lowered by whoever wakes it.
+    awaits_commit: AtomicBool,
     /// Process id of the worker; 0 while none runs.
     pub worker_pid: AtomicI32,
     /// [`crate::status::State`] of the worker.
@@ -144,14 +146,31 @@ pub fn update_texts(change: impl FnOnce(&mut Texts)) {
 
 /// End of the latest commit that wrote events.
 pub fn last_commit() -> Lsn {
-    Lsn(numbers().last_commit.load(Ordering::Acquire))
+    Lsn(numbers().last_commit.load(Ordering::SeqCst))
 }
 
-/// Says that a transaction with events ended at `lsn`, and wakes the worker. Cannot fail.
+/// Says that a transaction with events ended at `lsn`, and wakes the worker if it sleeps until then.
+/// Cannot fail. The order of both, here and in [`await_commit`], is what keeps a commit from being
+/// slept through.
 pub(super) fn announce_commit(lsn: Lsn) {
     let numbers = numbers();
-    numbers.last_commit.fetch_max(lsn.0, Ordering::AcqRel);
-    wake_worker();
+    numbers.last_commit.fetch_max(lsn.0, Ordering::SeqCst);
+    // Of many that commit while it wakes up, one wakes it.
+    if numbers.awaits_commit.load(Ordering::SeqCst)
+        && numbers.awaits_commit.swap(false, Ordering::SeqCst)
+    {
+        wake_worker();
+    }
+}
+
+/// From now on the next commit wakes the worker; [`last_commit`] tells of those before.
+pub fn await_commit() {
+    numbers().awaits_commit.store(true, Ordering::SeqCst);
+}
+
+/// Commits wake nobody any more.
+pub fn ignore_commits() {
+    numbers().awaits_commit.store(false, Ordering::SeqCst);
 }
 
 /// Orders the worker to pass over a message.
