@@ -73,7 +73,6 @@ pub fn run() -> ! {
             } else {
                 wait::serve_interrupts();
             }
-            worker.listener.clear();
         }
         worker.end();
     }
@@ -286,10 +285,11 @@ impl Worker {
     fn hand_out(&mut self) -> bool {
         self.has_room = false;
         let Some(publisher) = &self.publisher else { return true };
+        let has_room_for = |size: usize| publisher.has_room_for(size) || publisher.await_room(size);
         let (mut is_all, mut handed_out) = (false, false);
         for _ in 0..EVENTS_PER_ROUND {
             match self.stream.peek() {
-                Some(Peeked::InMemory(size)) if publisher.has_room_for(size) => {
+                Some(Peeked::InMemory(size)) if has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
                     self.was_large |= size > LARGE_EVENT_BYTES;
                     match self.naming.message(next) {
@@ -298,12 +298,10 @@ impl Worker {
                     }
                     handed_out = true;
                 }
-                Some(Peeked::InWal(lsn)) if publisher.has_room_for(0) => {
-                    match self.reader.read_event(lsn) {
-                        Ok(payload) => self.stream.load(payload),
-                        Err(error) => fail_to_read(error),
-                    }
-                }
+                Some(Peeked::InWal(lsn)) if has_room_for(0) => match self.reader.read_event(lsn) {
+                    Ok(payload) => self.stream.load(payload),
+                    Err(error) => fail_to_read(error),
+                },
                 nothing_or_no_room => {
                     if nothing_or_no_room.is_none() {
                         self.reader.forget_second_reader();
@@ -476,11 +474,17 @@ impl Worker {
                 timeout = Duration::ZERO;
             }
         }
-        self.wait.wait(timeout);
+        self.sleep(timeout);
         shared::ignore_commits();
         let may_publish = self.is_connected && self.standstill.cause().is_none() && self.has_room;
         if !may_publish && shared::last_commit() > self.last_commit {
-            self.wait.wait(NAP);
+            self.sleep(NAP);
+        }
+    }
+
+    fn sleep(&self, timeout: Duration) {
+        if self.wait.wait(timeout) {
+            self.listener.clear();
         }
     }
 

@@ -34,12 +34,13 @@ impl WaitSet {
 
     /// Waits for the latch or the socket, at most `timeout`. Then serves PostgreSQL's own requests
     /// to this process: without that, DROP DATABASE in another session would wait for ever
-    /// (procsignal.c: `WaitForProcSignalBarrier`).
-    pub fn wait(&self, timeout: Duration) {
-        // SAFETY: main thread; one event is as good as all, the caller looks at everything.
-        unsafe {
+    /// (procsignal.c: `WaitForProcSignalBarrier`). Whether the socket can be read from; if something
+    /// else ended the wait, the next one tells.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        // SAFETY: main thread.
+        let is_readable = unsafe {
             let mut event: pg_sys::WaitEvent = std::mem::zeroed();
-            pg_sys::WaitEventSetWait(
+            let count = pg_sys::WaitEventSetWait(
                 self.set,
                 timeout.as_millis() as _,
                 &mut event,
@@ -47,8 +48,10 @@ impl WaitSet {
                 pg_sys::PG_WAIT_EXTENSION,
             );
             pg_sys::ResetLatch(pg_sys::MyLatch);
-        }
+            count > 0 && event.events & pg_sys::WL_SOCKET_READABLE != 0
+        };
         serve_interrupts();
+        is_readable
     }
 }
 

@@ -126,6 +126,11 @@ impl XLogReader {
         self.next
     }
 
+    /// Whether nothing is on disk that was not read yet.
+    pub fn is_at_end(&self) -> bool {
+        server::flushed_lsn() <= self.next
+    }
+
     /// Reads one record.
     ///
     /// # Errors

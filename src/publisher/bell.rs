@@ -52,7 +52,8 @@ impl BellListener {
         let mut bytes = [0; 16];
         loop {
             match (&self.socket).read(&mut bytes) {
-                Ok(0) => break,
+                // Nothing is left after less than was asked for.
+                Ok(count) if count < bytes.len() => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => break,

@@ -17,7 +17,7 @@ mod window;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ const QUEUE_LENGTH: usize = 4096;
 
 /// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
 const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
+
+/// While confirms come all the time the worker hears of them no more often than this.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A session that went on for so long was a good one: the next attempt need not wait.
 const LASTING: Duration = Duration::from_secs(30);
@@ -152,6 +155,8 @@ struct Counts {
     resent: AtomicU64,
     /// Bytes of bodies that are waiting or unconfirmed.
     outstanding_bytes: AtomicUsize,
+    /// Whether the worker waits for room for more messages.
+    is_room_awaited: AtomicBool,
     /// Wakes the thread.
     wake: Notify,
 }
@@ -159,7 +164,7 @@ struct Counts {
 impl Counts {
     /// The oldest message is done with.
     fn confirm(&self, message: &Message) {
-        self.outstanding_bytes.fetch_sub(message.body.len(), Ordering::AcqRel);
+        self.outstanding_bytes.fetch_sub(message.body.len(), Ordering::SeqCst);
         self.confirmed.fetch_add(1, Ordering::AcqRel);
     }
 }
@@ -185,8 +190,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Starts the thread. The caller has all signals blocked meanwhile. The bell rings whenever
-    /// there is a report or a confirm.
+    /// Starts the thread. The caller has all signals blocked meanwhile. The bell rings when there is
+    /// a report, when everything is confirmed or there is the room that [`Publisher::await_room`]
+    /// asked for, and now and then while confirms come.
     ///
     /// # Errors
     ///
@@ -204,6 +210,7 @@ impl Publisher {
             bell,
             settings,
             stands_still: false,
+            rung_at: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("amqp_cdc publisher".to_owned())
@@ -214,14 +221,21 @@ impl Publisher {
     /// Whether a message of this size would be taken without waiting. One message always is when
     /// nothing is outstanding, however large.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        let outstanding = self.counts.outstanding_bytes.load(Ordering::Acquire);
+        let outstanding = self.counts.outstanding_bytes.load(Ordering::SeqCst);
         let queue_has_room = self.messages.as_ref().is_some_and(|queue| !queue.is_full());
         queue_has_room && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
     }
 
+    /// Has the bell ring when there is room again, and some of it: half of what there is at most.
+    /// Whether there is room for a message of this size already.
+    pub fn await_room(&self, bytes: usize) -> bool {
+        self.counts.is_room_awaited.store(true, Ordering::SeqCst);
+        self.has_room_for(bytes)
+    }
+
     /// Hands over the next message. Only after [`Publisher::has_room_for`]; never waits.
     pub fn publish(&self, message: Message) {
-        self.counts.outstanding_bytes.fetch_add(message.body.len(), Ordering::AcqRel);
+        self.counts.outstanding_bytes.fetch_add(message.body.len(), Ordering::SeqCst);
         if let Some(queue) = &self.messages {
             // The queue has room, or the thread is gone, which `is_running` tells the caller.
             let taken = queue.try_send(message);
@@ -306,6 +320,8 @@ struct Link {
     settings: BrokerSettings,
     /// Whether the stream stands still.
     stands_still: bool,
+    /// When the worker was last told of a confirm.
+    rung_at: Instant,
 }
 
 /// What [`Link::take_instructions`] found.
@@ -323,6 +339,20 @@ impl Link {
         // The worker that is gone needs no report.
         let _ = self.reports.send(report);
         self.bell.ring();
+    }
+
+    /// Something was confirmed, and so many messages still are not. Wakes the worker if that is news
+    /// to it; what it may learn later waits, so that each confirm does not cost a switch to it.
+    fn tell_of_confirms(&mut self, unconfirmed: usize) {
+        let counts = &self.counts;
+        let is_all = unconfirmed == 0 && self.messages.is_empty();
+        let is_half_empty = self.messages.len() <= QUEUE_LENGTH / 2
+            && counts.outstanding_bytes.load(Ordering::SeqCst) <= MAX_OUTSTANDING_BYTES / 2;
+        let is_awaited = is_half_empty && counts.is_room_awaited.swap(false, Ordering::SeqCst);
+        if is_all || is_awaited || self.rung_at.elapsed() >= CONFIRM_INTERVAL {
+            self.rung_at = Instant::now();
+            self.bell.ring();
+        }
     }
 
     /// Takes new settings, if there are any, and orders.

@@ -281,7 +281,7 @@ impl Session<'_> {
             .await;
         }
         self.progress_at = Instant::now();
-        self.link.bell.ring();
+        self.link.tell_of_confirms(self.window.len());
         result
     }
 

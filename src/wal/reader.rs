@@ -53,6 +53,10 @@ impl TransactionReader {
         &mut self,
         mut committed: impl FnMut(CommittedTransaction),
     ) -> Result<Reached, ReadError> {
+        // Finding that out by reading costs opening the segment anew.
+        if self.reader.is_at_end() {
+            return Ok(Reached::EndOfWal);
+        }
         for _ in 0..BATCH {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
