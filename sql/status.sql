@@ -19,6 +19,7 @@ SELECT
     restart_lsn::pg_lsn AS restart_lsn,
     lag_bytes,
     lag_seconds,
+    catch_up_seconds,
     gap_from::pg_lsn AS gap_from,
     gap_to::pg_lsn AS gap_to,
     gap_at

@@ -32,6 +32,7 @@
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
+//! | [`pace`] | how fast the lag falls |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
@@ -53,6 +54,7 @@ mod event;
 mod gap;
 mod lsn;
 mod naming;
+mod pace;
 mod pg;
 mod position;
 mod publisher;

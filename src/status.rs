@@ -104,6 +104,39 @@ pub fn add_counts(now: Published, before: Published) {
     }
 }
 
+/// Says in how many seconds nothing will be unconfirmed, if that can be told.
+pub fn set_catch_up(seconds: Option<f64>) {
+    let bits = seconds.unwrap_or(f64::NAN).to_bits();
+    shared::numbers().catch_up_seconds.store(bits, Ordering::Relaxed);
+}
+
+/// What is committed and not confirmed.
+pub struct Lag {
+    /// Of WAL, from the first such event on.
+    pub bytes: u64,
+    /// Age of the oldest such commit; none if there is none.
+    pub seconds: Option<f64>,
+}
+
+/// The lag as it is now.
+pub fn lag() -> Lag {
+    let numbers = shared::numbers();
+    // Before all else: what is read later can only be newer.
+    let read = Lsn(numbers.read_lsn.load(Ordering::Acquire));
+    let oldest = numbers.oldest_unconfirmed.load(Ordering::Relaxed);
+    let flushed = server::flushed_lsn();
+    let is_behind =
+        oldest != 0 || shared::last_commit() > read || !numbers.caught_up.load(Ordering::Relaxed);
+    let done = numbers.done_lsn.load(Ordering::Relaxed);
+    Lag {
+        bytes: if is_behind { flushed.0.saturating_sub(done) } else { 0 },
+        seconds: match oldest {
+            0 => is_behind.then_some(0.0),
+            since => Some((server::now() - since).max(0) as f64 / 1e6),
+        },
+    }
+}
+
 /// Says how far the worker has got. `oldest_unconfirmed` is the LSN of the first event, and
 /// the commit time, of the oldest transaction that is not wholly confirmed.
 pub fn set_progress(read: Lsn, saved: Position, oldest_unconfirmed: Option<(Lsn, i64)>) {
@@ -125,7 +158,7 @@ pub mod amqp {
     use pgrx::datum::TimestampWithTimeZone;
     use pgrx::prelude::*;
 
-    use super::State;
+    use super::{State, lag};
     use crate::lsn::Lsn;
     use crate::pg::report::Report;
     use crate::pg::{server, shared};
@@ -158,6 +191,7 @@ pub mod amqp {
             name!(restart_lsn, Option<String>),
             name!(lag_bytes, i64),
             name!(lag_seconds, Option<f64>),
+            name!(catch_up_seconds, Option<f64>),
             name!(gap_from, Option<String>),
             name!(gap_to, Option<String>),
             name!(gap_at, Option<TimestampWithTimeZone>),
@@ -173,17 +207,9 @@ pub mod amqp {
             _ if pid == 0 => State::Stopped,
             state => state,
         };
-        let oldest = numbers.oldest_unconfirmed.load(Ordering::Relaxed);
-        let flushed = server::flushed_lsn();
-        let is_behind = oldest != 0
-            || shared::last_commit() > read
-            || !numbers.caught_up.load(Ordering::Relaxed);
-        let done = numbers.done_lsn.load(Ordering::Relaxed);
-        let lag_bytes = if is_behind { flushed.0.saturating_sub(done) as i64 } else { 0 };
-        let lag_seconds = match oldest {
-            0 => is_behind.then_some(0.0),
-            since => Some((server::now() - since).max(0) as f64 / 1e6),
-        };
+        let lag = lag();
+        let catch_up = f64::from_bits(numbers.catch_up_seconds.load(Ordering::Relaxed));
+        let is_falling = state == State::Streaming && lag.bytes > 0 && !catch_up.is_nan();
         let time = |at: &std::sync::atomic::AtomicI64| {
             let at = at.load(Ordering::Relaxed);
             (at != 0).then(|| TimestampWithTimeZone::try_from(at).ok()).flatten()
@@ -203,12 +229,13 @@ pub mod amqp {
             count(&numbers.returned),
             count(&numbers.resent),
             count(&numbers.skipped),
-            flushed.to_string(),
+            server::flushed_lsn().to_string(),
             lsn(read.0),
             lsn(numbers.confirmed_lsn.load(Ordering::Relaxed)),
             lsn(numbers.restart_lsn.load(Ordering::Relaxed)),
-            lag_bytes,
-            lag_seconds,
+            lag.bytes as i64,
+            lag.seconds,
+            is_falling.then_some(catch_up),
             lsn(numbers.gap_from.load(Ordering::Relaxed)),
             lsn(numbers.gap_to.load(Ordering::Relaxed)),
             time(&numbers.gap_at),

@@ -12,6 +12,7 @@ use pgrx::PgSqlErrorCode;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::naming::Naming;
+use crate::pace::Pace;
 use crate::pg::report::Report;
 use crate::pg::snapshot::Snapshot;
 use crate::pg::timeline::Timelines;
@@ -130,6 +131,8 @@ struct Worker {
     awaiting_standby: Option<Instant>,
     /// Which events were lost, until the consumers are told.
     lost: Option<String>,
+    /// How fast the lag falls.
+    pace: Pace,
     /// The notices of the publisher that were logged.
     notices: Said,
 }
@@ -174,6 +177,7 @@ impl Worker {
             is_connected: false,
             awaiting_standby: None,
             lost: None,
+            pace: Pace::default(),
             notices: Said::default(),
         };
         if let Origin::Lost(gap) = origin {
@@ -446,12 +450,16 @@ impl Worker {
         self.keeper.save_if_due(|| stream.position(reader.needed_from()))
     }
 
-    fn show_progress(&self) {
+    fn show_progress(&mut self) {
         status::set_progress(
             self.reader.position(),
             self.keeper.saved(),
             self.stream.oldest_unconfirmed(),
         );
+        let now = Instant::now();
+        if self.pace.is_due(now) {
+            status::set_catch_up(self.pace.look(now, status::lag().bytes));
+        }
     }
 
     /// Sleeps until there may be something to do.

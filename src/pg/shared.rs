@@ -50,6 +50,8 @@ pub struct Numbers {
     pub done_lsn: AtomicU64,
     /// Commit time of the oldest unconfirmed transaction, microseconds since 2000; 0 if none.
     pub oldest_unconfirmed: AtomicI64,
+    /// In how many seconds nothing will be unconfirmed, as the bits of an f64; NaN: unknown.
+    pub catch_up_seconds: AtomicU64,
     /// C before the last gap; 0 if it is unknown. Of the gap since the server started.
     pub gap_from: AtomicU64,
     /// Where the WAL begins after the last gap; 0 if there was none.

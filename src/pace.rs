@@ -1,0 +1,70 @@
+//! How fast the lag falls, so that the operator can be told when it will be gone. Pure.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Time between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks before that say nothing about now.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// The lag as it was in the last seconds.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// When, and how many bytes.
+    looks: VecDeque<(Instant, u64)>,
+}
+
+impl Pace {
+    /// Whether it is time to look at the lag again.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.looks.back().is_none_or(|&(last, _)| now.duration_since(last) >= INTERVAL)
+    }
+
+    /// The lag is so many bytes now. In how many seconds it will be gone, if it falls.
+    pub fn look(&mut self, now: Instant, lag: u64) -> Option<f64> {
+        self.looks.retain(|&(at, _)| now.duration_since(at) <= MEMORY);
+        self.looks.push_back((now, lag));
+        let &(since, before) = self.looks.front()?;
+        let fallen = before.checked_sub(lag).filter(|&fallen| fallen > 0)?;
+        Some(lag as f64 * now.duration_since(since).as_secs_f64() / fallen as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(lags: &[(u64, u64)]) -> Option<f64> {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let mut outlook = None;
+        for &(second, lag) in lags {
+            let now = start + Duration::from_secs(second);
+            assert!(pace.is_due(now));
+            outlook = pace.look(now, lag);
+            assert!(!pace.is_due(now));
+        }
+        outlook
+    }
+
+    #[test]
+    fn what_falls_will_be_gone() {
+        assert_eq!(looks(&[(0, 1000)]), None);
+        assert_eq!(looks(&[(0, 1000), (1, 900)]), Some(9.0));
+        assert_eq!(looks(&[(0, 1000), (2, 900), (4, 600)]), Some(6.0));
+        assert_eq!(looks(&[(0, 1000), (1, 0)]), Some(0.0));
+    }
+
+    #[test]
+    fn what_grows_or_stands_still_has_no_end() {
+        assert_eq!(looks(&[(0, 1000), (1, 1000)]), None);
+        assert_eq!(looks(&[(0, 1000), (1, 900), (2, 1100)]), None);
+    }
+
+    #[test]
+    fn an_outage_before_does_not_count() {
+        assert_eq!(looks(&[(0, 1000), (100, 900)]), None);
+        assert_eq!(looks(&[(0, 9000), (100, 900), (101, 600)]), Some(2.0));
+    }
+}
