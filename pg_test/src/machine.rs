@@ -1,6 +1,7 @@
 //! What a measurement must know of the machine: its processor, and the CPU time that processes used.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 /// The processor as the kernel names it.
@@ -14,6 +15,31 @@ pub fn cpu_model() -> String {
 /// How many processors there are to run on.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The processes that a process started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let pids = lists.flat_map(|list| {
+        list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+    });
+    pids.collect()
+}
+
+/// Has a process with all its threads, and what it starts from now on, run on these cores alone
+/// (`0-2,5`).
+///
+/// # Panics
+/// If the cores or the process are not there.
+#[track_caller]
+pub fn place(pid: u32, cores: &str) {
+    let output = Command::new("taskset")
+        .args(["--all-tasks", "--pid", "--cpu-list", cores, &pid.to_string()])
+        .output()
+        .expect("could not run taskset");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "process {pid} on cores {cores}: {errors}");
 }
 
 /// The time that the living threads of a process were on a CPU, to the nanosecond: the first of the

@@ -1,8 +1,11 @@
 //! Throughput of pgbench's simple-update transactions without and with the trigger on
-//! `pgbench_accounts`, in turn. It is not the backends' CPU alone: pgbench, the worker and, while it
-//! runs, the broker use the same cores.
+//! `pgbench_accounts`, in turn. What the trigger costs the writers shows when worker and broker have a
+//! core of their own, that the writers do not use without the trigger either; what the whole costs
+//! a machine that has nothing to spare shows when all share all cores.
 
 use std::process::Command;
+
+use pg_test::machine;
 
 use crate::Plan;
 use crate::installation;
@@ -24,13 +27,15 @@ pub struct Throughput {
     pub with: f64,
 }
 
-/// Both measurements.
+/// All measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Pgbench {
-    /// Nobody publishes: what the trigger costs the writers.
-    pub broker_down: Throughput,
+    /// Worker and broker have a core of their own.
+    pub apart: Throughput,
     /// Worker and broker take their part of the machine.
-    pub broker_up: Throughput,
+    pub together: Throughput,
+    /// Nobody publishes.
+    pub broker_down: Throughput,
 }
 
 impl Throughput {
@@ -44,13 +49,19 @@ impl Pgbench {
     pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
         pgbench(stage, &["--initialize", "--scale=10", "--quiet"]);
         stage.run("CHECKPOINT");
-        eprintln!("pgbench, with the broker");
+        let last = machine::cores() - 1;
+        eprintln!("pgbench, worker and broker on a core of their own");
+        stage.place(&format!("0-{}", last.saturating_sub(1)), &last.to_string());
         // What one run left to be published is not to slow down the next.
-        let broker_up = in_turn(stage, plan.pgbench_seconds, Stage::settle);
+        let apart = in_turn(stage, plan.pgbench_seconds, Stage::settle);
+        eprintln!("pgbench, everything on all cores");
+        let all = format!("0-{last}");
+        stage.place(&all, &all);
+        let together = in_turn(stage, plan.pgbench_seconds, Stage::settle);
         stage.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");
         let broker_down = in_turn(stage, plan.pgbench_seconds, |_| {});
-        Pgbench { broker_down, broker_up }
+        Pgbench { apart, together, broker_down }
     }
 }
 

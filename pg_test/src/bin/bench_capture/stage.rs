@@ -68,6 +68,25 @@ impl Stage {
         });
     }
 
+    /// Has the server, and this process with what it starts, run on the first set of cores, but the
+    /// worker and the broker on the second.
+    pub fn place(&mut self, writers: &str, publishing: &str) {
+        const SERVER: &str =
+            "SELECT pg_read_file('postmaster.pid', 0, 20), worker_pid FROM amqp.status";
+        let row = self.client.query_one(SERVER, &[]).expect("could not ask for process ids");
+        let postmaster: &str = row.get(0);
+        let postmaster = postmaster.lines().next().and_then(|line| line.parse().ok());
+        let postmaster: u32 = postmaster.expect("postmaster.pid begins with the process id");
+        let worker: i32 = row.get(1);
+        for pid in machine::children(postmaster).into_iter().chain([postmaster, std::process::id()])
+        {
+            machine::place(pid, writers);
+        }
+        for pid in [worker as u32, self.bed.rabbitmq.pid()] {
+            machine::place(pid, publishing);
+        }
+    }
+
     /// What was measured, on what, and when.
     pub fn scenery(&mut self) -> String {
         const VERSION_AND_DATE: &str = "SELECT split_part(current_setting('server_version'), ' ', 1), \
