@@ -52,6 +52,6 @@ pub use postgres::{Postgres, Shutdown};
 pub use process::send_signal;
 pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
-pub use scene::{Scene, wait_until_confirmed};
+pub use scene::{Scene, wait_until_confirmed, wait_until_confirmed_within};
 pub use testbed::{Testbed, testbed};
 pub use wait::{DEADLINE, wait_until};

@@ -157,6 +157,12 @@ impl Postgres {
         format!("psql -h 127.0.0.1 -p {} -U postgres -d {database}", self.port())
     }
 
+    /// A command that runs one of PostgreSQL's programs, such as `pg_waldump`, as the servers are
+    /// run. Its process id is the program's.
+    pub fn program(name: &str) -> Command {
+        command_of(name)
+    }
+
     /// The TCP port on 127.0.0.1; the same for the life of the cluster.
     pub fn port(&self) -> u16 {
         self.port.number()

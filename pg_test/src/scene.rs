@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use ::postgres::Client;
 
@@ -78,9 +79,15 @@ impl Drop for Scene<'_> {
 /// Waits until everything that has been committed so far is published and confirmed.
 #[track_caller]
 pub fn wait_until_confirmed(client: &mut Client) {
+    wait_until_confirmed_within(client, DEADLINE);
+}
+
+/// Like [`wait_until_confirmed`], for more than is published within [`DEADLINE`].
+#[track_caller]
+pub fn wait_until_confirmed_within(client: &mut Client, deadline: Duration) {
     const NOTHING_OUTSTANDING: &str = "SELECT coalesce(lag_bytes, 0) = 0 \
          AND coalesce(lag_seconds, 0) = 0 FROM amqp.status";
-    wait_until("amqp.status shows nothing outstanding", DEADLINE, || {
+    wait_until("amqp.status shows nothing outstanding", deadline, || {
         let row = client.query_one(NOTHING_OUTSTANDING, &[]);
         let row = row.unwrap_or_else(|error| panic!("could not read amqp.status: {error:?}"));
         row.get::<_, bool>(0).then_some(())

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pg_test::{Postgres, Testbed, machine, wait_until};
+use pg_test::{Postgres, Testbed, machine, wait_until_confirmed_within};
 use postgres::Client;
 
 const DATABASE: &str = "bench";
@@ -59,13 +59,7 @@ impl Stage {
 
     /// Returns when everything that was captured so far is published.
     pub fn settle(&mut self) {
-        const NOTHING_OUTSTANDING: &str = "SELECT coalesce(lag_bytes, 0) = 0 \
-             AND coalesce(lag_seconds, 0) = 0 FROM amqp.status";
-        wait_until("everything is published", PATIENCE, || {
-            let row = self.client.query_one(NOTHING_OUTSTANDING, &[]);
-            let row = row.expect("could not read amqp.status");
-            row.get::<_, bool>(0).then_some(())
-        });
+        wait_until_confirmed_within(&mut self.client, PATIENCE);
     }
 
     /// Has the server, and this process with what it starts, run on the first set of cores, but the

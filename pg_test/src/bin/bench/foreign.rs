@@ -1,0 +1,95 @@
+//! WAL that is not ours: tables without a trigger, with two indexes each, on which small
+//! transactions update, insert and delete rows.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+
+use crate::server::run;
+
+/// How it is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner {
+    /// As applications write: transactions of a few small rows.
+    Applications,
+    /// As imports write: more WAL for the CPU of the writer.
+    Imports,
+}
+
+/// Makes the tables, and `write_foreign(transactions, rows, bytes)`, a procedure.
+const SETUP: &str = "
+    CREATE TABLE account (id bigint PRIMARY KEY, owner text, balance bigint, note text);
+    CREATE INDEX ON account (owner);
+    INSERT INTO account SELECT n, md5(n::text), 0, repeat('x', 80) FROM generate_series(1, 100000) n;
+    CREATE TABLE entry (id bigserial PRIMARY KEY, account bigint, amount bigint, note text);
+    CREATE INDEX ON entry (account);
+    INSERT INTO entry (account) SELECT n FROM generate_series(1, 100000) n;
+    CREATE PROCEDURE write_foreign(transactions int, rows int, bytes int) LANGUAGE plpgsql AS $$
+    DECLARE
+        first bigint;
+        value text := repeat('x', bytes);
+    BEGIN
+        FOR n IN 1..transactions LOOP
+            first := 1 + floor(random() * (100000 - rows));
+            UPDATE account SET balance = balance + n, owner = md5(owner)
+                WHERE id BETWEEN first AND first + rows - 1;
+            INSERT INTO entry (account, amount, note)
+                SELECT a, n, value FROM generate_series(first, first + rows - 1) a;
+            DELETE FROM entry WHERE account BETWEEN first AND first + rows / 2;
+            COMMIT;
+        END LOOP;
+    END $$";
+
+/// Makes the tables.
+pub fn make(client: &mut Client) {
+    run(client, SETUP);
+}
+
+/// Writes about this many bytes of WAL after a checkpoint: each page's first change writes it whole.
+pub fn write(client: &mut Client, bytes: u64) {
+    run(client, "CHECKPOINT");
+    let began = insert_lsn(client);
+    while insert_lsn(client) - began < bytes {
+        step(client, Manner::Applications);
+    }
+}
+
+/// Writes WAL for some time at so many bytes a second, or as fast as this session can, and calls
+/// `between` after each step. Returns the bytes written and the time it took.
+pub fn write_paced(
+    client: &mut Client,
+    rate: f64,
+    time: Duration,
+    mut between: impl FnMut(),
+) -> (u64, Duration) {
+    let (start, began) = (insert_lsn(client), Instant::now());
+    loop {
+        step(client, Manner::Imports);
+        between();
+        let written = insert_lsn(client) - start;
+        if began.elapsed() >= time {
+            return (written, began.elapsed());
+        }
+        let due = Duration::from_secs_f64(written as f64 / rate);
+        thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+}
+
+/// Some hundred kilobytes.
+fn step(client: &mut Client, manner: Manner) {
+    run(
+        client,
+        match manner {
+            Manner::Applications => "CALL write_foreign(100, 3, 30)",
+            Manner::Imports => "CALL write_foreign(2, 300, 500)",
+        },
+    );
+}
+
+/// The end of what was written to the WAL, on disk or not.
+pub fn insert_lsn(client: &mut Client) -> u64 {
+    const LSN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    client.query_one(LSN, &[]).expect("could not ask for the end of the WAL").get::<_, i64>(0)
+        as u64
+}

@@ -1,0 +1,98 @@
+//! What the worker does while there is nothing to do: no WAL, no CPU time; and that it holds none
+//! of the WAL back that others write.
+
+use std::collections::VecDeque;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pg_test::wait_until;
+
+use crate::Plan;
+use crate::captured;
+use crate::foreign::{self, insert_lsn};
+use crate::line::{Goal, Line};
+use crate::server::Server;
+use crate::worker::Worker;
+
+/// CPU time that counts as none, in milliseconds.
+const NO_CPU: f64 = 5.0;
+
+/// PostgreSQL itself writes for so long after a change: the background writer's list of running
+/// transactions comes every 15 seconds, and it sleeps up to ten.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Where the slot may be behind: within a segment, or by so much time.
+const SEGMENT: u64 = 16 << 20;
+const LATE: f64 = 10.0;
+
+/// Bytes a second that others write while it is looked at how far the slot is behind.
+const RATE: f64 = 10e6;
+
+pub fn run(plan: &Plan) -> Vec<Line> {
+    let mut server = Server::start(&[]);
+    captured::make(&mut server.client);
+    foreign::make(&mut server.client);
+    captured::write(&mut server.client, 100, 10, 500);
+    let worker = Worker::of(&mut server);
+    let mut lines = at_rest(plan, &mut server, &worker);
+    lines.push(retained(plan, &mut server));
+    lines
+}
+
+/// Nobody changes anything.
+fn at_rest(plan: &Plan, server: &mut Server, worker: &Worker) -> Vec<Line> {
+    let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
+    let (mut end, mut since) = (insert_lsn(&mut server.client), Instant::now());
+    wait_until("the server is at rest", server.patience(), || {
+        let now = insert_lsn(&mut server.client);
+        if now != end {
+            (end, since) = (now, Instant::now());
+        }
+        (since.elapsed() > QUIET).then_some(())
+    });
+    let cpu = worker.cpu();
+    thread::sleep(time);
+    let cpu = (worker.cpu() - cpu).as_secs_f64() * 1e3;
+    let wal = (insert_lsn(&mut server.client) - end) as f64;
+    let seconds = time.as_secs();
+    vec![
+        Line {
+            name: format!("idle for {seconds} s: bytes of WAL written"),
+            figure: format!("{wal}"),
+            goal: Some(Goal::AtMost { wanted: 0.0, reached: wal }),
+        },
+        Line {
+            name: format!("idle for {seconds} s: CPU time of the worker, ms"),
+            figure: format!("{cpu:.2}"),
+            goal: Some(Goal::AtMost { wanted: NO_CPU, reached: cpu }),
+        },
+    ]
+}
+
+/// Others write, and the slot follows: at each moment WAL is retained that is older than …
+fn retained(plan: &Plan, server: &mut Server) -> Line {
+    let time = Duration::from_secs(if plan.quick { 15 } else { 60 });
+    let mut writer = server.connect();
+    // What was written when, as far as the slot is not there yet but for a segment.
+    let mut behind = VecDeque::from([(Instant::now(), insert_lsn(&mut server.client))]);
+    let (mut most_bytes, mut longest) = (0, 0.0_f64);
+    foreign::write_paced(&mut writer, RATE, time, || {
+        let end = insert_lsn(&mut server.client);
+        let restart = server.restart_lsn();
+        behind.push_back((Instant::now(), end));
+        behind.retain(|&(_, lsn)| lsn > restart + SEGMENT);
+        most_bytes = most_bytes.max(end - restart);
+        if let Some((since, _)) = behind.front() {
+            longest = longest.max(since.elapsed().as_secs_f64());
+        }
+    });
+    Line {
+        name: "WAL of others: seconds until the slot follows, but for one segment".to_owned(),
+        figure: format!(
+            "{longest:.1} (at {:.0} MB/s; {:.0} MB retained at most)",
+            RATE / 1e6,
+            most_bytes as f64 / 1e6
+        ),
+        goal: Some(Goal::AtMost { wanted: LATE, reached: longest }),
+    }
+}
