@@ -72,11 +72,11 @@ pub fn run(plan: &Plan) -> Vec<Line> {
         line(
             "`lag_bytes` in `amqp.status`",
             format!(
-                "falls from {:.0} MB to {:.0} MB, seen {} times; rises by {:.3} MB at most",
+                "falls from {:.0} MB to {:.0} MB, seen {} times, and rises in between by {:.1} kB at most",
                 samples[0].lag_bytes as f64 / 1e6,
                 samples[samples.len() - 1].lag_bytes as f64 / 1e6,
                 samples.len(),
-                rise as f64 / 1e6
+                rise as f64 / 1e3
             ),
             None,
         ),

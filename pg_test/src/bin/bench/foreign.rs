@@ -21,17 +21,16 @@ pub enum Manner {
 const SETUP: &str = "
     CREATE TABLE account (id bigint PRIMARY KEY, owner text, balance bigint, note text);
     CREATE INDEX ON account (owner);
-    INSERT INTO account SELECT n, md5(n::text), 0, repeat('x', 80) FROM generate_series(1, 100000) n;
     CREATE TABLE entry (id bigserial PRIMARY KEY, account bigint, amount bigint, note text);
     CREATE INDEX ON entry (account);
-    INSERT INTO entry (account) SELECT n FROM generate_series(1, 100000) n;
     CREATE PROCEDURE write_foreign(transactions int, rows int, bytes int) LANGUAGE plpgsql AS $$
     DECLARE
+        accounts bigint := (SELECT max(id) FROM account);
         first bigint;
         value text := repeat('x', bytes);
     BEGIN
         FOR n IN 1..transactions LOOP
-            first := 1 + floor(random() * (100000 - rows));
+            first := 1 + floor(random() * (accounts - rows));
             UPDATE account SET balance = balance + n, owner = md5(owner)
                 WHERE id BETWEEN first AND first + rows - 1;
             INSERT INTO entry (account, amount, note)
@@ -41,14 +40,25 @@ const SETUP: &str = "
         END LOOP;
     END $$";
 
-/// Makes the tables.
-pub fn make(client: &mut Client) {
+/// Makes the tables, one of them with so many rows.
+pub fn make(client: &mut Client, rows: u64) {
     run(client, SETUP);
+    let fill = format!(
+        "INSERT INTO account SELECT n, md5(n::text), 0, repeat('x', 80) FROM generate_series(1, {rows}) n"
+    );
+    run(client, &fill);
 }
 
-/// Writes about this many bytes of WAL after a checkpoint: each page's first change writes it whole.
+/// Makes the tables as small again as they were, and has the first change of each page write it
+/// whole.
+pub fn tidy(client: &mut Client) {
+    for statement in ["TRUNCATE entry", "VACUUM FULL account", "CHECKPOINT"] {
+        run(client, statement);
+    }
+}
+
+/// Writes about this many bytes of WAL.
 pub fn write(client: &mut Client, bytes: u64) {
-    run(client, "CHECKPOINT");
     let began = insert_lsn(client);
     while insert_lsn(client) - began < bytes {
         step(client, Manner::Applications);
@@ -82,7 +92,7 @@ fn step(client: &mut Client, manner: Manner) {
         client,
         match manner {
             Manner::Applications => "CALL write_foreign(100, 3, 30)",
-            Manner::Imports => "CALL write_foreign(2, 300, 500)",
+            Manner::Imports => "CALL write_foreign(1, 300, 1500)",
         },
     );
 }
