@@ -8,14 +8,12 @@ use postgres::Client;
 
 use crate::server::run;
 
-/// How it is written.
-#[derive(Clone, Copy, Debug)]
-pub enum Manner {
-    /// As applications write: transactions of a few small rows.
-    Applications,
-    /// As imports write: more WAL for the CPU of the writer.
-    Imports,
-}
+/// As applications write: transactions of few small rows. Some hundred kilobytes.
+const APPLICATIONS: &str = "CALL write_foreign(100, 3, 30)";
+
+/// As imports write: more WAL for the CPU of the writer, and no two in each other's way.
+const IMPORT: &str = "INSERT INTO entry (account, amount, note) \
+     SELECT n, n, repeat('x', 300) FROM generate_series(1, 300) n";
 
 /// Makes the tables, and `write_foreign(transactions, rows, bytes)`, a procedure.
 const SETUP: &str = "
@@ -61,12 +59,12 @@ pub fn tidy(client: &mut Client) {
 pub fn write(client: &mut Client, bytes: u64) {
     let began = insert_lsn(client);
     while insert_lsn(client) - began < bytes {
-        step(client, Manner::Applications);
+        run(client, APPLICATIONS);
     }
 }
 
-/// Writes WAL for some time at so many bytes a second, or as fast as this session can, and calls
-/// `between` after each step. Returns the bytes written and the time it took.
+/// Writes WAL until so many bytes a second are written to the server, by whomever, and that for some
+/// time; calls `between` after each step. Returns the bytes written and the time it took.
 pub fn write_paced(
     client: &mut Client,
     rate: f64,
@@ -75,7 +73,7 @@ pub fn write_paced(
 ) -> (u64, Duration) {
     let (start, began) = (insert_lsn(client), Instant::now());
     loop {
-        step(client, Manner::Imports);
+        run(client, IMPORT);
         between();
         let written = insert_lsn(client) - start;
         if began.elapsed() >= time {
@@ -84,17 +82,6 @@ pub fn write_paced(
         let due = Duration::from_secs_f64(written as f64 / rate);
         thread::sleep(due.saturating_sub(began.elapsed()));
     }
-}
-
-/// Some hundred kilobytes.
-fn step(client: &mut Client, manner: Manner) {
-    run(
-        client,
-        match manner {
-            Manner::Applications => "CALL write_foreign(100, 3, 30)",
-            Manner::Imports => "CALL write_foreign(1, 300, 1500)",
-        },
-    );
 }
 
 /// The end of what was written to the WAL, on disk or not.

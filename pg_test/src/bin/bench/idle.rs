@@ -31,7 +31,7 @@ const RATE: f64 = 10e6;
 pub fn run(plan: &Plan) -> Vec<Line> {
     let mut server = Server::start(&[]);
     captured::make(&mut server.client);
-    foreign::make(&mut server.client, 10_000);
+    foreign::make(&mut server.client, 0);
     captured::write(&mut server.client, 100, 10, 500);
     let worker = Worker::of(&mut server);
     let mut lines = at_rest(plan, &mut server, &worker);

@@ -27,8 +27,6 @@ const OF_WALDUMP: f64 = 0.5;
 const RATE: f64 = 50.0 * MB;
 const OF_A_CORE: f64 = 0.1;
 
-const ACCOUNTS: u64 = 100_000;
-
 /// The slot of `test_decoding`.
 const SLOT: &str = "decoding";
 
@@ -206,16 +204,21 @@ fn contents(statistics: &str) -> String {
     format!("{:.0} bytes a record, {:.0} % full pages", all / records, pages / all * 100.0)
 }
 
-/// A server that writes other tables' WAL, and nothing else, all the time.
+/// A server that writes other tables' WAL, and nothing else, all the time: two sessions do, since one
+/// may not be able to.
 fn at_a_rate(plan: &Plan) -> Line {
     let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
     let mut server = Server::start(&[]);
-    foreign::make(&mut server.client, ACCOUNTS);
+    foreign::make(&mut server.client, 0);
     let worker = Worker::of(&mut server);
     let began = worker.cpu();
-    let mut writer = server.connect();
-    let write = move || foreign::write_paced(&mut writer, RATE, time, || {});
-    let (written, took) = thread::spawn(write).join().expect("the writer failed");
+    let (written, took) = thread::scope(|scope| {
+        let [one, other] = [server.connect(), server.connect()].map(|mut writer| {
+            scope.spawn(move || foreign::write_paced(&mut writer, RATE, time, || {}))
+        });
+        other.join().expect("a writer failed");
+        one.join().expect("a writer failed")
+    });
     // The worker looks every ten seconds: what it has not seen yet belongs to these, too.
     let end = server.end_of_wal();
     wait_until("the worker has read it", server.patience(), || {
