@@ -80,6 +80,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
     measure(&mut server, &worker, Shape::Events(1_000), events);
     let line = |&shape: &Shape| {
         let drained = measure(&mut server, &worker, shape, events);
+        eprintln!("{shape:?}: {drained:?}");
         shape.line(drained, envelope)
     };
     shapes.iter().map(line).collect()

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pg_test::{Queue, Testbed, wait_until_confirmed_within};
+use pg_test::{Queue, Testbed, wait_until, wait_until_confirmed_within};
 use postgres::Client;
 use postgres::types::FromSqlOwned;
 
@@ -80,9 +80,18 @@ impl Server {
         self.ask::<i64>("SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint") as u64
     }
 
-    /// How far the worker has read.
-    pub fn read_lsn(&mut self) -> u64 {
-        self.ask::<i64>("SELECT coalesce(read_lsn - '0/0', 0)::bigint FROM amqp.status") as u64
+    /// Returns when the worker has read the WAL up to `end`.
+    #[track_caller]
+    pub fn wait_until_read(&mut self, end: u64) {
+        const LSN: &str = "SELECT coalesce(read_lsn - '0/0', 0)::bigint FROM amqp.status";
+        wait_until("the worker has read the WAL", PATIENCE, || {
+            (self.ask::<i64>(LSN) as u64 >= end).then_some(())
+        });
+    }
+
+    /// Has the worker look at the WAL now: what others write into it wakes nobody, but a reload does.
+    pub fn wake_worker(&self) {
+        self.bed.postgres.reload();
     }
 
     /// WAL from here on is retained for the worker.
