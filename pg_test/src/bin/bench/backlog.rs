@@ -72,7 +72,8 @@ pub fn run(plan: &Plan) -> Vec<Line> {
         line(
             "`lag_bytes` in `amqp.status`",
             format!(
-                "falls from {:.0} MB to {:.0} MB, seen {} times, and rises in between by {:.1} kB at most",
+                "falls from {:.0} to {:.0} MB; of {} samples none is above the one before by more \
+                 than {:.1} kB",
                 samples[0].lag_bytes as f64 / 1e6,
                 samples[samples.len() - 1].lag_bytes as f64 / 1e6,
                 samples.len(),

@@ -69,7 +69,7 @@ fn at_rest(plan: &Plan, server: &mut Server, worker: &Worker) -> Vec<Line> {
     ]
 }
 
-/// Others write, and the slot follows: at each moment WAL is retained that is older than …
+/// Others write, and the slot follows: for how long at most WAL is retained, beyond one segment.
 fn retained(plan: &Plan, server: &mut Server) -> Line {
     let time = Duration::from_secs(if plan.quick { 15 } else { 60 });
     let mut writer = server.connect();

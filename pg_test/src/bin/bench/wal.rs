@@ -60,7 +60,7 @@ fn compared(plan: &Plan) -> Vec<Line> {
     let (rounds, bytes) = if plan.quick { (3, 40_000_000) } else { (5, 200_000_000) };
     // Logical decoding wants the WAL to say more. The worker passes that over like the rest.
     let mut server = Server::start(&["wal_level = logical"]);
-    // A tenth or so of the WAL will be full pages of this table, each once.
+    // As large as that the WAL has some full pages of it, each once, and consists of changes.
     foreign::make(&mut server.client, bytes / 5_000);
     let worker = Worker::of(&mut server);
     let (mut all, mut contents) = (Vec::new(), String::new());
