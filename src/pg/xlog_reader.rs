@@ -13,6 +13,11 @@ use crate::lsn::Lsn;
 
 // The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
 unsafe extern "C-unwind" {
+    // access/xlogreader.h
+    fn XLogReadRecord(
+        state: *mut pg_sys::XLogReaderState,
+        message: *mut *mut c_char,
+    ) -> *mut pg_sys::XLogRecord;
     // access/xlogutils.h
     fn read_local_xlog_page_no_wait(
         state: *mut pg_sys::XLogReaderState,
@@ -61,7 +66,7 @@ pub enum Record<'a> {
 pub enum Step<'a> {
     /// A record.
     Record(Record<'a>),
-    /// A record that does not matter.
+    /// Records that do not matter, at most [`PASSED_AT_ONCE`].
     Skipped,
     /// Up to here the WAL is on disk; more may come.
     EndOfWal,
@@ -75,6 +80,10 @@ pub struct ReadError {
     /// What PostgreSQL's reader says about it.
     pub message: String,
 }
+
+/// Records that do not matter are passed over so many at a time: setting up for an ERROR, as for each
+/// call of PostgreSQL, costs as much as a tenth of reading one.
+pub const PASSED_AT_ONCE: usize = 100;
 
 /// A record above this size leaves the reader with a buffer that is given back before the next one.
 const LARGE_RECORD: u32 = 16 * 1024 * 1024;
@@ -131,7 +140,7 @@ impl XLogReader {
         server::flushed_lsn() <= self.next
     }
 
-    /// Reads one record.
+    /// Reads up to the next record that matters, or passes some others over.
     ///
     /// # Errors
     ///
@@ -143,9 +152,27 @@ impl XLogReader {
         // PostgreSQL sets this and never clears it (xlogutils.c: read_local_xlog_page_guts).
         self.page_read.end_of_wal = false;
         let mut message: *mut c_char = std::ptr::null_mut();
+        let (state, mut next) = (self.state, self.next.0);
         // SAFETY: main thread, outside a transaction's memory context: the reader may grow its
-        // buffer in the current one.
-        let record = unsafe { pg_sys::XLogReadRecord(self.state, &mut message) };
+        // buffer in the current one. No frame that an ERROR leaves has a destructor, and nothing
+        // panics. A record that was read is there until the next read.
+        let record = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                let mut record = std::ptr::null_mut();
+                for _ in 0..PASSED_AT_ONCE {
+                    record = XLogReadRecord(state, &mut message);
+                    if record.is_null() {
+                        break;
+                    }
+                    next = (*state).EndRecPtr;
+                    if matters(&*record) {
+                        break;
+                    }
+                }
+                record
+            })
+        };
+        self.next = Lsn(next);
         if record.is_null() {
             return self.nothing_read(message);
         }
@@ -153,7 +180,6 @@ impl XLogReader {
         // &mut self.
         unsafe {
             let state = &*self.state;
-            self.next = Lsn(state.EndRecPtr);
             self.is_swollen = (*state.record).header.xl_tot_len > LARGE_RECORD;
             let record = Kind::of(&(*state.record).header).and_then(|kind| parse(kind, state));
             Ok(record.map_or(Step::Skipped, Step::Record))
@@ -182,6 +208,11 @@ impl XLogReader {
         };
         Err(ReadError { lsn, message })
     }
+}
+
+/// Whether the record is for the assembler, or for [`XLogReader::shrink`].
+fn matters(header: &pg_sys::XLogRecord) -> bool {
+    header.xl_tot_len > LARGE_RECORD || Kind::of(header).is_some()
 }
 
 fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState {

@@ -3,7 +3,7 @@
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
-use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
+use crate::pg::xlog_reader::{PASSED_AT_ONCE, ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 
@@ -57,12 +57,17 @@ impl TransactionReader {
         if self.reader.is_at_end() {
             return Ok(Reached::EndOfWal);
         }
-        for _ in 0..BATCH {
+        let mut records = 0;
+        while records < BATCH {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
-                Step::Skipped => continue,
+                Step::Skipped => {
+                    records += PASSED_AT_ONCE;
+                    continue;
+                }
                 Step::EndOfWal => return Ok(Reached::EndOfWal),
             };
+            records += 1;
             match record {
                 Record::TransactionalMessage { xid, lsn, prefix, payload } => {
                     if prefix == EVENT_PREFIX {
