@@ -5,15 +5,16 @@
 use std::time::Duration;
 
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeBindOptions, ExchangeDeclareOptions,
-    ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, ExchangeUnbindOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::runtime::{self, Runtime};
 
 use crate::consumer::Consumer;
+use crate::message::Message;
 
 /// For one request: lapin waits for ever for the answers of a broker that hangs.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -178,6 +179,17 @@ impl Broker {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let queue = channel.queue_declare(short(queue), options, FieldTable::default()).await?;
             Ok(queue.message_count())
+        })
+    }
+
+    /// The first message that waits in a queue, which keeps it.
+    #[track_caller]
+    pub fn peek(&self, queue: &str) -> Option<Message> {
+        self.request("look at a message", async |channel| {
+            let first = channel.basic_get(short(queue), BasicGetOptions::default()).await?;
+            let Some(first) = first else { return Ok(None) };
+            first.delivery.acker.reject(BasicRejectOptions { requeue: true }).await?;
+            Ok(Some(Message::from(first.delivery)))
         })
     }
 

@@ -20,7 +20,7 @@
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `proxy` | a bad network between two of them |
 //! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
-//! | `machine` | what a measurement must know of the machine |
+//! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
@@ -32,6 +32,7 @@ mod broker;
 pub mod chaos;
 mod consumer;
 mod folder;
+pub mod installation;
 mod janitor;
 pub mod machine;
 mod message;

@@ -1,8 +1,32 @@
-//! What a measurement must know of the machine: its processor, and the CPU time that processes used.
+//! What a measurement must know of the machine: what it is and what is installed on it, and the CPU
+//! time that processes used.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
+
+use crate::RabbitMq;
+use crate::installation::pg_config;
+
+/// What was measured, on what, and when, for the line above a table.
+pub fn scenery() -> String {
+    let postgres = pg_config("--version");
+    // Debian appends the version of its package.
+    let postgres = postgres.split_once(" (").map_or(postgres.as_str(), |(version, _)| version);
+    let rabbitmq = RabbitMq::version();
+    let (version, cores, model) = (env!("CARGO_PKG_VERSION"), cores(), cpu_model());
+    format!(
+        "{postgres}, RabbitMQ {rabbitmq}, amqp_cdc {version}, {cores} cores of {model}, {}",
+        today()
+    )
+}
+
+/// The date, in UTC.
+fn today() -> String {
+    let output = Command::new("date").args(["--utc", "+%Y-%m-%d"]).output();
+    let output = output.unwrap_or_else(|error| panic!("could not run date: {error}"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
 
 /// The processor as the kernel names it.
 pub fn cpu_model() -> String {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use ::postgres::{Client, NoTls};
 
 use crate::folder::{Folder, tail};
+use crate::installation::directory;
 use crate::janitor::StopSignal;
 use crate::ports::{Port, free_port};
 use crate::process::{Process, is_running};
@@ -276,12 +277,7 @@ impl Drop for Postgres {
 /// A command that runs one of PostgreSQL's programs, free of the PG* variables that would direct
 /// it to another cluster.
 fn command_of(program: &str) -> Command {
-    static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| {
-        let pg_config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".to_owned());
-        let output = Command::new(&pg_config).arg("--bindir").output();
-        let output = output.unwrap_or_else(|error| panic!("could not run {pg_config}: {error}"));
-        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-    });
+    static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| directory("--bindir"));
 
     let mut command = ordinary_user::command(PROGRAMS.join(program));
     for (name, _) in std::env::vars_os() {

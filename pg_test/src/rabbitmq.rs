@@ -114,6 +114,12 @@ impl RabbitMq {
         self.end("KILL");
     }
 
+    /// The version of the RabbitMQ that is installed.
+    #[track_caller]
+    pub fn version() -> String {
+        RabbitMq::prepare().ctl(&["version"]).trim().to_owned()
+    }
+
     /// Runs `rabbitmqctl` against the node and returns what it printed. Each call starts an
     /// Erlang VM, half a second of CPU: what AMQP can tell, ask the [`Broker`].
     ///

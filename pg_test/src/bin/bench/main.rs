@@ -1,8 +1,47 @@
 //! `make bench`: how fast events get from commit to queue, and what that costs, beside what a user
-//! would otherwise run. Prints a table that the README can take as it is.
+//! would otherwise run. Prints a table that the README can take as it is, and draws its plot.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `throughput` | events per second from a backlog and live, beside a raw publisher |
+//! | `latency` | from commit to consumer, beside a relay of NOTIFY; what the writer notices |
+//! | `stage` | the servers, a database and an exchange |
+//! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
+//! | `arrivals`, `writers` | events confirmed, second by second; who writes as fast as possible |
+//! | `clients`, `receiver` | who writes by the clock; who receives |
+//! | `numbers` | medians and percentiles, and how figures are written |
+//! | `line`, `report`, `plot` | what is printed and drawn |
+
 #![forbid(unsafe_code)]
 
+mod arrivals;
+mod clients;
+mod latency;
 mod line;
+mod numbers;
+mod plot;
+mod raw;
+mod receiver;
+mod relay;
+mod report;
+mod stage;
+mod throughput;
+mod writers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use line::Line;
+use plot::Plot;
+use report::Report;
+
+const USAGE: &str = "usage: bench [--quick] [--only SECTION] [--plot FILE]";
+
+/// Measures one subject, and draws what is worth a picture.
+type Measure = fn(&Plan, &mut Plot) -> Vec<Line>;
+
+/// What is measured, in this order.
+const SECTIONS: &[(&str, Measure)] = &[("throughput", throughput::run), ("latency", latency::run)];
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -11,4 +50,71 @@ pub struct Plan {
     pub quick: bool,
 }
 
-fn main() {}
+/// What the arguments ask for.
+struct Order {
+    plan: Plan,
+    /// The one section to be measured; none: all.
+    only: Option<String>,
+    /// Where the plot goes.
+    plot: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // The processes that stand beside ours are this program, too.
+    match words[..] {
+        [raw::COMMAND, ref rest @ ..] => return raw::main(rest),
+        [relay::COMMAND, ref rest @ ..] => return relay::main(rest),
+        _ => {}
+    }
+    let order = match order(arguments) {
+        Ok(order) => order,
+        Err(problem) => {
+            eprintln!("{problem}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    run(&order);
+    ExitCode::SUCCESS
+}
+
+fn run(order: &Order) {
+    let mut plot = Plot::default();
+    let mut lines = Vec::new();
+    for (name, measure) in SECTIONS {
+        if order.only.as_ref().is_none_or(|only| only == name) {
+            eprintln!("{name}");
+            lines.extend(measure(&order.plan, &mut plot));
+        }
+    }
+    let scenery = pg_test::machine::scenery();
+    println!("{}", Report { plan: order.plan, scenery, lines });
+    if let Some(file) = &order.plot {
+        std::fs::write(file, plot.to_string())
+            .unwrap_or_else(|error| panic!("could not write {}: {error}", file.display()));
+    }
+}
+
+fn order(arguments: Vec<String>) -> Result<Order, String> {
+    let mut order = Order { plan: Plan { quick: false }, only: None, plot: None };
+    let mut arguments = arguments.into_iter();
+    while let Some(name) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
+        match name.as_str() {
+            "--quick" => order.plan.quick = true,
+            "--only" => order.only = Some(section(value()?)?),
+            "--plot" => order.plot = Some(value()?.into()),
+            _ => return Err(format!("{name} is not known")),
+        }
+    }
+    Ok(order)
+}
+
+fn section(name: String) -> Result<String, String> {
+    if SECTIONS.iter().any(|(known, _)| *known == name) {
+        return Ok(name);
+    }
+    let known: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    Err(format!("there is no section {name}, but there are {}", known.join(", ")))
+}

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::workload::{Setup, Workload};
-use crate::{floor, installation, slony};
+use crate::{floor, slony};
 
 /// A trigger, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

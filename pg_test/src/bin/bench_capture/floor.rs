@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::installation;
+use pg_test::installation;
 
 /// The library, made in `folder`; or why there is none.
 pub fn compile(folder: &Path) -> Result<PathBuf, String> {

@@ -10,7 +10,6 @@
 //! | `contenders`, `slony`, `floor` | the triggers that are compared, on one table each |
 //! | `growth` | ours alone: more columns, longer values, more tables |
 //! | `pgbench` | throughput with and without the trigger |
-//! | `installation` | where the PostgreSQL that is measured has its files |
 //! | `report` | what is printed |
 
 #![forbid(unsafe_code)]
@@ -18,7 +17,6 @@
 mod contenders;
 mod floor;
 mod growth;
-mod installation;
 mod meter;
 mod pgbench;
 mod report;
@@ -69,7 +67,7 @@ fn run(plan: Plan) -> Report {
     let pgbench = Pgbench::run(&mut stage, plan);
     Report {
         plan,
-        scenery: stage.scenery(),
+        scenery: pg_test::machine::scenery(),
         unrest: contenders.unrest(),
         contenders: contenders.lowest(),
         growth: growth.lowest(),

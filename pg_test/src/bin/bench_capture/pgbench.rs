@@ -8,8 +8,8 @@ use std::process::Command;
 use pg_test::machine;
 
 use crate::Plan;
-use crate::installation;
 use crate::stage::Stage;
+use pg_test::installation;
 
 const CLIENTS: &str = "8";
 

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::installation;
+use pg_test::installation;
 
 /// Slony prefixes it with an underscore to get the name of its schema.
 const CLUSTER: &str = "bench";

@@ -80,14 +80,4 @@ impl Stage {
             machine::place(pid, publishing);
         }
     }
-
-    /// What was measured, on what, and when.
-    pub fn scenery(&mut self) -> String {
-        const VERSION_AND_DATE: &str = "SELECT split_part(current_setting('server_version'), ' ', 1), \
-             to_char(current_timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD')";
-        let row = self.client.query_one(VERSION_AND_DATE, &[]).expect("could not ask for the date");
-        let (version, date): (&str, &str) = (row.get(0), row.get(1));
-        let cores = machine::cores();
-        format!("PostgreSQL {version}, {cores} cores of {}, {date}", machine::cpu_model())
-    }
 }

@@ -1,0 +1,199 @@
+//! From commit to consumer, beside a relay of NOTIFY; and what the writer itself notices of each,
+//! beside a table without a trigger. All three take turns, in short slices; percentiles are those
+//! of the slices, of which the median counts.
+
+use std::time::Duration;
+
+use crate::Plan;
+use crate::clients::{Clients, Load};
+use crate::line::{Goal, Line};
+use crate::numbers::{grouped, median, percentile};
+use crate::plot::{Group, Panel, Plot};
+use crate::receiver::Receiver;
+use crate::relay::{self, Relay};
+use crate::stage::Stage;
+
+/// From commit to consumer, in the relay's.
+const WANTED: f64 = 1.0;
+
+/// The writer's time in that without a trigger.
+const WANTED_OF_WRITER: f64 = 1.05;
+
+const LOADS: [Load; 2] =
+    [Load { clients: 1, per_second: 300 }, Load { clients: 8, per_second: 1_000 }];
+
+/// Who tells others of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Nobody,
+    Ours,
+    Relay,
+}
+
+impl Way {
+    const ALL: [Way; 3] = [Way::Nobody, Way::Ours, Way::Relay];
+
+    fn table(self) -> &'static str {
+        match self {
+            Way::Nobody => "bare",
+            Way::Ours => "captured",
+            Way::Relay => "notified",
+        }
+    }
+}
+
+/// What is told of many times, and which part of them does not exceed it.
+const PARTS: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
+
+/// Of one slice of time, the [`PARTS`] in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    /// Of the writers' transactions.
+    writer: [f64; 2],
+    /// From commit to consumer.
+    way: Option<[f64; 2]>,
+}
+
+fn tables() -> String {
+    format!(
+        "CREATE TABLE bare (id bigint PRIMARY KEY, filler text NOT NULL);
+         CREATE TABLE captured (LIKE bare INCLUDING ALL);
+         CREATE TABLE notified (LIKE bare INCLUDING ALL);
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON captured
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN PERFORM pg_notify('{}', row_to_json(NEW)::text); RETURN NULL; END $$;
+         CREATE TRIGGER notify AFTER INSERT ON notified
+             FOR EACH ROW EXECUTE FUNCTION notify();",
+        relay::CHANNEL
+    )
+}
+
+pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
+    let (rounds, time) =
+        if plan.quick { (3, Duration::from_secs(2)) } else { (15, Duration::from_secs(3)) };
+    let mut stage = Stage::set(&tables());
+    stage.bind(Some("classic"));
+    let receiver = Receiver::start(stage.broker().url(), stage.queue());
+    let relay = Relay::start(&stage);
+
+    let mut lines = Vec::new();
+    let mut groups = Vec::new();
+    for load in LOADS {
+        let slices = measure(&mut stage, &receiver, load, rounds, time);
+        lines.extend(lines_of(load, &slices));
+        let [_, ours, relay] = &slices;
+        for (number, (name, _)) in PARTS.into_iter().enumerate() {
+            let millis = |slices: &[Slice]| of_way(slices, number) / 1_000.0;
+            groups.push(Group::new(
+                &format!("{}: {name}", load.name()),
+                [millis(ours), millis(relay)],
+            ));
+        }
+    }
+    drop(relay);
+    plot.add(Panel {
+        title: "milliseconds from commit to consumer".to_owned(),
+        hint: "less is better".to_owned(),
+        series: ["amqp_cdc", "LISTEN/NOTIFY relay"],
+        groups,
+    });
+    lines
+}
+
+/// The slices of each way.
+fn measure(
+    stage: &mut Stage,
+    receiver: &Receiver,
+    load: Load,
+    rounds: usize,
+    time: Duration,
+) -> [Vec<Slice>; 3] {
+    stage.run("TRUNCATE bare, captured, notified");
+    stage.settle();
+    let mut clients = Way::ALL.map(|way| {
+        let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
+        Clients::connect(stage, load, &insert)
+    });
+    let mut slices = [const { Vec::new() }; 3];
+    // The first round does not count: caches are cold, plans not made.
+    for round in 0..=rounds {
+        for turn in 0..Way::ALL.len() {
+            // Each round begins with another one: what a predecessor leaves is not always the same.
+            let number = (turn + round) % Way::ALL.len();
+            let slice = slice(&mut clients[number], Way::ALL[number], receiver, time);
+            if round > 0 {
+                slices[number].push(slice);
+            }
+        }
+    }
+    for (way, slices) in Way::ALL.into_iter().zip(&slices) {
+        let writer = [0, 1].map(|number| grouped(of_writer(slices, number)));
+        let way_there = [0, 1].map(|number| grouped(of_way(slices, number)));
+        eprintln!("{}, {way:?}: writer {writer:?} µs, consumer {way_there:?} µs", load.name());
+    }
+    slices
+}
+
+fn slice(clients: &mut Clients, way: Way, receiver: &Receiver, time: Duration) -> Slice {
+    let writes = clients.write(time);
+    let writer = percentiles(writes.iter().map(|write| write.took).collect());
+    if way == Way::Nobody {
+        return Slice { writer, way: None };
+    }
+    let received = receiver.take(writes.len());
+    let times = writes.iter().map(|write| match received.get(&write.id) {
+        Some(&at) => at - write.committing,
+        None => panic!("row {} came not, another one twice", write.id),
+    });
+    Slice { writer, way: Some(percentiles(times.collect())) }
+}
+
+fn percentiles(mut times: Vec<Duration>) -> [f64; 2] {
+    PARTS.map(|(_, part)| percentile(&mut times, part))
+}
+
+fn of_writer(slices: &[Slice], number: usize) -> f64 {
+    median(slices.iter().map(|slice| slice.writer[number]))
+}
+
+/// From commit to consumer.
+fn of_way(slices: &[Slice], number: usize) -> f64 {
+    median(slices.iter().filter_map(|slice| slice.way).map(|way| way[number]))
+}
+
+fn lines_of(load: Load, [bare, ours, relay]: &[Vec<Slice>; 3]) -> Vec<Line> {
+    let load = load.name();
+    let mut lines = Vec::new();
+    for (number, (part, _)) in PARTS.into_iter().enumerate() {
+        let [there, relayed] = [ours, relay].map(|slices| of_way(slices, number));
+        lines.push(line(
+            format!("latency from commit to consumer, {load}, {part}: ours ÷ NOTIFY relay"),
+            [there, relayed],
+            Some(WANTED),
+        ));
+        let [bare, ours, relay] = [bare, ours, relay].map(|slices| of_writer(slices, number));
+        let writer = format!("writer's transaction, {load}, {part}");
+        lines.push(line(
+            format!("{writer}: captured ÷ no trigger"),
+            [ours, bare],
+            Some(WANTED_OF_WRITER),
+        ));
+        lines.push(line(format!("{writer}: NOTIFY trigger ÷ no trigger"), [relay, bare], None));
+    }
+    lines
+}
+
+fn line(name: String, [one, other]: [f64; 2], wanted: Option<f64>) -> Line {
+    let ratio = one / other;
+    let emphasis = if wanted.is_some() { "**" } else { "" };
+    Line {
+        name,
+        figure: format!(
+            "{emphasis}{ratio:.2}{emphasis} ({} ÷ {} µs)",
+            grouped(one),
+            grouped(other)
+        ),
+        goal: wanted.map(|wanted| Goal::AtMost { wanted, reached: ratio }),
+    }
+}

@@ -1,0 +1,29 @@
+//! What a run prints: one table, what has a goal first, that the README can take as it is.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::Plan;
+use crate::line::Line;
+
+/// Everything that was measured.
+#[derive(Debug)]
+pub struct Report {
+    pub plan: Plan,
+    pub scenery: String,
+    pub lines: Vec<Line>,
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let command = if self.plan.quick { "make bench-quick" } else { "make bench" };
+        writeln!(f, "`{command}`: {}\n", self.scenery)?;
+        writeln!(f, "| from commit to queue | measured | goal |\n| --- | --- | --- |")?;
+        let (with_goal, without): (Vec<_>, Vec<_>) =
+            self.lines.iter().partition(|line| line.goal.is_some());
+        for Line { name, figure, goal } in with_goal.into_iter().chain(without) {
+            let goal = goal.map(|goal| goal.to_string()).unwrap_or_default();
+            writeln!(f, "| {name} | {figure} | {goal} |")?;
+        }
+        Ok(())
+    }
+}

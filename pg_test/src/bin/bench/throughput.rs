@@ -1,0 +1,249 @@
+//! Events per second that are confirmed, and the CPU that each costs, beside a raw publisher of the
+//! same messages: from a backlog, with nothing else to do, and live, while eight sessions write the
+//! events as fast as they can. Beside the raw publisher they write as many rows to a table without
+//! trigger, so that both have the same company on the same cores.
+//!
+//! From a backlog CPU is that of the whole life of both processes: the worker begins to read ahead
+//! before the first event is confirmed.
+
+use crate::Plan;
+use crate::arrivals::{Look, pace};
+use crate::line::{Goal, Line};
+use crate::numbers::{grouped, median};
+use crate::plot::{Group, Panel, Plot};
+use crate::raw::{self, Pace};
+use crate::stage::Stage;
+use crate::writers::Writers;
+
+/// Ours in the raw publisher's events per second.
+const WANTED: f64 = 0.95;
+
+/// What the queue holds that a raw publisher takes its message from.
+const SAMPLE: &str = "sample";
+
+/// Bytes of a message's body. A digit of the time may be missing.
+const BODY: std::ops::RangeInclusive<usize> = 690..=700;
+
+/// The filler makes it 700 bytes, the identity keeps its digits.
+const TABLES: &str = "
+    CREATE TABLE event (
+        id bigint GENERATED ALWAYS AS IDENTITY (START 1000000) PRIMARY KEY,
+        filler text NOT NULL);
+    CREATE TABLE bare (LIKE event INCLUDING ALL);
+    CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON event
+        FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('event');";
+
+/// Where messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Classic,
+    Quorum,
+    Stream,
+    /// All are returned.
+    Nothing,
+}
+
+/// Both, measured in turn.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    ours: Pace,
+    raw: Pace,
+}
+
+/// The same while others write.
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    pair: Pair,
+    /// Events committed per second.
+    committed: f64,
+}
+
+impl Target {
+    const ALL: [Target; 4] = [Target::Classic, Target::Quorum, Target::Stream, Target::Nothing];
+
+    fn queue_type(self) -> Option<&'static str> {
+        match self {
+            Target::Classic => Some("classic"),
+            Target::Quorum => Some("quorum"),
+            Target::Stream => Some("stream"),
+            Target::Nothing => None,
+        }
+    }
+
+    fn name(self) -> String {
+        match self.queue_type() {
+            Some(queue_type) => format!("{queue_type} queue"),
+            None => "no queue bound".to_owned(),
+        }
+    }
+}
+
+pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
+    let (events, rounds) = if plan.quick { (20_000, 1) } else { (200_000, 3) };
+    let mut stage = Stage::set(TABLES);
+    keep_sample(&mut stage);
+
+    let mut lines = Vec::new();
+    let mut groups = Vec::new();
+    for target in Target::ALL {
+        let pairs: Vec<_> =
+            (0..rounds).map(|n| from_backlog(&mut stage, target, events, n)).collect();
+        groups.push(Group::new(&target.name(), [rate(&pairs, ours), rate(&pairs, raw)]));
+        lines.push(backlog_line(target, &pairs));
+        lines.push(cpu_line(&format!("backlog, {}", target.name()), &pairs));
+    }
+    for target in Target::ALL {
+        let lives: Vec<_> = (0..rounds).map(|n| live(&mut stage, target, events, n)).collect();
+        lines.push(live_line(target, &lives));
+        let pairs: Vec<_> = lives.iter().map(|live| live.pair).collect();
+        lines.push(cpu_line(&format!("live, {}", target.name()), &pairs));
+    }
+    plot.add(Panel {
+        title: "events confirmed per second".to_owned(),
+        hint: "from a backlog; more is better".to_owned(),
+        series: ["amqp_cdc", "raw lapin publisher"],
+        groups,
+    });
+    lines
+}
+
+/// Leaves one of our messages in a queue of its own.
+fn keep_sample(stage: &mut Stage) {
+    let broker = stage.broker();
+    broker.declare_queue(&pg_test::Queue::durable(SAMPLE).bound_to(stage.exchange(), "#"));
+    stage.run(&insert("event"));
+    stage.settle();
+    broker.unbind(SAMPLE, stage.exchange(), "#");
+    let bytes = broker.peek(SAMPLE).expect("our message is not there").body.len();
+    assert!(BODY.contains(&bytes), "the body of a message has {bytes} bytes");
+}
+
+/// Writes one row.
+fn insert(table: &str) -> String {
+    format!("INSERT INTO {table} (filler) VALUES (repeat('x', 480))")
+}
+
+fn from_backlog(stage: &mut Stage, target: Target, events: u64, round: usize) -> Pair {
+    let ours = |stage: &mut Stage| {
+        stage.part();
+        // Nobody waits for them.
+        stage.run("SET synchronous_commit = off");
+        let insert = insert("event");
+        stage.run(&format!(
+            "DO $$ BEGIN FOR n IN 1..{events} LOOP {insert}; COMMIT; END LOOP; END $$"
+        ));
+        stage.bind(target.queue_type());
+        stage.rejoin();
+        pace(&mut stage.client, Look::at_birth(), events)
+    };
+    let raw = |stage: &mut Stage| {
+        stage.bind(target.queue_type());
+        raw::publish(stage.broker().url(), SAMPLE, events)
+    };
+    let pair = in_turn(stage, round, ours, raw);
+    tell(&format!("backlog, {}", target.name()), pair);
+    pair
+}
+
+fn live(stage: &mut Stage, target: Target, events: u64, round: usize) -> Live {
+    let mut committed = 0.0;
+    let ours = |stage: &mut Stage| {
+        stage.bind(target.queue_type());
+        let before = Look::take(&mut stage.client);
+        let writers = Writers::start(stage, &insert("event"), events);
+        let pace = pace(&mut stage.client, before, events);
+        committed = writers.finish();
+        pace
+    };
+    let raw = |stage: &mut Stage| {
+        stage.bind(target.queue_type());
+        let writers = Writers::start(stage, &insert("bare"), events);
+        let pace = raw::publish(stage.broker().url(), SAMPLE, events);
+        writers.finish();
+        pace
+    };
+    let pair = in_turn(stage, round, ours, raw);
+    tell(&format!("live, {}, {} committed/s", target.name(), grouped(committed)), pair);
+    Live { pair, committed }
+}
+
+/// Every second round the other way round: what grows or slows down in time falls on both alike.
+fn in_turn(
+    stage: &mut Stage,
+    round: usize,
+    ours: impl FnOnce(&mut Stage) -> Pace,
+    raw: impl FnOnce(&mut Stage) -> Pace,
+) -> Pair {
+    if round % 2 == 0 {
+        let ours = ours(stage);
+        Pair { ours, raw: raw(stage) }
+    } else {
+        let raw = raw(stage);
+        Pair { ours: ours(stage), raw }
+    }
+}
+
+fn tell(what: &str, Pair { ours, raw }: Pair) {
+    eprintln!(
+        "{what}: {} ÷ {} events/s, {:.1} ÷ {:.1} µs",
+        grouped(ours.rate),
+        grouped(raw.rate),
+        ours.cpu,
+        raw.cpu
+    );
+}
+
+fn ours(pair: &Pair) -> Pace {
+    pair.ours
+}
+
+fn raw(pair: &Pair) -> Pace {
+    pair.raw
+}
+
+fn rate(pairs: &[Pair], which: fn(&Pair) -> Pace) -> f64 {
+    median(pairs.iter().map(|pair| which(pair).rate))
+}
+
+fn backlog_line(target: Target, pairs: &[Pair]) -> Line {
+    let ratio = median(pairs.iter().map(|pair| pair.ours.rate / pair.raw.rate));
+    Line {
+        name: format!("throughput from a backlog, {}: ours ÷ raw publisher", target.name()),
+        figure: format!(
+            "**{ratio:.2}** ({} ÷ {} events/s)",
+            grouped(rate(pairs, ours)),
+            grouped(rate(pairs, raw))
+        ),
+        goal: Some(Goal::AtLeast { wanted: WANTED, reached: ratio }),
+    }
+}
+
+/// More than was committed cannot arrive.
+fn live_line(target: Target, lives: &[Live]) -> Line {
+    let possible = |live: &Live| live.committed.min(live.pair.raw.rate);
+    let ratio = median(lives.iter().map(|live| live.pair.ours.rate / possible(live)));
+    let pairs: Vec<_> = lives.iter().map(|live| live.pair).collect();
+    Line {
+        name: format!(
+            "throughput live, {}: ours ÷ the lower of committed and raw publisher",
+            target.name()
+        ),
+        figure: format!(
+            "**{ratio:.2}** ({} ÷ {} committed, {} raw, events/s)",
+            grouped(rate(&pairs, ours)),
+            grouped(median(lives.iter().map(|live| live.committed))),
+            grouped(rate(&pairs, raw))
+        ),
+        goal: Some(Goal::AtLeast { wanted: WANTED, reached: ratio }),
+    }
+}
+
+fn cpu_line(what: &str, pairs: &[Pair]) -> Line {
+    let cpu = |which: fn(&Pair) -> Pace| median(pairs.iter().map(|pair| which(pair).cpu));
+    let (ours, raw) = (cpu(ours), cpu(raw));
+    Line {
+        name: format!("CPU per event, {what}: worker and publisher ÷ raw publisher"),
+        figure: format!("{:.2} ({ours:.1} ÷ {raw:.1} µs)", ours / raw),
+        goal: None,
+    }
+}
