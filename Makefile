@@ -12,7 +12,7 @@ export PG_CONFIG
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
 SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
 
-.PHONY: help setup build install test check demo chaos fuzz bench-capture clean
+.PHONY: help setup build install test check demo chaos fuzz bench bench-quick bench-capture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,6 +45,13 @@ fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 	for target in event transactions; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+bench: install ## from commit to queue: throughput and latency beside what a user would otherwise run (30 minutes)
+	mkdir -p docs
+	cargo run --release --package pg_test --bin bench -- --plot docs/bench.svg
+
+bench-quick: install ## the same, everything smaller, for daily use (3 minutes)
+	cargo run --release --package pg_test --bin bench -- --quick
 
 bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=10 (20 minutes)
 	@scripts/setup bench

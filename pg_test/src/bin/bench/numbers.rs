@@ -13,6 +13,13 @@ pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     (numbers[middle - 1] + numbers[middle]) / 2.0
 }
 
+/// Of four the lowest, of eight the second lowest.
+pub fn lower_quartile(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.into_iter().collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers[(numbers.len() - 1) / 4]
+}
+
 /// What this part (of 1) of the times does not exceed, in microseconds.
 pub fn percentile(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
@@ -41,6 +48,13 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn a_quarter_is_not_above_the_lower_quartile() {
+        assert_eq!(lower_quartile([3.0]), 3.0);
+        assert_eq!(lower_quartile([4.0, 1.0, 2.0, 3.0]), 1.0);
+        assert_eq!(lower_quartile([5.0, 8.0, 7.0, 6.0, 4.0, 1.0, 2.0, 3.0]), 2.0);
     }
 
     #[test]
