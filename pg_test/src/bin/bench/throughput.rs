@@ -174,7 +174,7 @@ fn in_turn(
     ours: impl FnOnce(&mut Stage) -> Pace,
     raw: impl FnOnce(&mut Stage) -> Pace,
 ) -> Pair {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         let ours = ours(stage);
         Pair { ours, raw: raw(stage) }
     } else {

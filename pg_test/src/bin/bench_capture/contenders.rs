@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use pg_test::installation;
+
 use crate::workload::{Setup, Workload};
 use crate::{floor, slony};
 
