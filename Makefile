@@ -46,12 +46,12 @@ fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
 	for target in event transactions; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-bench: install ## from commit to queue: throughput and latency beside what a user would otherwise run (30 minutes)
+bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; ONLY=latency (25 minutes)
 	mkdir -p docs
-	cargo run --release --package pg_test --bin bench -- --plot docs/bench.svg
+	cargo run --release --package pg_test --bin bench -- $(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
 
-bench-quick: install ## the same, everything smaller, for daily use (3 minutes)
-	cargo run --release --package pg_test --bin bench -- --quick
+bench-quick: install ## the same, everything smaller, for daily use; ONLY=latency (3 minutes)
+	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
 bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=10 (20 minutes)
 	@scripts/setup bench

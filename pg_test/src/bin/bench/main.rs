@@ -59,6 +59,15 @@ struct Order {
     plot: Option<PathBuf>,
 }
 
+impl Order {
+    /// How to ask for the same again.
+    fn command(&self) -> String {
+        let target = if self.plan.quick { "make bench-quick" } else { "make bench" };
+        let only = self.only.as_ref().map(|only| format!(" ONLY={only}"));
+        target.to_owned() + &only.unwrap_or_default()
+    }
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -89,7 +98,7 @@ fn run(order: &Order) {
         }
     }
     let scenery = pg_test::machine::scenery();
-    println!("{}", Report { plan: order.plan, scenery, lines });
+    println!("{}", Report { command: order.command(), scenery, lines });
     if let Some(file) = &order.plot {
         std::fs::write(file, plot.to_string())
             .unwrap_or_else(|error| panic!("could not write {}: {error}", file.display()));

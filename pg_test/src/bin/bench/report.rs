@@ -2,21 +2,19 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::Plan;
 use crate::line::Line;
 
 /// Everything that was measured.
 #[derive(Debug)]
 pub struct Report {
-    pub plan: Plan,
+    pub command: String,
     pub scenery: String,
     pub lines: Vec<Line>,
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let command = if self.plan.quick { "make bench-quick" } else { "make bench" };
-        writeln!(f, "`{command}`: {}\n", self.scenery)?;
+        writeln!(f, "`{}`: {}\n", self.command, self.scenery)?;
         writeln!(f, "| from commit to queue | measured | goal |\n| --- | --- | --- |")?;
         let (with_goal, without): (Vec<_>, Vec<_>) =
             self.lines.iter().partition(|line| line.goal.is_some());

@@ -79,7 +79,7 @@ impl Target {
 }
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
-    let (events, rounds) = if plan.quick { (20_000, 1) } else { (200_000, 3) };
+    let (events, rounds) = if plan.quick { (20_000, 1) } else { (200_000, 2) };
     let mut stage = Stage::set(TABLES);
     keep_sample(&mut stage);
 
