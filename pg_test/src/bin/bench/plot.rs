@@ -1,5 +1,6 @@
 //! The picture in the README: horizontal bars, two for each group, in panels below each other. An
-//! SVG that is legible on a light and on a dark page.
+//! SVG that is legible on a light and on a dark page, also where the reader's wish for either is not
+//! known.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -115,17 +116,17 @@ impl Display for Plot {
             f,
             r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">
 <style>
-text {{ font: 12px system-ui, sans-serif; fill: #57606a }}
-.title {{ font-size: 15px; font-weight: 600; fill: #1f2328 }}
-.name {{ text-anchor: end; fill: #1f2328 }}
+text {{ font: 12px system-ui, sans-serif; fill: #6e7781 }}
+.title {{ font-size: 15px; font-weight: 600 }}
+.name {{ text-anchor: end }}
 .figure {{ font-size: 11px }}
-.ours {{ fill: #d9480f }}
+.ours {{ fill: #e8590c }}
 .other {{ fill: #8c959f }}
+@media (prefers-color-scheme: light) {{
+  .title, .name {{ fill: #1f2328 }}
+}}
 @media (prefers-color-scheme: dark) {{
-  text {{ fill: #9198a1 }}
   .title, .name {{ fill: #f0f6fc }}
-  .ours {{ fill: #ff8c42 }}
-  .other {{ fill: #656c76 }}
 }}
 </style>"#
         )?;
