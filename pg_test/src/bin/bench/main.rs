@@ -7,19 +7,19 @@
 //! | `latency` | from commit to consumer, beside a relay of NOTIFY; what the writer notices |
 //! | `stage` | the servers, a database and an exchange |
 //! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
-//! | `arrivals`, `writers` | events confirmed, second by second; who writes as fast as possible |
+//! | `progress`, `writers` | events confirmed, time after time; who writes as fast as possible |
 //! | `clients`, `receiver` | who writes by the clock; who receives |
 //! | `numbers` | medians and percentiles, and how figures are written |
 //! | `line`, `report`, `plot` | what is printed and drawn |
 
 #![forbid(unsafe_code)]
 
-mod arrivals;
 mod clients;
 mod latency;
 mod line;
 mod numbers;
 mod plot;
+mod progress;
 mod raw;
 mod receiver;
 mod relay;

@@ -20,6 +20,11 @@ pub fn lower_quartile(numbers: impl IntoIterator<Item = f64>) -> f64 {
     numbers[(numbers.len() - 1) / 4]
 }
 
+/// Of four the highest, of eight the second highest.
+pub fn upper_quartile(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    -lower_quartile(numbers.into_iter().map(|number| -number))
+}
+
 /// What this part (of 1) of the times does not exceed, in microseconds.
 pub fn percentile(times: &mut [Duration], part: f64) -> f64 {
     times.sort_unstable();
@@ -55,6 +60,7 @@ mod tests {
         assert_eq!(lower_quartile([3.0]), 3.0);
         assert_eq!(lower_quartile([4.0, 1.0, 2.0, 3.0]), 1.0);
         assert_eq!(lower_quartile([5.0, 8.0, 7.0, 6.0, 4.0, 1.0, 2.0, 3.0]), 2.0);
+        assert_eq!(upper_quartile([4.0, 1.0, 2.0, 3.0]), 4.0);
     }
 
     #[test]

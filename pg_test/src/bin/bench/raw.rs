@@ -15,6 +15,8 @@ use pg_test::machine::cpu_time;
 use tokio::runtime;
 use tokio::time::timeout;
 
+use crate::progress::{INTERVAL, Progress};
+
 /// By this word this program knows that it is the publisher.
 pub const COMMAND: &str = "raw-publisher";
 
@@ -24,42 +26,44 @@ const WINDOW: usize = 2000;
 /// For all of it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How fast a publisher was, and what that cost.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
-    /// Events confirmed per second, from the first confirm to the last.
-    pub rate: f64,
-    /// CPU time of the publisher's process per event, in microseconds.
-    pub cpu: f64,
-}
-
 /// Runs a publisher, which sends the message in queue `sample` so many times to where that came
 /// from.
 #[track_caller]
-pub fn publish(url: &str, sample: &str, events: u64) -> Pace {
+pub fn publish(url: &str, sample: &str, events: u64) -> Progress {
     let program = std::env::current_exe().expect("could not find this program");
     let output = Command::new(program)
         .args([COMMAND, url, sample, &events.to_string()])
         .stderr(Stdio::inherit())
         .output()
         .expect("could not run the raw publisher");
+    assert!(output.status.success(), "the raw publisher failed ({})", output.status);
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = text.split_whitespace().map_while(|word| word.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(rate), Some(cpu)) => Pace { rate, cpu },
-        _ => panic!("the raw publisher failed ({}): {text}", output.status),
-    }
+    read(&text).unwrap_or_else(|| panic!("the raw publisher said: {text}"))
 }
 
-/// The publisher's process. Prints rate and CPU.
+/// What [`main`] has printed.
+fn read(text: &str) -> Option<Progress> {
+    let mut lines = text.lines();
+    let cpu = lines.next()?.parse().ok()?;
+    let mark = |line: &str| {
+        let (micros, confirmed) = line.split_once(' ')?;
+        Some((Duration::from_micros(micros.parse().ok()?), confirmed.parse().ok()?))
+    };
+    Some(Progress { marks: lines.map(mark).collect::<Option<_>>()?, cpu })
+}
+
+/// The publisher's process. Prints its CPU per event, then a line for each mark.
 pub fn main(arguments: &[&str]) -> ExitCode {
     let &[url, sample, events] = arguments else { return ExitCode::from(2) };
     let Ok(events) = events.parse() else { return ExitCode::from(2) };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("could not make a tokio runtime");
     match runtime.block_on(async { timeout(PATIENCE, send(url, sample, events)).await }) {
-        Ok(Ok(Pace { rate, cpu })) => {
-            println!("{rate} {cpu}");
+        Ok(Ok(Progress { marks, cpu })) => {
+            println!("{cpu}");
+            for (time, confirmed) in marks {
+                println!("{} {confirmed}", time.as_micros());
+            }
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => {
@@ -73,7 +77,7 @@ pub fn main(arguments: &[&str]) -> ExitCode {
     }
 }
 
-async fn send(url: &str, sample: &str, events: u64) -> lapin::Result<Pace> {
+async fn send(url: &str, sample: &str, events: u64) -> lapin::Result<Progress> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let sample = channel.basic_get(sample.into(), BasicGetOptions::default()).await?;
@@ -84,13 +88,13 @@ async fn send(url: &str, sample: &str, events: u64) -> lapin::Result<Pace> {
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let mut confirms = VecDeque::with_capacity(WINDOW);
-    let mut first = None;
+    let mut record = Record::new();
     for _ in 0..events {
         if confirms.len() == WINDOW
             && let Some(oldest) = confirms.pop_front()
         {
             confirmed(oldest).await?;
-            first.get_or_insert_with(Instant::now);
+            record.confirmed();
         }
         let (exchange, routing_key) = (sample.exchange.clone(), sample.routing_key.clone());
         let properties = sample.properties.clone();
@@ -100,15 +104,32 @@ async fn send(url: &str, sample: &str, events: u64) -> lapin::Result<Pace> {
     }
     for oldest in confirms {
         confirmed(oldest).await?;
-        first.get_or_insert_with(Instant::now);
+        record.confirmed();
     }
-    let took = first.map_or(Duration::ZERO, |first| first.elapsed());
     let cpu = cpu_time(std::process::id());
     connection.close(200, "done".into()).await?;
-    Ok(Pace {
-        rate: (events - 1) as f64 / took.as_secs_f64(),
-        cpu: cpu.as_secs_f64() * 1e6 / events as f64,
-    })
+    Ok(Progress { marks: record.marks, cpu: cpu.as_secs_f64() * 1e6 / events as f64 })
+}
+
+/// Marks as often as ours is looked at.
+struct Record {
+    began: Instant,
+    confirmed: u64,
+    marks: Vec<(Duration, u64)>,
+}
+
+impl Record {
+    fn new() -> Record {
+        Record { began: Instant::now(), confirmed: 0, marks: Vec::new() }
+    }
+
+    fn confirmed(&mut self) {
+        self.confirmed += 1;
+        let time = self.began.elapsed();
+        if self.marks.last().is_none_or(|(last, _)| time - *last >= INTERVAL) {
+            self.marks.push((time, self.confirmed));
+        }
+    }
 }
 
 async fn confirmed(

@@ -3,15 +3,18 @@
 //! events as fast as they can. Beside the raw publisher they write as many rows to a table without
 //! trigger, so that both have the same company on the same cores.
 //!
+//! From a backlog the upper quartile of the seconds counts, live the time from the first confirm to
+//! the last: while writers are done sooner than the publisher, no second is like another.
+//!
 //! From a backlog CPU is that of the whole life of both processes: the worker begins to read ahead
 //! before the first event is confirmed.
 
 use crate::Plan;
-use crate::arrivals::{Look, pace};
 use crate::line::{Goal, Line};
 use crate::numbers::{grouped, median};
 use crate::plot::{Group, Panel, Plot};
-use crate::raw::{self, Pace};
+use crate::progress::{Look, Pace};
+use crate::raw;
 use crate::stage::Stage;
 use crate::writers::Writers;
 
@@ -134,11 +137,11 @@ fn from_backlog(stage: &mut Stage, target: Target, events: u64, round: usize) ->
         ));
         stage.bind(target.queue_type());
         stage.rejoin();
-        pace(&mut stage.client, Look::at_birth(), events)
+        Look::at_birth().watch(&mut stage.client, events).undisturbed()
     };
     let raw = |stage: &mut Stage| {
         stage.bind(target.queue_type());
-        raw::publish(stage.broker().url(), SAMPLE, events)
+        raw::publish(stage.broker().url(), SAMPLE, events).undisturbed()
     };
     let pair = in_turn(stage, round, ours, raw);
     tell(&format!("backlog, {}", target.name()), pair);
@@ -151,16 +154,16 @@ fn live(stage: &mut Stage, target: Target, events: u64, round: usize) -> Live {
         stage.bind(target.queue_type());
         let before = Look::take(&mut stage.client);
         let writers = Writers::start(stage, &insert("event"), events);
-        let pace = pace(&mut stage.client, before, events);
+        let progress = before.watch(&mut stage.client, events);
         committed = writers.finish();
-        pace
+        progress.overall()
     };
     let raw = |stage: &mut Stage| {
         stage.bind(target.queue_type());
         let writers = Writers::start(stage, &insert("bare"), events);
-        let pace = raw::publish(stage.broker().url(), SAMPLE, events);
+        let progress = raw::publish(stage.broker().url(), SAMPLE, events);
         writers.finish();
-        pace
+        progress.overall()
     };
     let pair = in_turn(stage, round, ours, raw);
     tell(&format!("live, {}, {} committed/s", target.name(), grouped(committed)), pair);
