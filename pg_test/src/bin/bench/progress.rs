@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn seconds_that_were_disturbed_do_not_count() {
-        let mark = |half_seconds, confirmed| (Duration::from_millis(500 * half_seconds), confirmed);
+        let mark =
+            |half_seconds: u64, confirmed| (Duration::from_millis(500 * half_seconds), confirmed);
         let marks =
             vec![mark(0, 1), mark(1, 51), mark(2, 101), mark(3, 111), mark(4, 121), mark(6, 221)];
         let progress = Progress { marks, cpu: 7.0 };
