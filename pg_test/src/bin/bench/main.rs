@@ -5,6 +5,10 @@
 //! |---|---|
 //! | `throughput` | events per second from a backlog and live, beside a raw publisher |
 //! | `latency` | from commit to consumer, beside a relay of NOTIFY; what the writer notices |
+//! | `backlog` | how an outage's events leave: as fast at the end as at the start, in bounded memory |
+//! | `transaction` | one of a million rows |
+//! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
+//! | `growth` | more events in a transaction, longer bodies, more writers, more databases |
 //! | `stage` | the servers, a database and an exchange |
 //! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
 //! | `progress`, `writers` | events confirmed, time after time; who writes as fast as possible |
@@ -14,7 +18,12 @@
 
 #![forbid(unsafe_code)]
 
+mod backlog;
+mod captured;
 mod clients;
+mod foreign;
+mod growth;
+mod idle;
 mod latency;
 mod line;
 mod numbers;
@@ -24,8 +33,12 @@ mod raw;
 mod receiver;
 mod relay;
 mod report;
+mod server;
 mod stage;
 mod throughput;
+mod transaction;
+mod wal;
+mod worker;
 mod writers;
 
 use std::path::PathBuf;
@@ -41,7 +54,15 @@ const USAGE: &str = "usage: bench [--quick] [--only SECTION] [--plot FILE]";
 type Measure = fn(&Plan, &mut Plot) -> Vec<Line>;
 
 /// What is measured, in this order.
-const SECTIONS: &[(&str, Measure)] = &[("throughput", throughput::run), ("latency", latency::run)];
+const SECTIONS: &[(&str, Measure)] = &[
+    ("throughput", throughput::run),
+    ("latency", latency::run),
+    ("backlog", |plan, _| backlog::run(plan)),
+    ("transaction", |plan, _| transaction::run(plan)),
+    ("wal", |plan, _| wal::run(plan)),
+    ("idle", |plan, _| idle::run(plan)),
+    ("growth", |plan, _| growth::run(plan)),
+];
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
