@@ -42,7 +42,8 @@ impl WaitSet {
             let mut event: pg_sys::WaitEvent = std::mem::zeroed();
             let count = pg_sys::WaitEventSetWait(
                 self.set,
-                timeout.as_millis() as _,
+                // Rounded up: it would not wait at all for less than one.
+                timeout.as_micros().div_ceil(1000) as _,
                 &mut event,
                 1,
                 pg_sys::PG_WAIT_EXTENSION,

@@ -36,8 +36,8 @@ const QUEUE_LENGTH: usize = 4096;
 /// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
 const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
 
-/// While confirms come all the time the worker hears of them no more often than this.
-const CONFIRM_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the worker may not hear of a confirm that it does not wait for.
+const CONFIRM_DELAY: Duration = Duration::from_millis(20);
 
 /// A session that went on for so long was a good one: the next attempt need not wait.
 const LASTING: Duration = Duration::from_secs(30);
@@ -191,8 +191,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Starts the thread. The caller has all signals blocked meanwhile. The bell rings when there is
-    /// a report, when everything is confirmed or there is the room that [`Publisher::await_room`]
-    /// asked for, and now and then while confirms come.
+    /// a report or the room that [`Publisher::await_room`] asked for, and shortly after a confirm.
     ///
     /// # Errors
     ///
@@ -210,7 +209,7 @@ impl Publisher {
             bell,
             settings,
             stands_still: false,
-            rung_at: Instant::now(),
+            tell_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("amqp_cdc publisher".to_owned())
@@ -320,8 +319,8 @@ struct Link {
     settings: BrokerSettings,
     /// Whether the stream stands still.
     stands_still: bool,
-    /// When the worker was last told of a confirm.
-    rung_at: Instant,
+    /// When the worker is to be told of the confirms of which it was not told yet.
+    tell_at: Option<Instant>,
 }
 
 /// What [`Link::take_instructions`] found.
@@ -341,18 +340,25 @@ impl Link {
         self.bell.ring();
     }
 
-    /// Something was confirmed, and so many messages still are not. Wakes the worker if that is news
-    /// to it; what it may learn later waits, so that each confirm does not cost a switch to it.
-    fn tell_of_confirms(&mut self, unconfirmed: usize) {
+    /// Something was confirmed. The worker is woken at once if it waits for the room that this made;
+    /// else soon enough for the position and the status, but not by each confirm: its switches would
+    /// take the processor from the consumer that just got the message.
+    fn tell_of_confirms(&mut self) {
         let counts = &self.counts;
-        let is_all = unconfirmed == 0 && self.messages.is_empty();
         let is_half_empty = self.messages.len() <= QUEUE_LENGTH / 2
             && counts.outstanding_bytes.load(Ordering::SeqCst) <= MAX_OUTSTANDING_BYTES / 2;
         let is_awaited = is_half_empty && counts.is_room_awaited.swap(false, Ordering::SeqCst);
-        if is_all || is_awaited || self.rung_at.elapsed() >= CONFIRM_INTERVAL {
-            self.rung_at = Instant::now();
-            self.bell.ring();
+        let now = Instant::now();
+        let due = *self.tell_at.get_or_insert(now + CONFIRM_DELAY);
+        if is_awaited || now >= due {
+            self.tell();
         }
+    }
+
+    /// Wakes the worker for all that was confirmed.
+    fn tell(&mut self) {
+        self.tell_at = None;
+        self.bell.ring();
     }
 
     /// Takes new settings, if there are any, and orders.

@@ -148,6 +148,7 @@ impl Session<'_> {
             let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
             let confirm_deadline = self.progress_at + self.confirm_timeout + allowance;
             let in_flight = !self.confirms.is_empty();
+            let tell_at = self.link.tell_at;
             let outcome = tokio::select! {
                 biased;
                 outcome = poll_fn(|cx| poll_oldest(&mut self.confirms, cx)), if in_flight => {
@@ -155,6 +156,10 @@ impl Session<'_> {
                 }
                 event = self.connection.next_event() => self.take_event(event),
                 () = counts.wake.notified() => Ok(()),
+                () = sleep_until(tell_at.map_or(confirm_deadline, Instant::from_std)), if tell_at.is_some() => {
+                    self.link.tell();
+                    Ok(())
+                }
                 () = sleep_until(confirm_deadline), if in_flight && !self.blocked => {
                     Err(Failure::new(
                         FailureKind::ConfirmTimeout,
@@ -281,7 +286,7 @@ impl Session<'_> {
             .await;
         }
         self.progress_at = Instant::now();
-        self.link.tell_of_confirms(self.window.len());
+        self.link.tell_of_confirms();
         result
     }
 

@@ -60,11 +60,6 @@ impl Window {
         self.messages.front().map(|oldest| oldest.message.as_ref())
     }
 
-    /// How many messages there are.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
     /// Whether messages are sent one at a time for now.
     pub fn is_one_at_a_time(&self) -> bool {
         self.suspects > 0
