@@ -163,7 +163,8 @@ pub mod amqp {
     use crate::pg::report::Report;
     use crate::pg::{server, shared};
 
-    /// One row: the state of the worker. `amqp.status` is the view to use.
+    /// One row: the state of the worker. `amqp.status` is the view to use. Other columns need another
+    /// name in C, since the SQL of the version before calls this until ALTER EXTENSION UPDATE ran.
     ///
     /// # Errors
     ///

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
+use super::moment;
+
 unsafe extern "C" {
     // utils/bytea.h; missing from pgrx.
     static mut bytea_output: i32;
@@ -123,6 +125,11 @@ impl FixedSettings {
 
 /// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
 pub fn json_timestamp(timestamp: i64) -> String {
+    let mut text = Vec::with_capacity("2000-01-01T00:00:00.000000+00:00".len());
+    if moment::push_timestamp(&mut text, timestamp) {
+        text.extend_from_slice(b"+00:00");
+        return String::from_utf8_lossy(&text).into_owned();
+    }
     let mut buffer = [0 as c_char; pg_sys::MAXDATELEN as usize + 1];
     let _utc = FixedOutput::set();
     // SAFETY: the buffer is as large as the function demands (utils/datetime.h: MAXDATELEN); it

@@ -35,15 +35,3 @@ pub fn give_memory_back() {
         libc::malloc_trim(0);
     }
 }
-
-/// Has this process, with the threads that it starts, wait for a processor until one is free when it
-/// is woken, instead of taking that of the writer which has just committed: its client would wait
-/// for the answer meanwhile (sched(7), "SCHED_BATCH"). It gets no smaller part of a busy machine.
-pub fn give_way() {
-    // SAFETY: a plain system call. Where it is refused, writers wait a little longer.
-    #[cfg(target_os = "linux")]
-    unsafe {
-        let parameters = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters);
-    }
-}

@@ -65,7 +65,6 @@ pub fn begin() {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
-    threads::give_way();
     threads::tune_allocator();
     snapshot::prepare_process();
     shared::become_the_worker();
