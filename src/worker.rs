@@ -49,7 +49,7 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 const NAP: Duration = Duration::from_millis(100);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// Runs the worker until somebody ends it.
 pub fn run() -> ! {
