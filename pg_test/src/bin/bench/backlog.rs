@@ -23,6 +23,7 @@ struct Sample {
     at: Instant,
     confirmed: u64,
     lag_bytes: u64,
+    catch_up_seconds: Option<f64>,
 }
 
 pub fn run(plan: &Plan) -> Vec<Line> {
@@ -54,7 +55,20 @@ pub fn run(plan: &Plan) -> Vec<Line> {
         goal,
     };
     let ratio = last / first;
+    let half = when(&samples, events / 2);
+    let took = samples[samples.len() - 1].at - half.at;
     vec![
+        line(
+            "time left as `amqp.status` estimates it half way ÷ as it was, s",
+            match half.catch_up_seconds {
+                Some(estimate) => {
+                    let took = took.as_secs_f64();
+                    format!("{:.2} ({estimate:.1} ÷ {took:.1})", estimate / took)
+                }
+                None => "no estimate".to_owned(),
+            },
+            None,
+        ),
         line(
             "drained, events/s",
             format!(
@@ -86,26 +100,33 @@ pub fn run(plan: &Plan) -> Vec<Line> {
 
 /// What the status shows from the first confirm to the last.
 fn drain(server: &mut Server, before: u64, events: u64) -> Vec<Sample> {
-    const STATUS: &str = "SELECT events_confirmed, lag_bytes FROM amqp.status";
+    const STATUS: &str = "SELECT events_confirmed, lag_bytes, catch_up_seconds FROM amqp.status";
     let mut samples = Vec::new();
     wait_until("the backlog is drained", server.patience(), || {
         let row = server.client.query_one(STATUS, &[]).expect("could not read amqp.status");
         let (confirmed, lag): (i64, i64) = (row.get(0), row.get(1));
         let confirmed = confirmed as u64 - before;
         if confirmed > 0 {
-            samples.push(Sample { at: Instant::now(), confirmed, lag_bytes: lag as u64 });
+            samples.push(Sample {
+                at: Instant::now(),
+                confirmed,
+                lag_bytes: lag as u64,
+                catch_up_seconds: row.get(2),
+            });
         }
         (confirmed >= events).then_some(())
     });
     samples
 }
 
+/// The first sample with so many events confirmed.
+fn when(samples: &[Sample], count: u64) -> Sample {
+    *samples.iter().find(|sample| sample.confirmed >= count).expect("all were confirmed")
+}
+
 /// Events per second between two counts of confirmed events.
 fn rate(samples: &[Sample], from: u64, to: u64) -> f64 {
-    let when = |count: u64| {
-        *samples.iter().find(|sample| sample.confirmed >= count).expect("all were confirmed")
-    };
-    let (from, to) = (when(from), when(to));
+    let (from, to) = (when(samples, from), when(samples, to));
     let time: Duration = to.at - from.at;
     (to.confirmed - from.confirmed) as f64 / time.as_secs_f64()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Statement};
 
 use crate::numbers::grouped;
-use crate::stage::Stage;
+use crate::server::Server;
 
 /// Until the first transaction is due, everybody is there.
 const HEAD_START: Duration = Duration::from_millis(20);
@@ -49,9 +49,9 @@ pub struct Clients {
 
 impl Clients {
     /// `statement` inserts a row; its parameter is the row's id.
-    pub fn connect(stage: &Stage, load: Load, statement: &str) -> Clients {
+    pub fn connect(server: &Server, load: Load, statement: &str) -> Clients {
         let connect = |_| {
-            let mut client = stage.connect();
+            let mut client = server.connect();
             let statement = client.prepare(statement).expect("could not prepare the statement");
             (client, statement)
         };

@@ -12,7 +12,7 @@ use crate::numbers::{grouped, lower_quartile, percentile};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
 use crate::relay::{self, Relay};
-use crate::stage::Stage;
+use crate::server::Server;
 
 /// From commit to consumer, in the relay's.
 const WANTED: f64 = 1.0;
@@ -73,15 +73,16 @@ fn tables() -> String {
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
         if plan.quick { (4, Duration::from_millis(1_500)) } else { (20, Duration::from_secs(2)) };
-    let mut stage = Stage::set(&tables());
-    stage.bind(Some("classic"));
-    let receiver = Receiver::start(stage.broker().url(), stage.queue());
-    let relay = Relay::start(&stage);
+    let mut server = Server::start(&[]);
+    server.run(&tables());
+    server.bind(Some("classic"));
+    let receiver = Receiver::start(server.broker().url(), server.queue());
+    let relay = Relay::start(&server);
 
     let mut lines = Vec::new();
     let mut groups = Vec::new();
     for load in LOADS {
-        let slices = measure(&mut stage, &receiver, load, rounds, time);
+        let slices = measure(&mut server, &receiver, load, rounds, time);
         lines.extend(lines_of(load, &slices));
         let [_, ours, relay] = &slices;
         for (number, (name, _)) in PARTS.into_iter().enumerate() {
@@ -104,17 +105,17 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
 
 /// The slices of each way.
 fn measure(
-    stage: &mut Stage,
+    server: &mut Server,
     receiver: &Receiver,
     load: Load,
     rounds: usize,
     time: Duration,
 ) -> [Vec<Slice>; 3] {
-    stage.run("TRUNCATE bare, captured, notified");
-    stage.settle();
+    server.run("TRUNCATE bare, captured, notified");
+    server.settle();
     let mut clients = Way::ALL.map(|way| {
         let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
-        Clients::connect(stage, load, &insert)
+        Clients::connect(server, load, &insert)
     });
     let mut slices = [const { Vec::new() }; 3];
     // The first round does not count: caches are cold, plans not made.

@@ -9,7 +9,8 @@
 //! | `transaction` | one of a million rows |
 //! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
 //! | `growth` | more events in a transaction, longer bodies, more writers, more databases |
-//! | `stage` | the servers, a database and an exchange |
+//! | `server`, `worker` | the servers, and the worker's process |
+//! | `captured`, `foreign` | tables that are captured, and WAL that nobody captures |
 //! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
 //! | `progress`, `writers` | events confirmed, time after time; who writes as fast as possible |
 //! | `clients`, `receiver` | who writes by the clock; who receives |
@@ -34,7 +35,6 @@ mod receiver;
 mod relay;
 mod report;
 mod server;
-mod stage;
 mod throughput;
 mod transaction;
 mod wal;

@@ -12,7 +12,7 @@ use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, NoTls};
 use tokio::runtime::{self, Runtime};
 
-use crate::stage::Stage;
+use crate::server::Server;
 
 /// By this word this program knows that it is the relay.
 pub const COMMAND: &str = "relay";
@@ -29,12 +29,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Relays from the stage's database to its exchange. Returns when it listens.
-    pub fn start(stage: &Stage) -> Relay {
+    /// Relays from the server's database to its exchange. Returns when it listens.
+    pub fn start(server: &Server) -> Relay {
         let program = std::env::current_exe().expect("could not find this program");
-        let (broker, database) = (stage.broker(), stage.connection_string());
+        let (broker, database) = (server.broker(), server.connection_string());
         let process = Command::new(program)
-            .args([COMMAND, &database, broker.url(), stage.exchange()])
+            .args([COMMAND, &database, broker.url(), server.exchange()])
             .stdout(Stdio::piped())
             .spawn()
             .expect("could not run the relay");

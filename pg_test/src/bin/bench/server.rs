@@ -1,9 +1,11 @@
-//! One server under measurement: a testbed of its own, a database with the extension in it, and the
-//! session that asks and orders. No checkpoint, no vacuum and no compilation that nobody asked for.
+//! The servers under measurement: a testbed of their own, a database with the extension in it whose
+//! events go to one exchange, and the session that asks and orders. No checkpoint, no vacuum and no
+//! compilation that nobody asked for; `fsync` is off, as the harness has it, so that no disk hides what
+//! else takes time.
 
 use std::time::Duration;
 
-use pg_test::{Queue, Testbed, wait_until, wait_until_confirmed_within};
+use pg_test::{Broker, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed_within};
 use postgres::Client;
 use postgres::types::FromSqlOwned;
 
@@ -11,6 +13,12 @@ const DATABASE: &str = "bench";
 
 /// The exchange of events, unless set otherwise.
 const EXCHANGE: &str = "pg-messaging";
+
+/// Messages wait here to be measured.
+const QUEUE: &str = "bench";
+
+/// Nobody listens there (IANA: tcpmux), so that a connection is refused at once.
+const NO_BROKER: &str = "127.0.0.1:1";
 
 const CONF: &[&str] = &[
     "shared_buffers = '512MB'",
@@ -54,10 +62,38 @@ impl Server {
         DATABASE
     }
 
+    /// The way to the database, for other processes.
+    pub fn connection_string(&self) -> String {
+        self.bed.postgres.connection_string(DATABASE)
+    }
+
+    pub fn broker(&self) -> Broker {
+        self.bed.rabbitmq.broker()
+    }
+
+    pub fn exchange(&self) -> &'static str {
+        EXCHANGE
+    }
+
+    /// The queue that [`Server::bind`] binds.
+    pub fn queue(&self) -> &'static str {
+        QUEUE
+    }
+
+    /// Binds an empty queue of this type; none: whatever is published is returned.
+    pub fn bind(&self, queue_type: Option<&str>) {
+        let broker = self.broker();
+        broker.delete_queue(QUEUE);
+        if let Some(queue_type) = queue_type {
+            let queue = Queue::durable(QUEUE).with_text("x-queue-type", queue_type);
+            broker.declare_queue(&queue.bound_to(EXCHANGE, "#"));
+        }
+    }
+
     /// Declares a durable classic queue that gets every event.
     pub fn bind_queue(&self, name: &str) -> Queue {
         let queue = Queue::durable(name).bound_to(EXCHANGE, "#");
-        self.bed.rabbitmq.broker().declare_queue(&queue);
+        self.broker().declare_queue(&queue);
         queue
     }
 
@@ -110,6 +146,24 @@ impl Server {
     #[track_caller]
     pub fn settle(&mut self) {
         wait_until_confirmed_within(&mut self.client, PATIENCE);
+    }
+
+    /// Takes the broker from the worker, and returns when the worker knows.
+    pub fn part(&mut self) {
+        self.bed.postgres.set("amqp.host", NO_BROKER);
+        wait_until("the stream stands still", PATIENCE, || {
+            let row = self.client.query_one("SELECT state FROM amqp.status", &[]);
+            let state: String = row.expect("could not read amqp.status").get(0);
+            (state == "standing still").then_some(())
+        });
+    }
+
+    /// Takes [`Server::part`] back. The server is started again, so that the worker begins anew:
+    /// nothing is read yet, nothing counted.
+    pub fn rejoin(&mut self) {
+        self.run("ALTER SYSTEM RESET amqp.host");
+        self.bed.postgres.restart(Shutdown::Fast);
+        self.client = self.connect();
     }
 
     /// How long anything may take.

@@ -15,7 +15,7 @@ use crate::numbers::{grouped, median};
 use crate::plot::{Group, Panel, Plot};
 use crate::progress::{Look, Pace};
 use crate::raw;
-use crate::stage::Stage;
+use crate::server::Server;
 use crate::writers::Writers;
 
 /// Ours in the raw publisher's events per second.
@@ -83,20 +83,21 @@ impl Target {
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (events, rounds) = if plan.quick { (20_000, 1) } else { (200_000, 2) };
-    let mut stage = Stage::set(TABLES);
-    keep_sample(&mut stage);
+    let mut server = Server::start(&[]);
+    server.run(TABLES);
+    keep_sample(&mut server);
 
     let mut lines = Vec::new();
     let mut groups = Vec::new();
     for target in Target::ALL {
         let pairs: Vec<_> =
-            (0..rounds).map(|n| from_backlog(&mut stage, target, events, n)).collect();
+            (0..rounds).map(|n| from_backlog(&mut server, target, events, n)).collect();
         groups.push(Group::new(&target.name(), [rate(&pairs, ours), rate(&pairs, raw)]));
         lines.push(backlog_line(target, &pairs));
         lines.push(cpu_line(&format!("backlog, {}", target.name()), &pairs));
     }
     for target in Target::ALL {
-        let lives: Vec<_> = (0..rounds).map(|n| live(&mut stage, target, events, n)).collect();
+        let lives: Vec<_> = (0..rounds).map(|n| live(&mut server, target, events, n)).collect();
         lines.push(live_line(target, &lives));
         let pairs: Vec<_> = lives.iter().map(|live| live.pair).collect();
         lines.push(cpu_line(&format!("live, {}", target.name()), &pairs));
@@ -111,12 +112,12 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
 }
 
 /// Leaves one of our messages in a queue of its own.
-fn keep_sample(stage: &mut Stage) {
-    let broker = stage.broker();
-    broker.declare_queue(&pg_test::Queue::durable(SAMPLE).bound_to(stage.exchange(), "#"));
-    stage.run(&insert("event"));
-    stage.settle();
-    broker.unbind(SAMPLE, stage.exchange(), "#");
+fn keep_sample(server: &mut Server) {
+    let broker = server.broker();
+    broker.declare_queue(&pg_test::Queue::durable(SAMPLE).bound_to(server.exchange(), "#"));
+    server.run(&insert("event"));
+    server.settle();
+    broker.unbind(SAMPLE, server.exchange(), "#");
     let bytes = broker.peek(SAMPLE).expect("our message is not there").body.len();
     assert!(BODY.contains(&bytes), "the body of a message has {bytes} bytes");
 }
@@ -126,63 +127,63 @@ fn insert(table: &str) -> String {
     format!("INSERT INTO {table} (filler) VALUES (repeat('x', 480))")
 }
 
-fn from_backlog(stage: &mut Stage, target: Target, events: u64, round: usize) -> Pair {
-    let ours = |stage: &mut Stage| {
-        stage.part();
+fn from_backlog(server: &mut Server, target: Target, events: u64, round: usize) -> Pair {
+    let ours = |server: &mut Server| {
+        server.part();
         // Nobody waits for them.
-        stage.run("SET synchronous_commit = off");
+        server.run("SET synchronous_commit = off");
         let insert = insert("event");
-        stage.run(&format!(
+        server.run(&format!(
             "DO $$ BEGIN FOR n IN 1..{events} LOOP {insert}; COMMIT; END LOOP; END $$"
         ));
-        stage.bind(target.queue_type());
-        stage.rejoin();
-        Look::at_birth().watch(&mut stage.client, events).undisturbed()
+        server.bind(target.queue_type());
+        server.rejoin();
+        Look::at_birth().watch(&mut server.client, events).undisturbed()
     };
-    let raw = |stage: &mut Stage| {
-        stage.bind(target.queue_type());
-        raw::publish(stage.broker().url(), SAMPLE, events).undisturbed()
+    let raw = |server: &mut Server| {
+        server.bind(target.queue_type());
+        raw::publish(server.broker().url(), SAMPLE, events).undisturbed()
     };
-    let pair = in_turn(stage, round, ours, raw);
+    let pair = in_turn(server, round, ours, raw);
     tell(&format!("backlog, {}", target.name()), pair);
     pair
 }
 
-fn live(stage: &mut Stage, target: Target, events: u64, round: usize) -> Live {
+fn live(server: &mut Server, target: Target, events: u64, round: usize) -> Live {
     let mut committed = 0.0;
-    let ours = |stage: &mut Stage| {
-        stage.bind(target.queue_type());
-        let before = Look::take(&mut stage.client);
-        let writers = Writers::start(stage, &insert("event"), events);
-        let progress = before.watch(&mut stage.client, events);
+    let ours = |server: &mut Server| {
+        server.bind(target.queue_type());
+        let before = Look::take(&mut server.client);
+        let writers = Writers::start(server, &insert("event"), events);
+        let progress = before.watch(&mut server.client, events);
         committed = writers.finish();
         progress.overall()
     };
-    let raw = |stage: &mut Stage| {
-        stage.bind(target.queue_type());
-        let writers = Writers::start(stage, &insert("bare"), events);
-        let progress = raw::publish(stage.broker().url(), SAMPLE, events);
+    let raw = |server: &mut Server| {
+        server.bind(target.queue_type());
+        let writers = Writers::start(server, &insert("bare"), events);
+        let progress = raw::publish(server.broker().url(), SAMPLE, events);
         writers.finish();
         progress.overall()
     };
-    let pair = in_turn(stage, round, ours, raw);
+    let pair = in_turn(server, round, ours, raw);
     tell(&format!("live, {}, {} committed/s", target.name(), grouped(committed)), pair);
     Live { pair, committed }
 }
 
 /// Every second round the other way round: what grows or slows down in time falls on both alike.
 fn in_turn(
-    stage: &mut Stage,
+    server: &mut Server,
     round: usize,
-    ours: impl FnOnce(&mut Stage) -> Pace,
-    raw: impl FnOnce(&mut Stage) -> Pace,
+    ours: impl FnOnce(&mut Server) -> Pace,
+    raw: impl FnOnce(&mut Server) -> Pace,
 ) -> Pair {
     if round.is_multiple_of(2) {
-        let ours = ours(stage);
-        Pair { ours, raw: raw(stage) }
+        let ours = ours(server);
+        Pair { ours, raw: raw(server) }
     } else {
-        let raw = raw(stage);
-        Pair { ours: ours(stage), raw }
+        let raw = raw(server);
+        Pair { ours: ours(server), raw }
     }
 }
 

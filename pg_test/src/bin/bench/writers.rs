@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use postgres::Client;
 
-use crate::stage::Stage;
+use crate::server::Server;
 
 const WRITERS: u64 = 8;
 
@@ -18,8 +18,8 @@ pub struct Writers {
 
 impl Writers {
     /// All together execute this statement, which writes one row, so many times.
-    pub fn start(stage: &Stage, statement: &str, rows: u64) -> Writers {
-        let clients: Vec<_> = (0..WRITERS).map(|_| stage.connect()).collect();
+    pub fn start(server: &Server, statement: &str, rows: u64) -> Writers {
+        let clients: Vec<_> = (0..WRITERS).map(|_| server.connect()).collect();
         let start = |client| {
             let statement = statement.to_owned();
             thread::spawn(move || write(client, &statement, rows / WRITERS))
