@@ -5,8 +5,8 @@
 //! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), which hands the call
 //!    to [`capture`]. Rows are rendered to JSON, the changed columns found ([`pg::columns`]), and the
 //!    [`event`] is written into the WAL ([`pg::message`]), inside the writer's transaction.
-//! 2. The transaction commits; a callback sets the worker's latch ([`pg::xact`]). That is all a
-//!    writer ever does.
+//! 2. The transaction commits; a callback wakes the worker, if that sleeps ([`pg::xact`],
+//!    [`pg::shared`]). That is all a writer ever does.
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them

@@ -26,6 +26,10 @@ impl Pace {
     pub fn look(&mut self, now: Instant, lag: u64) -> Option<f64> {
         self.looks.retain(|&(at, _)| now.duration_since(at) <= MEMORY);
         self.looks.push_back((now, lag));
+        // What came before it began to fall says nothing about how fast it falls.
+        while self.looks.len() > 1 && self.looks[1].1 >= self.looks[0].1 {
+            self.looks.pop_front();
+        }
         let &(since, before) = self.looks.front()?;
         let fallen = before.checked_sub(lag).filter(|&fallen| fallen > 0)?;
         Some(lag as f64 * now.duration_since(since).as_secs_f64() / fallen as f64)
@@ -64,6 +68,7 @@ mod tests {
 
     #[test]
     fn an_outage_before_does_not_count() {
+        assert_eq!(looks(&[(0, 0), (1, 500), (2, 1000), (3, 1000), (4, 900)]), Some(9.0));
         assert_eq!(looks(&[(0, 1000), (100, 900)]), None);
         assert_eq!(looks(&[(0, 9000), (100, 900), (101, 600)]), Some(2.0));
     }

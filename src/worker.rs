@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 
 use crate::gap::Gap;
-use crate::lsn::Lsn;
 use crate::naming::Naming;
 use crate::pace::Pace;
 use crate::pg::report::Report;
@@ -44,8 +43,8 @@ const EVENTS_PER_ROUND: usize = 1000;
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long commits are left unread, after the first, while they could not be published anyhow: many
-/// at once cost less than each by itself.
+/// How long commits are left unread, after some were read, while they could not be published anyhow:
+/// many at once cost less than each by itself.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
@@ -111,12 +110,14 @@ struct Worker {
     naming: Naming,
     /// What the publisher had done when it was last asked.
     seen: Published,
-    /// The latest commit when the WAL was last read.
-    last_commit: Lsn,
+    /// Commits that had been announced when the WAL was last read.
+    commits: u64,
+    /// Whether some of them were new then.
+    is_busy: bool,
     /// Whether enough is read ahead of the publisher.
     is_ahead: bool,
-    /// Whether the publisher took all there was and has room for more.
-    has_room: bool,
+    /// Whether the publisher took all there was.
+    took_all: bool,
     /// Whether a large event was handed out since all was quiet.
     was_large: bool,
     /// How long to sleep while something cannot wake us.
@@ -125,6 +126,8 @@ struct Worker {
     standstill: Standstill,
     /// What the status shows.
     shown: Option<(State, Option<Cause>)>,
+    /// Messages that were confirmed when the publisher last reported a standstill.
+    failed_after: u64,
     /// Whether the publisher has a connection.
     is_connected: bool,
     /// Since when a committed transaction lacks nothing but a synchronous standby.
@@ -167,13 +170,15 @@ impl Worker {
             wait,
             naming: Naming::new(timelines, position.restart),
             seen: Published::default(),
-            last_commit: Lsn::INVALID,
+            commits: 0,
+            is_busy: false,
             is_ahead: false,
-            has_room: false,
+            took_all: false,
             was_large: false,
             poll: Duration::ZERO,
             standstill: Standstill::default(),
             shown: None,
+            failed_after: 0,
             is_connected: false,
             awaiting_standby: None,
             lost: None,
@@ -241,7 +246,9 @@ impl Worker {
 
     /// Reads on. Whether everything was read that can be used for now.
     fn read_wal(&mut self) -> bool {
-        self.last_commit = shared::last_commit();
+        let commits = shared::commits();
+        self.is_busy = commits != self.commits;
+        self.commits = commits;
         for _ in 0..BATCHES_PER_ROUND {
             self.is_ahead = self.stream.bytes() >= READ_AHEAD_BYTES;
             if self.is_ahead {
@@ -287,7 +294,7 @@ impl Worker {
 
     /// Gives the publisher as much as it takes. Whether that was all for now.
     fn hand_out(&mut self) -> bool {
-        self.has_room = false;
+        self.took_all = false;
         let Some(publisher) = &self.publisher else { return true };
         let has_room_for = |size: usize| publisher.has_room_for(size) || publisher.await_room(size);
         let (mut is_all, mut handed_out) = (false, false);
@@ -309,7 +316,7 @@ impl Worker {
                 nothing_or_no_room => {
                     if nothing_or_no_room.is_none() {
                         self.reader.forget_second_reader();
-                        self.has_room = true;
+                        self.took_all = true;
                     }
                     is_all = true;
                     break;
@@ -318,6 +325,7 @@ impl Worker {
         }
         if handed_out {
             publisher.flush();
+            self.poll = Duration::ZERO;
         }
         is_all
     }
@@ -352,7 +360,10 @@ impl Worker {
                 }
                 self.show_state();
             }
-            publisher::Report::StandingStill { reason, held } => self.fail(Cause { reason, held }),
+            publisher::Report::StandingStill { reason, held, confirmed } => {
+                self.failed_after = confirmed;
+                self.fail(Cause { reason, held });
+            }
             publisher::Report::Skipped(message) => {
                 Report::new(
                     PgSqlErrorCode::ERRCODE_WARNING,
@@ -386,9 +397,12 @@ impl Worker {
         self.show_state();
     }
 
-    /// Something was confirmed. The gap, if there is one, is the first that is.
-    fn go_on(&mut self) {
-        self.standstill.succeed();
+    /// Something was confirmed, the last of so many. The gap, if there is one, is the first that is.
+    fn go_on(&mut self, confirmed: u64) {
+        // A standstill may have come after the confirms that are heard of now.
+        if confirmed > self.failed_after {
+            self.standstill.succeed();
+        }
         self.lost = None;
         self.show_state();
     }
@@ -433,8 +447,8 @@ impl Worker {
     fn count(&mut self, now: Published) {
         let confirmed = now.confirmed - self.seen.confirmed;
         self.stream.confirm(confirmed);
-        if confirmed > 0 {
-            self.go_on();
+        if confirmed > self.failed_after {
+            self.go_on(now.confirmed);
         }
         status::add_counts(now, self.seen);
         self.seen = now;
@@ -476,18 +490,24 @@ impl Worker {
         } else {
             self.poll = Duration::ZERO;
         }
-        if !self.is_ahead {
+        if self.is_ahead {
+            // Confirms make room; until then no commit matters.
+            self.sleep(timeout);
+        } else if self.is_busy && !self.may_publish() {
+            self.sleep(timeout.min(NAP));
+        } else {
             shared::await_commit();
-            if shared::last_commit() > self.last_commit {
+            if shared::commits() != self.commits {
                 timeout = Duration::ZERO;
             }
+            self.sleep(timeout);
+            shared::ignore_commits();
         }
-        self.sleep(timeout);
-        shared::ignore_commits();
-        let may_publish = self.is_connected && self.standstill.cause().is_none() && self.has_room;
-        if !may_publish && shared::last_commit() > self.last_commit {
-            self.sleep(NAP);
-        }
+    }
+
+    /// Whether what commits now could be published at once.
+    fn may_publish(&self) -> bool {
+        self.is_connected && self.standstill.cause().is_none() && self.took_all
     }
 
     fn sleep(&self, timeout: Duration) {

@@ -16,6 +16,8 @@ pub struct Numbers {
     worker_latch: AtomicUsize,
     /// End of the latest commit (or PREPARE) that wrote events. Raised by the writing backends.
     last_commit: AtomicU64,
+    /// How many there were. Raised by the writing backends. They do not come in the order of the WAL.
+    commits: AtomicU64,
     /// Whether the worker sleeps until the next commit. Raised by it, lowered by whoever wakes it.
     awaits_commit: AtomicBool,
     /// Process id of the worker; 0 while none runs.
@@ -157,6 +159,7 @@ pub fn last_commit() -> Lsn {
 pub(super) fn announce_commit(lsn: Lsn) {
     let numbers = numbers();
     numbers.last_commit.fetch_max(lsn.0, Ordering::SeqCst);
+    numbers.commits.fetch_add(1, Ordering::SeqCst);
     // Of many that commit while it wakes up, one wakes it.
     if numbers.awaits_commit.load(Ordering::SeqCst)
         && numbers.awaits_commit.swap(false, Ordering::SeqCst)
@@ -165,7 +168,12 @@ pub(super) fn announce_commit(lsn: Lsn) {
     }
 }
 
-/// From now on the next commit wakes the worker; [`last_commit`] tells of those before.
+/// How many commits that wrote events were announced.
+pub fn commits() -> u64 {
+    numbers().commits.load(Ordering::SeqCst)
+}
+
+/// From now on the next commit wakes the worker; [`commits`] tells of those before.
 pub fn await_commit() {
     numbers().awaits_commit.store(true, Ordering::SeqCst);
 }

@@ -83,7 +83,7 @@ pub struct ReadError {
 
 /// Records that do not matter are passed over so many at a time: setting up for an ERROR, as for each
 /// call of PostgreSQL, costs as much as a tenth of reading one.
-pub const PASSED_AT_ONCE: usize = 100;
+const PASSED_AT_ONCE: usize = 100;
 
 /// A record above this size leaves the reader with a buffer that is given back before the next one.
 const LARGE_RECORD: u32 = 16 * 1024 * 1024;
@@ -93,6 +93,8 @@ pub struct XLogReader {
     state: *mut pg_sys::XLogReaderState,
     page_read: Box<PageReadState>,
     next: Lsn,
+    /// Records that were read, those included that do not matter.
+    records: usize,
     /// Whether the last record was a large one: the reader's buffer grows and never shrinks
     /// (xlogreader.c: `allocate_recordbuf`).
     is_swollen: bool,
@@ -104,7 +106,8 @@ impl XLogReader {
     pub fn new(start: Lsn) -> XLogReader {
         let mut page_read = Box::new(PageReadState { end_of_wal: false });
         let state = allocate(&mut page_read);
-        let mut reader = XLogReader { state, page_read, next: start, is_swollen: false };
+        let mut reader =
+            XLogReader { state, page_read, next: start, records: 0, is_swollen: false };
         if start.is_valid() {
             reader.begin(start);
         }
@@ -135,6 +138,11 @@ impl XLogReader {
         self.next
     }
 
+    /// How many records were read, those included that do not matter.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
     /// Whether nothing is on disk that was not read yet.
     pub fn is_at_end(&self) -> bool {
         server::flushed_lsn() <= self.next
@@ -152,7 +160,7 @@ impl XLogReader {
         // PostgreSQL sets this and never clears it (xlogutils.c: read_local_xlog_page_guts).
         self.page_read.end_of_wal = false;
         let mut message: *mut c_char = std::ptr::null_mut();
-        let (state, mut next) = (self.state, self.next.0);
+        let (state, mut next, mut count) = (self.state, self.next.0, 0);
         // SAFETY: main thread, outside a transaction's memory context: the reader may grow its
         // buffer in the current one. No frame that an ERROR leaves has a destructor, and nothing
         // panics. A record that was read is there until the next read.
@@ -165,6 +173,7 @@ impl XLogReader {
                         break;
                     }
                     next = (*state).EndRecPtr;
+                    count += 1;
                     if matters(&*record) {
                         break;
                     }
@@ -173,6 +182,7 @@ impl XLogReader {
             })
         };
         self.next = Lsn(next);
+        self.records += count;
         if record.is_null() {
             return self.nothing_read(message);
         }

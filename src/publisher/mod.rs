@@ -126,8 +126,9 @@ pub enum Report {
     Connecting(String),
     /// It publishes to this broker.
     Streaming(String),
-    /// The stream stands still, at the message with this message_id if it is known.
-    StandingStill { reason: String, held: Option<String> },
+    /// The stream stands still, at the message with this message_id if it is known, since so many
+    /// were confirmed.
+    StandingStill { reason: String, held: Option<String>, confirmed: u64 },
     /// The operator's wish was carried out: the message with this description is passed over.
     Skipped(String),
     /// The broker does not read from the connection for now (memory or disk alarm).
@@ -340,6 +341,21 @@ impl Link {
         self.bell.ring();
     }
 
+    /// The oldest message is done with. That the stream goes on is told at once.
+    fn confirm(&mut self, message: &Message) {
+        self.counts.confirm(message);
+        if self.stands_still {
+            self.stands_still = false;
+            self.tell_at = Some(Instant::now());
+        }
+    }
+
+    fn report_standstill(&mut self, failure: &Failure) {
+        let confirmed = self.counts.confirmed.load(Ordering::Acquire);
+        let (reason, held) = (failure.to_string(), failure.held());
+        self.report(Report::StandingStill { reason, held, confirmed });
+    }
+
     /// Something was confirmed. The worker is woken at once if it waits for the room that this made;
     /// else soon enough for the position and the status, but not by each confirm: its switches would
     /// take the processor from the consumer that just got the message.
@@ -418,10 +434,7 @@ fn publish_until_stopped(mut link: Link) {
                 }
                 backoff.grow();
                 attempt += 1;
-                link.report(Report::StandingStill {
-                    reason: failure.to_string(),
-                    held: failure.held(),
-                });
+                link.report_standstill(&failure);
             }
         }
     }

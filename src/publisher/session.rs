@@ -201,8 +201,7 @@ impl Session<'_> {
         self.confirms.clear();
         self.bytes_in_flight = 0;
         self.barrier = Barrier::default();
-        self.link
-            .report(Report::StandingStill { reason: failure.to_string(), held: failure.held() });
+        self.link.report_standstill(&failure);
         let retry_at = retry.map(|time| Instant::now() + time);
         loop {
             let event = tokio::select! {
@@ -313,8 +312,7 @@ impl Session<'_> {
         for _ in 0..delivered {
             if let Some(confirmed) = self.window.confirm_oldest() {
                 self.bytes_in_flight -= confirmed.body.len();
-                self.link.counts.confirm(&confirmed);
-                self.link.stands_still = false;
+                self.link.confirm(&confirmed);
             }
         }
         Ok(())

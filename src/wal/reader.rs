@@ -3,7 +3,7 @@
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
-use crate::pg::xlog_reader::{PASSED_AT_ONCE, ReadError, Record, Step, XLogReader};
+use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 
@@ -57,17 +57,13 @@ impl TransactionReader {
         if self.reader.is_at_end() {
             return Ok(Reached::EndOfWal);
         }
-        let mut records = 0;
-        while records < BATCH {
+        let end = self.reader.records() + BATCH;
+        while self.reader.records() < end {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
-                Step::Skipped => {
-                    records += PASSED_AT_ONCE;
-                    continue;
-                }
+                Step::Skipped => continue,
                 Step::EndOfWal => return Ok(Reached::EndOfWal),
             };
-            records += 1;
             match record {
                 Record::TransactionalMessage { xid, lsn, prefix, payload } => {
                     if prefix == EVENT_PREFIX {
@@ -157,7 +153,8 @@ pub fn survey(
     let mut survey = Survey { first_record, last_position: None, has_orphans: false };
     let mut has_events = false;
     while keep_going() {
-        for _ in 0..BATCH {
+        let end = reader.records() + BATCH;
+        while reader.records() < end {
             match reader.read()? {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
                     if prefix == POSITION_PREFIX {

@@ -50,16 +50,8 @@ const SHAPES: [Shape; 14] = [
     Shape::Databases(50),
 ];
 
-const QUICK_SHAPES: [Shape; 8] = [
-    Shape::Events(1),
-    Shape::Events(1_000),
-    Shape::Value(1_000),
-    Shape::Value(100_000),
-    Shape::Writers(1),
-    Shape::Writers(4),
-    Shape::Databases(1),
-    Shape::Databases(10),
-];
+const QUICK_SHAPES: [Shape; 4] =
+    [Shape::Events(1_000), Shape::Value(100_000), Shape::Writers(4), Shape::Databases(10)];
 
 /// What draining cost.
 #[derive(Clone, Copy, Debug)]

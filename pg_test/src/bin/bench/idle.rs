@@ -18,8 +18,11 @@ use crate::worker::Worker;
 const NO_CPU: f64 = 5.0;
 
 /// PostgreSQL itself writes for so long after a change: the background writer's list of running
-/// transactions comes every 15 seconds, and it sleeps up to ten.
-const QUIET: Duration = Duration::from_secs(30);
+/// transactions comes every 15 seconds, if it is awake.
+const QUIET: Duration = Duration::from_secs(17);
+
+/// It sleeps fifty times as long when there is nothing to do.
+const CONF: &[&str] = &["bgwriter_delay = '10ms'"];
 
 /// Where the slot may be behind: within a segment, or by so much time.
 const SEGMENT: u64 = 16 << 20;
@@ -29,7 +32,7 @@ const LATE: f64 = 10.0;
 const RATE: f64 = 10e6;
 
 pub fn run(plan: &Plan) -> Vec<Line> {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start(CONF);
     captured::make(&mut server.client);
     foreign::make(&mut server.client, 0);
     captured::write(&mut server.client, 100, 10, 500);

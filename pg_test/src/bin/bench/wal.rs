@@ -219,7 +219,7 @@ fn at_a_rate(plan: &Plan) -> Line {
         other.join().expect("a writer failed");
         one.join().expect("a writer failed")
     });
-    // The worker looks every ten seconds: what it has not seen yet belongs to these, too.
+    // The worker looks every five seconds: what it has not seen yet belongs to these, too.
     let end = server.end_of_wal();
     server.wait_until_read(end);
     let cpu = worker.cpu() - began;
