@@ -77,7 +77,7 @@ fn run(plan: Plan) -> Report {
 
 /// What the arguments ask for.
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
-    let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 10 };
+    let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 4 };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         let value: u64 = match value.parse() {

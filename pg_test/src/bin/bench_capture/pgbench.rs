@@ -13,8 +13,8 @@ use pg_test::installation;
 
 const CLIENTS: &str = "8";
 
-/// So many pairs of one run without and one with.
-const PAIRS: usize = 4;
+/// So many pairs of one run without and one with. Many short ones tell more than few long ones.
+const PAIRS: usize = 10;
 
 const ATTACH: &str = "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts \
      FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('account')";
@@ -25,6 +25,9 @@ const DETACH: &str = "DROP TRIGGER capture ON pgbench_accounts";
 pub struct Throughput {
     pub without: f64,
     pub with: f64,
+    /// The median of what two runs in succession make: a machine that is slow for a minute is so for
+    /// both of them.
+    pub ratio: f64,
 }
 
 /// All measurements.
@@ -36,12 +39,6 @@ pub struct Pgbench {
     pub together: Throughput,
     /// Nobody publishes.
     pub broker_down: Throughput,
-}
-
-impl Throughput {
-    pub fn ratio(self) -> f64 {
-        self.with / self.without
-    }
 }
 
 impl Pgbench {
@@ -67,9 +64,7 @@ impl Pgbench {
 
 /// Without, with, with, without: what grows or slows down in time falls on both alike.
 fn in_turn(stage: &mut Stage, seconds: u64, after: impl Fn(&mut Stage)) -> Throughput {
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    for turn in 0..2 * PAIRS {
-        let is_captured = matches!(turn % 4, 1 | 2);
+    let mut run = |is_captured: bool| {
         if is_captured {
             stage.run(ATTACH);
         }
@@ -78,14 +73,24 @@ fn in_turn(stage: &mut Stage, seconds: u64, after: impl Fn(&mut Stage)) -> Throu
             stage.run(DETACH);
         }
         after(stage);
-        let runs = if is_captured { &mut with } else { &mut without };
-        runs.push(tps);
         eprintln!("{} trigger: {tps:.0} tps", if is_captured { "with" } else { "without" });
+        tps
+    };
+    let pairs: Vec<(f64, f64)> = (0..PAIRS)
+        .map(|pair| {
+            let (first, second) = (run(pair % 2 == 1), run(pair % 2 == 0));
+            if pair % 2 == 1 { (second, first) } else { (first, second) }
+        })
+        .collect();
+    Throughput {
+        without: median(pairs.iter().map(|pair| pair.0)),
+        with: median(pairs.iter().map(|pair| pair.1)),
+        ratio: median(pairs.iter().map(|(without, with)| with / without)),
     }
-    Throughput { without: median(without), with: median(with) }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     if numbers.len() % 2 == 1 {

@@ -81,10 +81,10 @@ impl Report {
             write_line(f, &name, [tps, cell, String::new()])
         };
         let Pgbench { apart, together, broker_down } = self.pgbench;
-        let goal = at_least(apart.ratio(), OF_THROUGHPUT);
+        let goal = at_least(apart.ratio, OF_THROUGHPUT);
         throughput(f, "worker and broker on a core of their own", apart, goal)?;
         for (name, beside) in [("all on the same cores", together), ("broker down", broker_down)] {
-            throughput(f, name, beside, format!("{:.2}", beside.ratio()))?;
+            throughput(f, name, beside, format!("{:.2}", beside.ratio))?;
         }
         Ok(())
     }
