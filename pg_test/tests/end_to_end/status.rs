@@ -88,7 +88,7 @@ fn lag_is_what_is_not_confirmed_and_nothing_once_all_is() {
 
 #[test]
 fn while_the_lag_falls_the_status_says_when_it_will_be_gone() {
-    // One at a time, so that it takes a while.
+    // One at a time, so that it takes longer than the two looks at the lag that an estimate needs.
     let bed = pg_test::Testbed::private(&["amqp.max_in_flight = 1"]);
     let mut scene = bed.scene("catch_up");
     let mut client = scene.client();
@@ -97,13 +97,14 @@ fn while_the_lag_falls_the_status_says_when_it_will_be_gone() {
     bed.rabbitmq.stop();
     run(
         &mut client,
-        "DO $$ BEGIN FOR g IN 1..1500 LOOP INSERT INTO blog_articles VALUES (g); COMMIT; END LOOP; END $$",
+        "DO $$ BEGIN FOR g IN 1..10000 LOOP INSERT INTO blog_articles VALUES (g); COMMIT; END LOOP; END $$",
     );
     assert_eq!(ask::<Option<f64>>(&mut client, OUTLOOK), None);
     bed.rabbitmq.start();
     scene.consume_again();
     let seconds = wait_until("the lag falls", DEADLINE, || ask(&mut client, OUTLOOK));
     assert!((0.0..600.0).contains(&seconds), "{seconds}");
+    bed.postgres.set("amqp.max_in_flight", "2000");
     wait_until_confirmed(&mut client);
     assert_eq!(ask::<Option<f64>>(&mut client, OUTLOOK), None);
 }
