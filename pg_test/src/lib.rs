@@ -21,6 +21,7 @@
 //! | `proxy` | a bad network between two of them |
 //! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
+//! | `numbers` | medians and percentiles, and how figures are written |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
@@ -36,6 +37,7 @@ pub mod installation;
 mod janitor;
 pub mod machine;
 mod message;
+pub mod numbers;
 pub mod ordinary_user;
 pub mod ports;
 mod postgres;
@@ -54,5 +56,5 @@ pub use process::send_signal;
 pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use scene::{Scene, wait_until_confirmed, wait_until_confirmed_within};
-pub use testbed::{Testbed, testbed};
+pub use testbed::{QUIET, Testbed, testbed};
 pub use wait::{DEADLINE, wait_until};

@@ -1,5 +1,5 @@
 //! What a measurement must know of the machine: what it is and what is installed on it, and the CPU
-//! time that processes used.
+//! time and the memory that processes use.
 
 use std::fs;
 use std::process::Command;
@@ -81,4 +81,18 @@ pub fn cpu_time(pid: u32) -> Duration {
         text.split_whitespace().next()?.parse::<u64>().ok()
     });
     Duration::from_nanos(times.sum())
+}
+
+/// What the kernel says of a process's memory, in bytes: `VmRSS`, what is resident now; `VmHWM`, the
+/// most that ever was (proc(5): `/proc/pid/status`).
+///
+/// # Panics
+/// If there is no such process, or no such line.
+#[track_caller]
+pub fn memory(pid: u32, which: &str) -> u64 {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_else(|| panic!("{path} has no {which}")) * 1024
 }

@@ -36,7 +36,10 @@ impl Scene<'_> {
         let broker = testbed.rabbitmq.broker();
         broker.declare_exchange(&exchange, "topic");
         let consumer = broker.consume(&Scene::queue_of(&database, &exchange));
-        make_database(testbed, &database, &exchange);
+        // After the extension, so that the setting is the extension's and not a placeholder.
+        let set = format!("ALTER DATABASE \"{database}\" SET amqp.exchange = '{exchange}'");
+        let done = testbed.make_database(&database).batch_execute(&set);
+        done.unwrap_or_else(|error| panic!("{set}: {error:?}"));
         Scene { testbed, database, exchange, consumer }
     }
 
@@ -101,19 +104,4 @@ fn unique(name: &str, number: u32) -> String {
     };
     let name: String = name.chars().map(plain).take(40).collect();
     format!("{}_{number}", name.to_ascii_lowercase())
-}
-
-#[track_caller]
-fn make_database(testbed: &Testbed, database: &str, exchange: &str) {
-    let run = |client: &mut Client, statement: &str| {
-        client.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-    };
-    let mut server = testbed.postgres.connect("postgres");
-    run(&mut server, &format!("CREATE DATABASE \"{database}\""));
-    if testbed.has_extension() {
-        let mut client = testbed.postgres.connect(database);
-        run(&mut client, "CREATE EXTENSION amqp_cdc");
-    }
-    // After the extension, so that the setting is the extension's and not a placeholder.
-    run(&mut server, &format!("ALTER DATABASE \"{database}\" SET amqp.exchange = '{exchange}'"));
 }

@@ -4,10 +4,22 @@
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::postgres::Client;
+
 use crate::folder::tail;
 use crate::postgres::Postgres;
 use crate::rabbitmq::RabbitMq;
 use crate::scene::Scene;
+
+/// Lines of postgresql.conf for a server that is measured: no checkpoint, no vacuum and no compilation
+/// that nobody asked for.
+pub const QUIET: &[&str] = &[
+    "min_wal_size = '2GB'",
+    "max_wal_size = '64GB'",
+    "checkpoint_timeout = '1d'",
+    "autovacuum = off",
+    "jit = off",
+];
 
 /// A pair of servers.
 #[derive(Debug)]
@@ -53,8 +65,19 @@ impl Testbed {
         Scene::set(self, name)
     }
 
-    pub(crate) fn has_extension(&self) -> bool {
-        self.has_extension
+    /// Makes a database, with the extension if this testbed has it, and a session in it.
+    #[track_caller]
+    pub fn make_database(&self, name: &str) -> Client {
+        let run = |client: &mut Client, statement: &str| {
+            let done = client.batch_execute(statement);
+            done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        };
+        run(&mut self.postgres.connect("postgres"), &format!("CREATE DATABASE \"{name}\""));
+        let mut client = self.postgres.connect(name);
+        if self.has_extension {
+            run(&mut client, "CREATE EXTENSION amqp_cdc");
+        }
+        client
     }
 
     /// Prints the ends of both servers' logs to stderr, the first time it is called.

@@ -50,6 +50,15 @@ pub fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) -> bool {
     true
 }
 
+/// Appends a timestamp with the offset of UTC. Whether it could.
+pub fn push_timestamptz(out: &mut Vec<u8>, microseconds: i64) -> bool {
+    let done = push_timestamp(out, microseconds);
+    if done {
+        out.extend_from_slice(b"+00:00");
+    }
+    done
+}
+
 /// The Gregorian date of a day after 0001-01-01, counted from 1970.
 fn push_day(out: &mut Vec<u8>, days: i64) {
     // Years begin in March here, so that the leap day is the last of its year; eras of 400 years are

@@ -123,24 +123,23 @@ impl FixedSettings {
     }
 }
 
-/// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
-pub fn json_timestamp(timestamp: i64) -> String {
-    let mut text = Vec::with_capacity("2000-01-01T00:00:00.000000+00:00".len());
-    if moment::push_timestamp(&mut text, timestamp) {
-        text.extend_from_slice(b"+00:00");
-        return String::from_utf8_lossy(&text).into_owned();
-    }
+/// Appends a date or a timestamp as PostgreSQL writes it into JSON under the fixed settings.
+pub(super) fn push_date_time(out: &mut Vec<u8>, value: pg_sys::Datum, type_oid: pg_sys::Oid) {
     let mut buffer = [0 as c_char; pg_sys::MAXDATELEN as usize + 1];
-    let _utc = FixedOutput::set();
     // SAFETY: the buffer is as large as the function demands (utils/datetime.h: MAXDATELEN); it
     // needs no database.
     unsafe {
-        pg_sys::JsonEncodeDateTime(
-            buffer.as_mut_ptr(),
-            pg_sys::Datum::from(timestamp),
-            pg_sys::TIMESTAMPTZOID,
-            std::ptr::null(),
-        );
-        CStr::from_ptr(buffer.as_ptr()).to_string_lossy().into_owned()
+        pg_sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
+        out.extend_from_slice(CStr::from_ptr(buffer.as_ptr()).to_bytes());
     }
+}
+
+/// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
+pub fn json_timestamp(timestamp: i64) -> String {
+    let mut text = Vec::with_capacity("2000-01-01T00:00:00.000000+00:00".len());
+    if !moment::push_timestamptz(&mut text, timestamp) {
+        let _utc = FixedOutput::set();
+        push_date_time(&mut text, pg_sys::Datum::from(timestamp), pg_sys::TIMESTAMPTZOID);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::kind::{Elements, Function, Kind};
-use super::{escape, json::Json, jsonb, moment, numeric, varlena};
+use super::{escape, json::Json, jsonb, moment, numeric, output, varlena};
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
@@ -118,21 +118,10 @@ impl Kind {
             Kind::Timestamp => {
                 (moment::push_timestamp(out, value.value() as i64), pg_sys::TIMESTAMPOID)
             }
-            _ => {
-                let done = moment::push_timestamp(out, value.value() as i64);
-                if done {
-                    out.extend_from_slice(b"+00:00");
-                }
-                (done, pg_sys::TIMESTAMPTZOID)
-            }
+            _ => (moment::push_timestamptz(out, value.value() as i64), pg_sys::TIMESTAMPTZOID),
         };
         if !done {
-            let mut buffer = [0; pg_sys::MAXDATELEN as usize + 1];
-            // SAFETY: the buffer is as large as the function demands (utils/datetime.h).
-            unsafe {
-                pg_sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
-                json.push(CStr::from_ptr(buffer.as_ptr()).to_bytes());
-            }
+            output::push_date_time(out, value, type_oid);
         }
         json.push(b"\"");
     }

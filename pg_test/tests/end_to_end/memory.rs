@@ -1,9 +1,8 @@
 //! The worker's memory is bounded, whatever is captured.
 
-use std::fs;
 use std::time::Duration;
 
-use pg_test::{DEADLINE, Queue, Scene, Testbed, wait_until};
+use pg_test::{DEADLINE, Queue, Scene, Testbed, machine, wait_until};
 use postgres::Client;
 
 use crate::stage::{ask, make_blog, run, wait_until_streaming, worker_pid};
@@ -13,10 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Resident memory of a process, in bytes.
 fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+    machine::memory(pid, "VmRSS")
 }
 
 /// Replaces the scene's queue, and with it its consumer, by one that keeps the last message only.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, Statement};
 
-use crate::numbers::grouped;
 use crate::server::Server;
+use pg_test::numbers::grouped;
 
 /// Until the first transaction is due, everybody is there.
 const HEAD_START: Duration = Duration::from_millis(20);

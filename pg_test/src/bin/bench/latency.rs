@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::Plan;
 use crate::clients::{Clients, Load};
 use crate::line::{Goal, Line};
-use crate::numbers::{grouped, lower_quartile, percentile};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
 use crate::relay::{self, Relay};
 use crate::server::Server;
+use pg_test::numbers::{grouped, lower_quartile, percentile};
 
 /// From commit to consumer, in the relay's.
 const WANTED: f64 = 1.0;

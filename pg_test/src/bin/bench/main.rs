@@ -14,7 +14,6 @@
 //! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
 //! | `progress`, `writers` | events confirmed, time after time; who writes as fast as possible |
 //! | `clients`, `receiver` | who writes by the clock; who receives |
-//! | `numbers` | medians and percentiles, and how figures are written |
 //! | `line`, `report`, `plot` | what is printed and drawn |
 
 #![forbid(unsafe_code)]
@@ -27,7 +26,6 @@ mod growth;
 mod idle;
 mod latency;
 mod line;
-mod numbers;
 mod plot;
 mod progress;
 mod raw;

@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::numbers::grouped;
+use pg_test::numbers::grouped;
 
 const WIDTH: f64 = 760.0;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pg_test::machine::cpu_time;
 use postgres::Client;
 
-use crate::numbers::upper_quartile;
+use pg_test::numbers::upper_quartile;
 
 /// Time between two looks: each takes some CPU of the server that is measured.
 pub const INTERVAL: Duration = Duration::from_millis(50);

@@ -1,11 +1,10 @@
 //! The servers under measurement: a testbed of their own, a database with the extension in it whose
-//! events go to one exchange, and the session that asks and orders. No checkpoint, no vacuum and no
-//! compilation that nobody asked for; `fsync` is off, as the harness has it, so that no disk hides what
+//! events go to one exchange, and the session that asks and orders. `fsync` is off, as the harness has it, so that no disk hides what
 //! else takes time.
 
 use std::time::Duration;
 
-use pg_test::{Broker, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed_within};
+use pg_test::{Broker, QUIET, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed_within};
 use postgres::Client;
 use postgres::types::FromSqlOwned;
 
@@ -20,14 +19,7 @@ const QUEUE: &str = "bench";
 /// Nobody listens there (IANA: tcpmux), so that a connection is refused at once.
 const NO_BROKER: &str = "127.0.0.1:1";
 
-const CONF: &[&str] = &[
-    "shared_buffers = '512MB'",
-    "min_wal_size = '2GB'",
-    "max_wal_size = '64GB'",
-    "checkpoint_timeout = '1d'",
-    "autovacuum = off",
-    "jit = off",
-];
+const CONF: &[&str] = &["shared_buffers = '512MB'"];
 
 /// A million events leave at some ten thousand per second, on a machine that others use, too.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -42,15 +34,15 @@ pub struct Server {
 impl Server {
     /// `conf` holds further lines of postgresql.conf.
     pub fn start(conf: &[&str]) -> Server {
-        let bed = Testbed::private(&[CONF, conf].concat());
+        let bed = Testbed::private(&[QUIET, CONF, conf].concat());
         bed.rabbitmq.broker().declare_exchange(EXCHANGE, "topic");
-        let client = make_database(&bed, DATABASE);
+        let client = bed.make_database(DATABASE);
         Server { client, bed }
     }
 
     /// Another database with the extension, and a session in it.
     pub fn make_database(&self, name: &str) -> Client {
-        make_database(&self.bed, name)
+        self.bed.make_database(name)
     }
 
     /// A further session in the first database.
@@ -152,8 +144,7 @@ impl Server {
     pub fn part(&mut self) {
         self.bed.postgres.set("amqp.host", NO_BROKER);
         wait_until("the stream stands still", PATIENCE, || {
-            let row = self.client.query_one("SELECT state FROM amqp.status", &[]);
-            let state: String = row.expect("could not read amqp.status").get(0);
+            let state: String = self.ask("SELECT state FROM amqp.status");
             (state == "standing still").then_some(())
         });
     }
@@ -176,11 +167,4 @@ impl Server {
 #[track_caller]
 pub fn run(client: &mut Client, statements: &str) {
     client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
-}
-
-fn make_database(bed: &Testbed, name: &str) -> Client {
-    run(&mut bed.postgres.connect("postgres"), &format!("CREATE DATABASE {name}"));
-    let mut client = bed.postgres.connect(name);
-    run(&mut client, "CREATE EXTENSION amqp_cdc");
-    client
 }

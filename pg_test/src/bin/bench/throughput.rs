@@ -13,12 +13,12 @@ use std::time::Instant;
 
 use crate::Plan;
 use crate::line::{Goal, Line};
-use crate::numbers::{grouped, median};
 use crate::plot::{Group, Panel, Plot};
 use crate::progress::{Look, Pace};
 use crate::raw;
 use crate::server::Server;
 use crate::writers::Writers;
+use pg_test::numbers::{grouped, median};
 
 /// Ours in the raw publisher's events per second.
 const WANTED: f64 = 0.95;

@@ -1,7 +1,6 @@
 //! The worker's process: its CPU time, its memory, and making it stand still while something is
 //! prepared for it.
 
-use std::fs;
 use std::time::Duration;
 
 use pg_test::{DEADLINE, machine, send_signal, wait_until};
@@ -35,27 +34,19 @@ impl Worker {
 
     /// Its resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
-        self.memory("VmRSS")
+        machine::memory(self.pid, "VmRSS")
     }
 
     /// The most that its resident memory ever was, in bytes: the kernel's own mark, which no sample
     /// misses.
     pub fn peak(&self) -> u64 {
-        self.memory("VmHWM")
+        machine::memory(self.pid, "VmHWM")
     }
 
     /// Stops it. Short of a heartbeat's time the broker does not mind.
     pub fn stop(&self) -> Stopped<'_> {
         send_signal(self.pid, "STOP");
         Stopped(self)
-    }
-
-    fn memory(&self, which: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.pid);
-        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.unwrap_or_else(|| panic!("{path} has no {which}")) * 1024
     }
 }
 

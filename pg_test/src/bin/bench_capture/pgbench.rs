@@ -3,13 +3,11 @@
 //! core of their own, that the writers do not use without the trigger either; what the whole costs
 //! a machine that has nothing to spare shows when all share all cores.
 
-use std::process::Command;
-
-use pg_test::machine;
+use pg_test::numbers::median;
+use pg_test::{Postgres, machine};
 
 use crate::Plan;
 use crate::stage::Stage;
-use pg_test::installation;
 
 const CLIENTS: &str = "8";
 
@@ -89,16 +87,6 @@ fn in_turn(stage: &mut Stage, seconds: u64, after: impl Fn(&mut Stage)) -> Throu
     }
 }
 
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    let middle = numbers.len() / 2;
-    if numbers.len() % 2 == 1 {
-        return numbers[middle];
-    }
-    (numbers[middle - 1] + numbers[middle]) / 2.0
-}
-
 fn simple_update(stage: &Stage, seconds: u64) -> f64 {
     let time = format!("--time={seconds}");
     let clients = format!("--client={CLIENTS}");
@@ -110,7 +98,7 @@ fn simple_update(stage: &Stage, seconds: u64) -> f64 {
 
 /// Runs pgbench and returns what it printed.
 fn pgbench(stage: &Stage, arguments: &[&str]) -> String {
-    let output = Command::new(installation::directory("--bindir").join("pgbench"))
+    let output = Postgres::program("pgbench")
         .args(["--host=127.0.0.1", "--username=postgres"])
         .arg(format!("--port={}", stage.bed.postgres.port()))
         .args(arguments)

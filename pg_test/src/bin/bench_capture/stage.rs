@@ -5,19 +5,13 @@
 
 use std::time::Duration;
 
-use pg_test::{Postgres, Testbed, machine, wait_until_confirmed_within};
+use pg_test::{Postgres, QUIET, Testbed, machine, wait_until_confirmed_within};
 use postgres::Client;
 
 const DATABASE: &str = "bench";
 
-/// No checkpoint, no vacuum and no compilation that a statement did not ask for.
 const CONF: &[&str] = &[
     "shared_buffers = '1GB'",
-    "min_wal_size = '2GB'",
-    "max_wal_size = '64GB'",
-    "checkpoint_timeout = '1d'",
-    "autovacuum = off",
-    "jit = off",
     // A transaction that touches 1,000 tables and their indexes.
     "max_locks_per_transaction = 256",
 ];
@@ -34,12 +28,8 @@ pub struct Stage {
 
 impl Stage {
     pub fn set() -> Stage {
-        let bed = Testbed::private(CONF);
-        let create = format!("CREATE DATABASE {DATABASE}");
-        bed.postgres.connect("postgres").batch_execute(&create).expect("could not make a database");
-        let mut stage = Stage { client: bed.postgres.connect(DATABASE), bed };
-        stage.run("CREATE EXTENSION amqp_cdc");
-        stage
+        let bed = Testbed::private(&[QUIET, CONF].concat());
+        Stage { client: bed.make_database(DATABASE), bed }
     }
 
     pub fn postgres(&self) -> &Postgres {
@@ -65,13 +55,9 @@ impl Stage {
     /// Has the server, and this process with what it starts, run on the first set of cores, but the
     /// worker and the broker on the second.
     pub fn place(&mut self, writers: &str, publishing: &str) {
-        const SERVER: &str =
-            "SELECT pg_read_file('postmaster.pid', 0, 20), worker_pid FROM amqp.status";
-        let row = self.client.query_one(SERVER, &[]).expect("could not ask for process ids");
-        let postmaster: &str = row.get(0);
-        let postmaster = postmaster.lines().next().and_then(|line| line.parse().ok());
-        let postmaster: u32 = postmaster.expect("postmaster.pid begins with the process id");
-        let worker: i32 = row.get(1);
+        let row = self.client.query_one("SELECT worker_pid FROM amqp.status", &[]);
+        let worker: i32 = row.expect("could not ask for the worker").get(0);
+        let postmaster = self.postgres().pid();
         for pid in machine::children(postmaster).into_iter().chain([postmaster, std::process::id()])
         {
             machine::place(pid, writers);
