@@ -265,6 +265,8 @@ fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() 
     assert_eq!(ask::<i64>(&mut client, "SELECT events_confirmed FROM amqp.status"), 1);
     bind(&scene, "#");
     assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3]);
+    // Only then does the status show no held message any more.
+    wait_until_confirmed(&mut client);
 
     scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
@@ -354,6 +356,7 @@ fn a_message_for_a_missing_exchange_is_named_and_can_be_skipped() {
     wait_for_reason(&mut client, &held);
     skip(&mut client, &held).unwrap();
     assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [1, 3]);
+    wait_until_confirmed(&mut client);
     let held: Option<String> = ask(&mut client, "SELECT held_message FROM amqp.status");
     assert_eq!(held, None);
 }
