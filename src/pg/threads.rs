@@ -1,5 +1,12 @@
 //! What a PostgreSQL process with threads has to see to itself: signals, and memory.
 
+use mimalloc::MiMalloc;
+
+/// What Rust's memory comes from here, in every process that loads the library; PostgreSQL's own stays
+/// where it was. Messages are made on one thread, sent and freed on two others.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 /// Runs `start` with every signal blocked, so that the threads it starts inherit that: a signal
 /// handler of PostgreSQL that ran on one of them would set that thread's latch and lose the wake-up.
 pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
@@ -15,23 +22,13 @@ pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Has the C library's allocator put what is freed where it can be used again at once. It keeps small
-/// pieces aside otherwise, and goes through all of them each time a large one is freed, as the body
-/// of every message is: a fifth of the CPU time of publishing (malloc.c: `malloc_consolidate`).
-pub fn tune_allocator() {
-    // SAFETY: sets a parameter of the allocator.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_MXFAST, 0);
-    }
-}
-
-/// Gives memory that no thread uses any more back to the operating system: the C library keeps what
-/// was freed in pieces, as messages are when they are sent.
+/// Gives memory that no thread uses any more back to the operating system: of the allocator that
+/// Rust uses here, and of the C library's, from which PostgreSQL has its own.
 pub fn give_memory_back() {
-    // SAFETY: takes the allocator's own locks.
-    #[cfg(target_env = "gnu")]
+    // SAFETY: both take their own locks.
     unsafe {
+        libmimalloc_sys::mi_collect(true);
+        #[cfg(target_env = "gnu")]
         libc::malloc_trim(0);
     }
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::{PgTryBuilder, pg_guard};
 
-use super::{shared, snapshot, threads};
+use super::{shared, snapshot};
 
 /// Seconds between the worker's end and its next start.
 const RESTART_SECONDS: u64 = 5;
@@ -65,7 +65,6 @@ pub fn begin() {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
-    threads::tune_allocator();
     snapshot::prepare_process();
     shared::become_the_worker();
     reload_settings();
