@@ -2,7 +2,7 @@
 //! time and the memory that processes use.
 
 use std::fs;
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Duration;
 
 use crate::RabbitMq;
@@ -51,13 +51,54 @@ pub fn children(pid: u32) -> Vec<u32> {
     pids.collect()
 }
 
+/// While this lives, worker and broker have the last core for themselves, and everybody else has the
+/// others. A machine with one core is shared by all as before.
+#[derive(Debug)]
+pub struct Apart {
+    postmaster: u32,
+    publishing: [u32; 2],
+    /// All there are.
+    cores: String,
+}
+
+impl Apart {
+    /// Parts them, given the processes. What this process, the postmaster and the broker start from now
+    /// on stays with them.
+    ///
+    /// # Panics
+    /// If a process is not there.
+    #[track_caller]
+    pub fn set(postmaster: u32, worker: u32, broker: u32) -> Apart {
+        let last = cores() - 1;
+        let apart = Apart { postmaster, publishing: [worker, broker], cores: format!("0-{last}") };
+        apart.place(&format!("0-{}", last.saturating_sub(1)), &last.to_string());
+        apart
+    }
+
+    #[track_caller]
+    fn place(&self, writers: &str, publishing: &str) {
+        for pid in children(self.postmaster).into_iter().chain([self.postmaster, process::id()]) {
+            place(pid, writers);
+        }
+        for pid in self.publishing {
+            place(pid, publishing);
+        }
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        self.place(&self.cores, &self.cores);
+    }
+}
+
 /// Has a process with all its threads, and what it starts from now on, run on these cores alone
 /// (`0-2,5`).
 ///
 /// # Panics
 /// If the cores or the process are not there.
 #[track_caller]
-pub fn place(pid: u32, cores: &str) {
+fn place(pid: u32, cores: &str) {
     let output = Command::new("taskset")
         .args(["--all-tasks", "--pid", "--cpu-list", cores, &pid.to_string()])
         .output()

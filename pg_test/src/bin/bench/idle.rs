@@ -17,8 +17,11 @@ use crate::worker::Worker;
 /// CPU time that counts as none, in milliseconds.
 const NO_CPU: f64 = 5.0;
 
-/// PostgreSQL itself writes for so long after a change: the background writer's list of running
-/// transactions comes every 15 seconds, if it is awake.
+/// The worker itself writes no later than this after the last event: where in the WAL it is.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// PostgreSQL itself writes no later than this after a change, once: the background writer's list of
+/// running transactions comes every 15 seconds, if it is awake.
 const QUIET: Duration = Duration::from_secs(17);
 
 /// It sleeps fifty times as long when there is nothing to do.
@@ -45,14 +48,8 @@ pub fn run(plan: &Plan) -> Vec<Line> {
 /// Nobody changes anything.
 fn at_rest(plan: &Plan, server: &mut Server, worker: &Worker) -> Vec<Line> {
     let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
-    let (mut end, mut since) = (insert_lsn(&mut server.client), Instant::now());
-    wait_until("the server is at rest", server.patience(), || {
-        let now = insert_lsn(&mut server.client);
-        if now != end {
-            (end, since) = (now, Instant::now());
-        }
-        (since.elapsed() > QUIET).then_some(())
-    });
+    wait_until_unchanged(server, SETTLED);
+    let end = wait_until_changed(server, QUIET);
     let cpu = worker.cpu();
     thread::sleep(time);
     let cpu = (worker.cpu() - cpu).as_secs_f64() * 1e3;
@@ -72,9 +69,30 @@ fn at_rest(plan: &Plan, server: &mut Server, worker: &Worker) -> Vec<Line> {
     ]
 }
 
+/// Returns when the WAL has not grown for so long.
+fn wait_until_unchanged(server: &mut Server, time: Duration) {
+    let (mut end, mut since) = (insert_lsn(&mut server.client), Instant::now());
+    wait_until("nobody writes WAL", server.patience(), || {
+        let now = insert_lsn(&mut server.client);
+        if now != end {
+            (end, since) = (now, Instant::now());
+        }
+        (since.elapsed() > time).then_some(())
+    });
+}
+
+/// Returns the end of the WAL when it has grown, or after so much time.
+fn wait_until_changed(server: &mut Server, time: Duration) -> u64 {
+    let (before, began) = (insert_lsn(&mut server.client), Instant::now());
+    wait_until("the WAL has grown", server.patience(), || {
+        let now = insert_lsn(&mut server.client);
+        (now != before || began.elapsed() > time).then_some(now)
+    })
+}
+
 /// Others write, and the slot follows: for how long at most WAL is retained, beyond one segment.
 fn retained(plan: &Plan, server: &mut Server) -> Line {
-    let time = Duration::from_secs(if plan.quick { 15 } else { 60 });
+    let time = Duration::from_secs(if plan.quick { 12 } else { 60 });
     let mut writer = server.connect();
     // What was written when, as far as the slot is not there yet but for a segment.
     let mut behind = VecDeque::from([(Instant::now(), insert_lsn(&mut server.client))]);

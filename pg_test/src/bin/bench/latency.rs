@@ -2,16 +2,20 @@
 //! beside a table without a trigger. All three take turns, in short slices of time. Percentiles are
 //! those of the slices, of which the lower quartile counts: what others do on the machine falls on
 //! some slices only, and only ever adds. A slice is longer than what the worker does once a second.
+//!
+//! All processes share the cores, as on a user's machine. What the writer itself pays shows when
+//! worker and broker have a core of their own.
 
 use std::time::Duration;
 
 use crate::Plan;
-use crate::clients::{Clients, Load};
+use crate::clients::{Clients, Load, Write};
 use crate::line::{Goal, Line};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
 use crate::relay::{self, Relay};
 use crate::server::Server;
+use crate::worker::Worker;
 use pg_test::numbers::{grouped, lower_quartile, percentile};
 
 /// From commit to consumer, in the relay's.
@@ -72,7 +76,7 @@ fn tables() -> String {
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
-        if plan.quick { (4, Duration::from_millis(1_500)) } else { (20, Duration::from_secs(2)) };
+        if plan.quick { (3, Duration::from_millis(1_500)) } else { (20, Duration::from_secs(2)) };
     let mut server = Server::start(&[]);
     server.run(&tables());
     server.bind(Some("classic"));
@@ -94,6 +98,12 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
         }
     }
     drop(relay);
+    if !plan.quick {
+        drop(receiver);
+        for load in LOADS {
+            lines.extend(writer_apart(&mut server, load, rounds / 2, time));
+        }
+    }
     plot.add(Panel {
         title: "milliseconds from commit to consumer".to_owned(),
         hint: "less is better".to_owned(),
@@ -111,12 +121,7 @@ fn measure(
     rounds: usize,
     time: Duration,
 ) -> [Vec<Slice>; 3] {
-    server.run("TRUNCATE bare, captured, notified");
-    server.settle();
-    let mut clients = Way::ALL.map(|way| {
-        let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
-        Clients::connect(server, load, &insert)
-    });
+    let mut clients = Way::ALL.map(|way| connect(server, load, way));
     let mut slices = [const { Vec::new() }; 3];
     // The first round does not count: caches are cold, plans not made.
     for round in 0..=rounds {
@@ -139,9 +144,50 @@ fn measure(
     slices
 }
 
+/// Sessions that write to an empty table.
+fn connect(server: &mut Server, load: Load, way: Way) -> Clients {
+    server.run(&format!("TRUNCATE {}", way.table()));
+    server.settle();
+    let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
+    Clients::connect(server, load, &insert)
+}
+
+/// What the writer notices with worker and broker on a core of their own, and nobody to receive.
+fn writer_apart(server: &mut Server, load: Load, rounds: usize, time: Duration) -> Vec<Line> {
+    let ways = [Way::Nobody, Way::Ours];
+    server.bind(None);
+    let mut clients = ways.map(|way| connect(server, load, way));
+    let _apart = Worker::of(server).part(server);
+    let mut times = [const { Vec::new() }; 2];
+    for round in 0..=rounds {
+        for turn in 0..ways.len() {
+            let number = (turn + round) % ways.len();
+            let writer = of_writers(&clients[number].write(time));
+            eprintln!("{}, {:?}, apart: writer {writer:.0?} µs", load.name(), ways[number]);
+            if round > 0 {
+                times[number].push(writer);
+            }
+        }
+    }
+    let line = |(number, (part, _)): (usize, (&str, f64))| {
+        let [bare, ours] =
+            times.each_ref().map(|times| lower_quartile(times.iter().map(|parts| parts[number])));
+        line(
+            format!(
+                "writer's transaction, worker and broker on a core of their own, {}, {part}: \
+                 captured ÷ no trigger",
+                load.name()
+            ),
+            [ours, bare],
+            Some(WANTED_OF_WRITER),
+        )
+    };
+    PARTS.into_iter().enumerate().map(line).collect()
+}
+
 fn slice(clients: &mut Clients, way: Way, receiver: &Receiver, time: Duration) -> Slice {
     let writes = clients.write(time);
-    let writer = percentiles(writes.iter().map(|write| write.took).collect());
+    let writer = of_writers(&writes);
     if way == Way::Nobody {
         return Slice { writer, way: None };
     }
@@ -153,10 +199,15 @@ fn slice(clients: &mut Clients, way: Way, receiver: &Receiver, time: Duration) -
     Slice { writer, way: Some(percentiles(times.collect())) }
 }
 
+fn of_writers(writes: &[Write]) -> [f64; 2] {
+    percentiles(writes.iter().map(|write| write.took).collect())
+}
+
 fn percentiles(mut times: Vec<Duration>) -> [f64; 2] {
     PARTS.map(|(_, part)| percentile(&mut times, part))
 }
 
+/// Of the writer's transactions.
 fn of_writer(slices: &[Slice], number: usize) -> f64 {
     lower_quartile(slices.iter().map(|slice| slice.writer[number]))
 }

@@ -207,7 +207,7 @@ fn contents(statistics: &str) -> String {
 /// A server that writes other tables' WAL, and nothing else, all the time: two sessions do, since one
 /// may not be able to.
 fn at_a_rate(plan: &Plan) -> Line {
-    let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
+    let time = Duration::from_secs(if plan.quick { 6 } else { 60 });
     let mut server = Server::start(&[]);
     foreign::make(&mut server.client, 0);
     let worker = Worker::of(&mut server);

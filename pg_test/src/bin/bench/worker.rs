@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use pg_test::machine::Apart;
 use pg_test::{DEADLINE, machine, send_signal, wait_until};
 
 use crate::server::Server;
@@ -41,6 +42,11 @@ impl Worker {
     /// misses.
     pub fn peak(&self) -> u64 {
         machine::memory(self.pid, "VmHWM")
+    }
+
+    /// Gives it and the broker a core of their own.
+    pub fn part(&self, server: &Server) -> Apart {
+        Apart::set(server.bed.postgres.pid(), self.pid, server.bed.rabbitmq.pid())
     }
 
     /// Stops it. Short of a heartbeat's time the broker does not mind.

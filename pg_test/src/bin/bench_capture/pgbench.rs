@@ -3,8 +3,8 @@
 //! core of their own, that the writers do not use without the trigger either; what the whole costs
 //! a machine that has nothing to spare shows when all share all cores.
 
+use pg_test::Postgres;
 use pg_test::numbers::median;
-use pg_test::{Postgres, machine};
 
 use crate::Plan;
 use crate::stage::Stage;
@@ -44,14 +44,12 @@ impl Pgbench {
     pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
         pgbench(stage, &["--initialize", "--scale=10", "--quiet"]);
         stage.run("CHECKPOINT");
-        let last = machine::cores() - 1;
         eprintln!("pgbench, worker and broker on a core of their own");
-        stage.place(&format!("0-{}", last.saturating_sub(1)), &last.to_string());
+        let parted = stage.part();
         // What one run left to be published is not to slow down the next.
         let apart = in_turn(stage, plan.pgbench_seconds, Stage::settle);
+        drop(parted);
         eprintln!("pgbench, everything on all cores");
-        let all = format!("0-{last}");
-        stage.place(&all, &all);
         let together = in_turn(stage, plan.pgbench_seconds, Stage::settle);
         stage.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use pg_test::{Postgres, QUIET, Testbed, machine, wait_until_confirmed_within};
+use pg_test::machine::Apart;
+use pg_test::{Postgres, QUIET, Testbed, wait_until_confirmed_within};
 use postgres::Client;
 
 const DATABASE: &str = "bench";
@@ -52,18 +53,10 @@ impl Stage {
         wait_until_confirmed_within(&mut self.client, PATIENCE);
     }
 
-    /// Has the server, and this process with what it starts, run on the first set of cores, but the
-    /// worker and the broker on the second.
-    pub fn place(&mut self, writers: &str, publishing: &str) {
+    /// Gives worker and broker a core of their own.
+    pub fn part(&mut self) -> Apart {
         let row = self.client.query_one("SELECT worker_pid FROM amqp.status", &[]);
         let worker: i32 = row.expect("could not ask for the worker").get(0);
-        let postmaster = self.postgres().pid();
-        for pid in machine::children(postmaster).into_iter().chain([postmaster, std::process::id()])
-        {
-            machine::place(pid, writers);
-        }
-        for pid in [worker as u32, self.bed.rabbitmq.pid()] {
-            machine::place(pid, publishing);
-        }
+        Apart::set(self.postgres().pid(), worker as u32, self.bed.rabbitmq.pid())
     }
 }
