@@ -1,5 +1,5 @@
-//! From commit to consumer, beside a relay of NOTIFY; and what the writer itself notices of each,
-//! beside a table without a trigger. All three take turns, in short slices of time. Percentiles are
+//! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them, as ours;
+//! and what the writer itself notices of each, beside a table without a trigger. All take turns, in short slices of time. Percentiles are
 //! those of the slices, of which the lower quartile counts: what others do on the machine falls on
 //! some slices only, and only ever adds. A slice is longer than what the worker does once a second.
 //!
@@ -13,7 +13,7 @@ use crate::clients::{Clients, Load, Write};
 use crate::line::{Goal, Line};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
-use crate::relay::{self, Relay};
+use crate::relay::Relay;
 use crate::server::Server;
 use crate::worker::Worker;
 use pg_test::numbers::{grouped, lower_quartile, percentile};
@@ -33,16 +33,18 @@ enum Way {
     Nobody,
     Ours,
     Relay,
+    ConfirmedRelay,
 }
 
 impl Way {
-    const ALL: [Way; 3] = [Way::Nobody, Way::Ours, Way::Relay];
+    const ALL: [Way; 4] = [Way::Nobody, Way::Ours, Way::Relay, Way::ConfirmedRelay];
 
     fn table(self) -> &'static str {
         match self {
             Way::Nobody => "bare",
             Way::Ours => "captured",
             Way::Relay => "notified",
+            Way::ConfirmedRelay => "notified_and_confirmed",
         }
     }
 }
@@ -59,19 +61,24 @@ struct Slice {
     way: Option<[f64; 2]>,
 }
 
+/// Who writes to a table of the relays notifies a channel of the same name.
 fn tables() -> String {
-    format!(
-        "CREATE TABLE bare (id bigint PRIMARY KEY, filler text NOT NULL);
-         CREATE TABLE captured (LIKE bare INCLUDING ALL);
-         CREATE TABLE notified (LIKE bare INCLUDING ALL);
-         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON captured
-             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
-         CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$
-             BEGIN PERFORM pg_notify('{}', row_to_json(NEW)::text); RETURN NULL; END $$;
-         CREATE TRIGGER notify AFTER INSERT ON notified
-             FOR EACH ROW EXECUTE FUNCTION notify();",
-        relay::CHANNEL
-    )
+    let mut tables = "
+        CREATE TABLE bare (id bigint PRIMARY KEY, filler text NOT NULL);
+        CREATE TABLE captured (LIKE bare INCLUDING ALL);
+        CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON captured
+            FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+        CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_notify(TG_TABLE_NAME, row_to_json(NEW)::text); RETURN NULL; END $$;"
+        .to_owned();
+    for table in [Way::Relay, Way::ConfirmedRelay].map(Way::table) {
+        tables += &format!(
+            "CREATE TABLE {table} (LIKE bare INCLUDING ALL);
+             CREATE TRIGGER notify AFTER INSERT ON {table}
+                 FOR EACH ROW EXECUTE FUNCTION notify();"
+        );
+    }
+    tables
 }
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
@@ -81,14 +88,15 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     server.run(&tables());
     server.bind(Some("classic"));
     let receiver = Receiver::start(server.broker().url(), server.queue());
-    let relay = Relay::start(&server);
+    let relays = [(Way::Relay, false), (Way::ConfirmedRelay, true)]
+        .map(|(way, with_confirms)| Relay::start(&server, way.table(), with_confirms));
 
     let mut lines = Vec::new();
     let mut groups = Vec::new();
     for load in LOADS {
         let slices = measure(&mut server, &receiver, load, rounds, time);
         lines.extend(lines_of(load, &slices));
-        let [_, ours, relay] = &slices;
+        let [_, ours, relay, _] = &slices;
         for (number, (name, _)) in PARTS.into_iter().enumerate() {
             let millis = |slices: &[Slice]| of_way(slices, number) / 1_000.0;
             groups.push(Group::new(
@@ -97,7 +105,7 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
             ));
         }
     }
-    drop(relay);
+    drop(relays);
     if !plan.quick {
         drop(receiver);
         for load in LOADS {
@@ -120,9 +128,9 @@ fn measure(
     load: Load,
     rounds: usize,
     time: Duration,
-) -> [Vec<Slice>; 3] {
+) -> [Vec<Slice>; Way::ALL.len()] {
     let mut clients = Way::ALL.map(|way| connect(server, load, way));
-    let mut slices = [const { Vec::new() }; 3];
+    let mut slices = [const { Vec::new() }; Way::ALL.len()];
     // The first round does not count: caches are cold, plans not made.
     for round in 0..=rounds {
         for turn in 0..Way::ALL.len() {
@@ -217,15 +225,19 @@ fn of_way(slices: &[Slice], number: usize) -> f64 {
     lower_quartile(slices.iter().filter_map(|slice| slice.way).map(|way| way[number]))
 }
 
-fn lines_of(load: Load, [bare, ours, relay]: &[Vec<Slice>; 3]) -> Vec<Line> {
+fn lines_of(load: Load, slices: &[Vec<Slice>; Way::ALL.len()]) -> Vec<Line> {
+    let [bare, ours, relay, confirmed] = slices;
     let load = load.name();
     let mut lines = Vec::new();
     for (number, (part, _)) in PARTS.into_iter().enumerate() {
-        let [there, relayed] = [ours, relay].map(|slices| of_way(slices, number));
+        let latency =
+            format!("latency from commit to consumer, {load}, {part}: ours ÷ NOTIFY relay");
+        let there = of_way(ours, number);
+        lines.push(line(latency.clone(), [there, of_way(relay, number)], Some(WANTED)));
         lines.push(line(
-            format!("latency from commit to consumer, {load}, {part}: ours ÷ NOTIFY relay"),
-            [there, relayed],
-            Some(WANTED),
+            format!("{latency} with confirms"),
+            [there, of_way(confirmed, number)],
+            None,
         ));
         let [bare, ours, relay] = [bare, ours, relay].map(|slices| of_writer(slices, number));
         let writer = format!("writer's transaction, {load}, {part}");

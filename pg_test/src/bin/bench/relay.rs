@@ -1,12 +1,14 @@
-//! The classic relay of NOTIFY: a process that listens and publishes each payload as it comes,
-//! without confirms. It is woken by the notification itself; nothing is polled.
+//! The classic relay of NOTIFY: a process that listens and publishes each payload as it comes. It is
+//! woken by the notification itself; nothing is polled. It may ask the broker for confirms, as one must
+//! who does not want to lose what the broker did not take, or not, as it is mostly done.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, NoTls};
@@ -17,8 +19,11 @@ use crate::server::Server;
 /// By this word this program knows that it is the relay.
 pub const COMMAND: &str = "relay";
 
-/// What the trigger notifies.
-pub const CHANNEL: &str = "changed_row";
+/// As an argument, that it asks for confirms.
+const CONFIRMS: &str = "confirms";
+
+/// Unconfirmed messages at most.
+const WINDOW: usize = 1000;
 
 /// What the relay says when it listens.
 const READY: &str = "ready";
@@ -29,12 +34,14 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Relays from the server's database to its exchange. Returns when it listens.
-    pub fn start(server: &Server) -> Relay {
+    /// Relays what is notified on a channel of the server's database to its exchange. Returns when it
+    /// listens.
+    pub fn start(server: &Server, channel: &str, with_confirms: bool) -> Relay {
         let program = std::env::current_exe().expect("could not find this program");
         let (broker, database) = (server.broker(), server.connection_string());
         let process = Command::new(program)
-            .args([COMMAND, &database, broker.url(), server.exchange()])
+            .args([COMMAND, &database, broker.url(), server.exchange(), channel])
+            .args(with_confirms.then_some(CONFIRMS))
             .stdout(Stdio::piped())
             .spawn()
             .expect("could not run the relay");
@@ -57,11 +64,15 @@ impl Drop for Relay {
 
 /// The relay's process.
 pub fn main(arguments: &[&str]) -> ExitCode {
-    let &[database, url, exchange] = arguments else { return ExitCode::from(2) };
+    let &[database, url, exchange, notified, ref rest @ ..] = arguments else {
+        return ExitCode::from(2);
+    };
+    let with_confirms = rest.contains(&CONFIRMS);
     let mut client = Client::connect(database, NoTls).expect("could not connect");
-    client.batch_execute(&format!("LISTEN {CHANNEL}")).expect("could not listen");
-    let (connection, channel) = connect(url).expect("could not connect to the broker");
+    client.batch_execute(&format!("LISTEN {notified}")).expect("could not listen");
+    let (connection, channel) = connect(url, with_confirms).expect("could not reach the broker");
     let publishing = runtime();
+    let mut confirms = VecDeque::with_capacity(WINDOW);
     println!("{READY}");
 
     let mut notifications = client.notifications();
@@ -77,18 +88,27 @@ pub fn main(arguments: &[&str]) -> ExitCode {
             notification.payload().as_bytes(),
             properties,
         ));
-        published.expect("could not publish");
+        confirms.push_back(published.expect("could not publish"));
+        if confirms.len() >= WINDOW
+            && let Some(oldest) = confirms.pop_front()
+        {
+            let confirmed = publishing.block_on(oldest).expect("could not publish");
+            assert!(!confirmed.is_nack(), "the broker refused a message");
+        }
     }
     drop(connection);
     ExitCode::SUCCESS
 }
 
 /// Connects. The connection's runtime gets a thread of its own, since ours waits for PostgreSQL.
-fn connect(url: &str) -> lapin::Result<(Connection, Channel)> {
+fn connect(url: &str, with_confirms: bool) -> lapin::Result<(Connection, Channel)> {
     let runtime = Arc::new(runtime());
     let connected = runtime.block_on(async {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
+        if with_confirms {
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        }
         Ok((connection, channel))
     });
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
