@@ -30,6 +30,7 @@
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
+//! | [`condition`] | in what state the stream is, as status and log have it |
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
@@ -50,6 +51,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod capture;
+mod condition;
 mod event;
 mod gap;
 mod lsn;

@@ -15,7 +15,7 @@ use pgrx::PgSqlErrorCode;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::report::Report;
-use crate::pg::slot::{self, Found, Slot, Stored};
+use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{message, server};
@@ -77,9 +77,9 @@ impl Position {
         self.restart.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> TX_SEQ_BITS
     }
 
-    fn to_stored(self) -> Stored {
+    fn to_stored(self) -> SlotData {
         let tx_seq = self.tx_seq & ((1 << TX_SEQ_BITS) - 1);
-        Stored {
+        SlotData {
             confirmed_flush: self.confirmed,
             restart: self.restart,
             number: self.seal() << TX_SEQ_BITS | tx_seq,
@@ -88,14 +88,14 @@ impl Position {
 
     /// What is stored while a gap is not announced: no C, so that the next start finds the same
     /// loss again, or a larger one; the C before the gap in its place.
-    fn to_stored_before_gap(self, from: Option<Lsn>) -> Stored {
+    fn to_stored_before_gap(self, from: Option<Lsn>) -> SlotData {
         let number = from.unwrap_or_default().0;
-        Stored { confirmed_flush: Lsn::INVALID, restart: self.restart, number }
+        SlotData { confirmed_flush: Lsn::INVALID, restart: self.restart, number }
     }
 
     /// The stored position, and whether its seal is unbroken. Without a stored C, only what is
     /// known of C otherwise: R was reserved by this worker in an earlier life, or by somebody else.
-    fn from_stored(stored: Stored) -> (Position, bool) {
+    fn from_stored(stored: SlotData) -> (Position, bool) {
         if !stored.confirmed_flush.is_valid() {
             return (Position { confirmed: Lsn(stored.number), ..Position::default() }, true);
         }
@@ -151,7 +151,7 @@ impl PositionKeeper {
                 let stored = slot.stored();
                 (slot, stored)
             }
-            Found::Nothing => (Slot::create(), Stored::default()),
+            Found::Nothing => (Slot::create(), SlotData::default()),
             Found::Invalidated(stored) => {
                 Report::new(
                     PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
@@ -160,7 +160,7 @@ impl PositionKeeper {
                 .hint("Raise max_slot_wal_keep_size (and idle_replication_slot_timeout, if it is set) to bear longer outages of the broker.")
                 .warn();
                 slot::drop_it();
-                (Slot::create(), Stored { restart: Lsn::INVALID, ..stored })
+                (Slot::create(), SlotData { restart: Lsn::INVALID, ..stored })
             }
             Found::Logical => {
                 slot::say_missing();
@@ -429,7 +429,10 @@ mod tests {
         let stored = position.to_stored();
         assert_eq!(Position::from_stored(stored), (position, true));
         for moved in [1, 49, 51, 1 << 24] {
-            assert!(!Position::from_stored(Stored { restart: Lsn(moved), ..stored }).1, "{moved}");
+            assert!(
+                !Position::from_stored(SlotData { restart: Lsn(moved), ..stored }).1,
+                "{moved}"
+            );
         }
     }
 

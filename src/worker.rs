@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
+use crate::condition::Condition;
 use crate::gap::Gap;
 use crate::naming::Naming;
 use crate::pace::Pace;
-use crate::pg::report::Report;
+use crate::pg::report::{self, Report};
 use crate::pg::snapshot::Snapshot;
 use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
@@ -20,10 +21,9 @@ use crate::pg::xlog_reader::ReadError;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
 use crate::publisher::bell::{self, Bell, BellListener};
-use crate::publisher::{self, Published, Publisher};
-use crate::said::Said;
+use crate::publisher::{Published, Publisher};
 use crate::settings;
-use crate::standstill::{Cause, Standstill};
+use crate::standstill::Cause;
 use crate::status::{self, State};
 use crate::stream::{Peeked, Stream};
 use crate::wal::reader::{Reached, TransactionReader};
@@ -122,22 +122,12 @@ struct Worker {
     was_large: bool,
     /// How long to sleep while something cannot wake us.
     poll: Duration,
-    /// Why nothing is published, if so.
-    standstill: Standstill,
-    /// What the status shows.
-    shown: Option<(State, Option<Cause>)>,
-    /// Messages that were confirmed when the publisher last reported a standstill.
-    failed_after: u64,
-    /// Whether the publisher has a connection.
-    is_connected: bool,
+    /// In what state the stream is.
+    condition: Condition,
     /// Since when a committed transaction lacks nothing but a synchronous standby.
     awaiting_standby: Option<Instant>,
-    /// Which events were lost, until the consumers are told.
-    lost: Option<String>,
     /// How fast the lag falls.
     pace: Pace,
-    /// The notices of the publisher that were logged.
-    notices: Said,
 }
 
 impl Worker {
@@ -176,19 +166,14 @@ impl Worker {
             took_all: false,
             was_large: false,
             poll: Duration::ZERO,
-            standstill: Standstill::default(),
-            shown: None,
-            failed_after: 0,
-            is_connected: false,
+            condition: Condition::default(),
             awaiting_standby: None,
-            lost: None,
             pace: Pace::default(),
-            notices: Said::default(),
         };
         if let Origin::Lost(gap) = origin {
             worker.announce(gap);
         }
-        worker.show_state();
+        worker.condition.show();
         worker.apply_settings();
         Some(worker)
     }
@@ -213,13 +198,11 @@ impl Worker {
         let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
         let problem = format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
         status::set_gap(gap);
-        status::set_last_error(&problem);
         Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem.clone())
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        self.lost = Some(problem);
-        self.show_state();
+        self.condition.lose(problem);
         self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
     }
 
@@ -233,7 +216,7 @@ impl Worker {
                     Err(error) => fail(format!("could not start the publisher: {error}")),
                 }
             }
-            (Err(problem), None) => self.fail(Cause::new(problem)),
+            (Err(problem), None) => self.condition.fail(Cause::new(problem)),
             // The publisher goes on with the settings that it has.
             (Err(problem), Some(_)) => {
                 status::set_last_error(&problem);
@@ -287,9 +270,7 @@ impl Worker {
         self.awaiting_standby = since;
         let late = since.is_some_and(|since| since.elapsed() > STANDBY_PATIENCE);
         let cause = late.then(|| Cause::new("a synchronous standby is awaited"));
-        if self.standstill.await_standby(cause) {
-            self.show_state();
-        }
+        self.condition.await_standby(cause);
     }
 
     /// Gives the publisher as much as it takes. Whether that was all for now.
@@ -337,103 +318,7 @@ impl Worker {
         }
         let reports: Vec<_> = publisher.reports().collect();
         for report in reports {
-            self.take_report(report);
-        }
-    }
-
-    fn take_report(&mut self, report: publisher::Report) {
-        match report {
-            publisher::Report::Connecting(broker) => {
-                status::set_broker(&broker);
-                self.is_connected = false;
-                self.show_state();
-            }
-            publisher::Report::Streaming(broker) => {
-                status::set_broker(&broker);
-                self.is_connected = true;
-                // What made the stream stand still may do so again: it is over with a confirm.
-                if self.stream.oldest_unconfirmed().is_none() {
-                    self.standstill.succeed();
-                }
-                if self.standstill.cause().is_none() {
-                    log(format!("connected to broker {broker}"));
-                }
-                self.show_state();
-            }
-            publisher::Report::StandingStill { reason, held, confirmed } => {
-                self.failed_after = confirmed;
-                self.fail(Cause { reason, held });
-            }
-            publisher::Report::Skipped(message) => {
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_WARNING,
-                    format!("{message} is skipped by order of an operator"),
-                )
-                .detail("It was not published and will not be.")
-                .warn();
-            }
-            publisher::Report::Blocked(reason) => {
-                let reason = format!("broker blocked the connection: {reason}");
-                self.standstill.block(Some(Cause::new(reason)));
-                self.show_state();
-            }
-            publisher::Report::Unblocked => {
-                self.standstill.block(None);
-                self.show_state();
-            }
-            publisher::Report::Notice(notice) => {
-                if self.notices.is_news(&notice) {
-                    log(notice);
-                }
-            }
-            publisher::Report::Returned { count, example } => log(format!(
-                "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
-            )),
-        }
-    }
-
-    fn fail(&mut self, cause: Cause) {
-        self.standstill.fail(cause);
-        self.show_state();
-    }
-
-    /// Something was confirmed, the last of so many. The gap, if there is one, is the first that is.
-    fn go_on(&mut self, confirmed: u64) {
-        // A standstill may have come after the confirms that are heard of now.
-        if confirmed > self.failed_after {
-            self.standstill.succeed();
-        }
-        self.lost = None;
-        self.show_state();
-    }
-
-    /// Tells the status what the worker is doing, and the log why nothing is published, without
-    /// filling it.
-    fn show_state(&mut self) {
-        let cause = self.standstill.cause().cloned();
-        let state = match (&self.lost, &cause, self.is_connected) {
-            (Some(_), ..) => State::Lost,
-            (None, Some(_), _) => State::StandingStill,
-            (None, None, true) => State::Streaming,
-            (None, None, false) => State::Connecting,
-        };
-        let now = Some((state, cause.clone()));
-        if now != self.shown {
-            let reason = cause.as_ref().map(|cause| &cause.reason).or(self.lost.as_ref());
-            status::set_state(state, reason.map(String::as_str));
-            status::set_held(cause.as_ref().and_then(|cause| cause.held.as_deref()));
-            if let Some(cause) = &cause {
-                status::set_last_error(&cause.reason);
-            }
-            self.shown = now;
-        }
-        if self.standstill.is_news_that_it_is_over() {
-            log("stream goes on".to_owned());
-        }
-        if let Some(cause) = cause
-            && self.standstill.is_news()
-        {
-            log_standstill(&cause, self.lost.is_some());
+            self.condition.take_report(report, self.stream.oldest_unconfirmed().is_some());
         }
     }
 
@@ -447,8 +332,8 @@ impl Worker {
     fn count(&mut self, now: Published) {
         let confirmed = now.confirmed - self.seen.confirmed;
         self.stream.confirm(confirmed);
-        if confirmed > self.failed_after {
-            self.go_on(now.confirmed);
+        if confirmed > 0 {
+            self.condition.go_on(now.confirmed);
         }
         status::add_counts(now, self.seen);
         self.seen = now;
@@ -493,7 +378,7 @@ impl Worker {
         if self.is_ahead {
             // Confirms make room; until then no commit matters.
             self.sleep(timeout);
-        } else if self.is_busy && !self.may_publish() {
+        } else if self.is_busy && !(self.condition.may_publish() && self.took_all) {
             self.sleep(timeout.min(NAP));
         } else {
             shared::await_commit();
@@ -503,11 +388,6 @@ impl Worker {
             self.sleep(timeout);
             shared::ignore_commits();
         }
-    }
-
-    /// Whether what commits now could be published at once.
-    fn may_publish(&self) -> bool {
-        self.is_connected && self.standstill.cause().is_none() && self.took_all
     }
 
     fn sleep(&self, timeout: Duration) {
@@ -535,40 +415,17 @@ impl Worker {
     }
 }
 
-fn log_standstill(cause: &Cause, has_lost: bool) {
-    let hint = match &cause.held {
-        Some(id) => format!(
-            "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
-        ),
-        None if has_lost => {
-            "Nothing more is lost; the events that are there stay in the WAL.".to_owned()
-        }
-        None => {
-            "Nothing is lost; the events stay in the WAL until the broker takes them.".to_owned()
-        }
-    };
-    Report::new(
-        PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
-        format!("stream stands still: {}", cause.reason),
-    )
-    .hint(hint)
-    .warn();
-}
-
 /// Says in the log where the stream goes on. What is lost is announced otherwise.
 fn announce_start(position: Position, origin: Origin) {
     match origin {
-        Origin::Slot => log(format!("stream goes on from {}", position.restart)),
-        Origin::FirstStart => log(format!("stream begins at {}", position.restart)),
-        Origin::Record => {
-            log(format!("stream goes on from the last recorded position {}", position.restart))
-        }
+        Origin::Slot => report::log(format!("stream goes on from {}", position.restart)),
+        Origin::FirstStart => report::log(format!("stream begins at {}", position.restart)),
+        Origin::Record => report::log(format!(
+            "stream goes on from the last recorded position {}",
+            position.restart
+        )),
         Origin::Lost(_) => {}
     }
-}
-
-fn log(message: String) {
-    Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).log();
 }
 
 /// Shows the error that ends this process.

@@ -51,7 +51,7 @@ mod wait;
 pub use broker::{Broker, Queue};
 pub use consumer::Consumer;
 pub use message::Message;
-pub use postgres::{Postgres, Shutdown};
+pub use postgres::{Postgres, Shutdown, insert_lsn};
 pub use process::send_signal;
 pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;

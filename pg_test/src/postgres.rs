@@ -266,6 +266,16 @@ impl Postgres {
     }
 }
 
+/// The end of the WAL of the server of this session, on disk or not yet, in bytes.
+#[track_caller]
+pub fn insert_lsn(client: &mut Client) -> u64 {
+    const LSN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    let row = client.query_one(LSN, &[]);
+    let lsn: i64 =
+        row.unwrap_or_else(|error| panic!("could not ask for the WAL: {error:?}")).get(0);
+    lsn as u64
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(process) = self.process().take() {

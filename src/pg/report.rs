@@ -15,6 +15,11 @@ pub struct Report {
     pub hint: Option<String>,
 }
 
+/// Writes a line to the server log.
+pub fn log(message: String) {
+    Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).log();
+}
+
 impl Report {
     /// A report without detail and hint.
     pub fn new(sqlstate: PgSqlErrorCode, message: impl Into<String>) -> Report {

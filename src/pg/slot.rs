@@ -20,7 +20,7 @@ const C_NAME: &CStr = c"amqp_cdc";
 
 /// What the slot stores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
+pub struct SlotData {
     /// `restart_lsn`; invalid in a slot that was never saved.
     pub restart: Lsn,
     /// `confirmed_flush`.
@@ -29,9 +29,9 @@ pub struct Stored {
     pub number: u64,
 }
 
-impl Stored {
-    fn of(data: &pg_sys::ReplicationSlotPersistentData) -> Stored {
-        Stored {
+impl SlotData {
+    fn of(data: &pg_sys::ReplicationSlotPersistentData) -> SlotData {
+        SlotData {
             restart: Lsn(data.restart_lsn),
             confirmed_flush: Lsn(data.confirmed_flush),
             number: data.two_phase_at,
@@ -47,7 +47,7 @@ pub enum Found {
     /// A logical slot, which is somebody else's.
     Logical,
     /// A physical slot that lost its WAL (max_slot_wal_keep_size), and what it still stores.
-    Invalidated(Stored),
+    Invalidated(SlotData),
     /// A physical slot.
     Usable,
 }
@@ -68,7 +68,7 @@ pub fn find() -> Found {
         } else if (*slot).data.database != pg_sys::InvalidOid {
             Found::Logical
         } else if is_invalidated(&(*slot).data) {
-            Found::Invalidated(Stored::of(&(*slot).data))
+            Found::Invalidated(SlotData::of(&(*slot).data))
         } else {
             Found::Usable
         }
@@ -143,9 +143,9 @@ impl Slot {
     }
 
     /// What the slot stores now.
-    pub fn stored(&self) -> Stored {
+    pub fn stored(&self) -> SlotData {
         // SAFETY: held by this process, so nobody else changes it.
-        unsafe { Stored::of(&(*pg_sys::MyReplicationSlot).data) }
+        unsafe { SlotData::of(&(*pg_sys::MyReplicationSlot).data) }
     }
 
     /// Stores the position durably, and only then lets go of WAL that it no longer needs: were the
@@ -154,7 +154,7 @@ impl Slot {
     /// # Errors
     ///
     /// Raises if the slot's file cannot be written.
-    pub fn save(&self, stored: Stored) {
+    pub fn save(&self, stored: SlotData) {
         self.set(stored);
         // SAFETY: held by this process.
         unsafe {
@@ -167,12 +167,12 @@ impl Slot {
     /// Retains WAL from `restart` on at once, without writing the slot to disk: for a slot that is
     /// being made and has no position yet.
     pub fn reserve(&self, restart: Lsn) {
-        self.set(Stored { restart, ..self.stored() });
+        self.set(SlotData { restart, ..self.stored() });
         // SAFETY: held by this process.
         unsafe { pg_sys::ReplicationSlotsComputeRequiredLSN() }
     }
 
-    fn set(&self, stored: Stored) {
+    fn set(&self, stored: SlotData) {
         // SAFETY: held by this process; the spinlock covers four plain stores.
         unsafe {
             let slot = pg_sys::MyReplicationSlot;

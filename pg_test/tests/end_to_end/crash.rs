@@ -7,12 +7,12 @@ use std::fs;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
-use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, send_signal, wait_until};
+use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
 use crate::stage::{
-    ask, changes, commit_lsn, ids, insert_lsn, make_blog, published_so_far, run, saved_confirmed,
+    ask, changes, commit_lsn, ids, make_blog, published_so_far, run, saved_confirmed,
     shown_confirmed, shown_restart, wait_until_saved, worker_pid,
 };
 

@@ -48,6 +48,26 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     wait_until_confirmed(&mut client);
 }
 
+/// Whatever was confirmed before: one confirm after an outage says that it is over.
+#[test]
+fn an_outage_is_over_with_the_first_confirm() {
+    let bed = Testbed::private(&[]);
+    let mut scene = bed.scene("over");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    insert_one_by_one(&mut client, 100);
+    wait_until_confirmed(&mut client);
+    bed.rabbitmq.stop();
+    run(&mut client, "INSERT INTO blog_articles VALUES (101)");
+    wait_for_reason(&mut client, "broker cannot be reached");
+    bed.rabbitmq.start();
+    scene.consume_again();
+    wait_until_confirmed(&mut client);
+    let row = client.query_one("SELECT state, reason FROM amqp.status", &[]).unwrap();
+    let seen: (String, Option<String>) = (row.get(0), row.get(1));
+    assert_eq!(seen, ("streaming".to_owned(), None));
+}
+
 #[test]
 fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
     let bed = Testbed::private(&[]);

@@ -75,12 +75,6 @@ pub fn commit_lsn(message: &Message) -> u64 {
     lsn(message.headers["commit_lsn"].as_str().unwrap_or_default())
 }
 
-/// Where the next WAL record will begin.
-#[track_caller]
-pub fn insert_lsn(client: &mut Client) -> u64 {
-    lsn(&ask::<String>(client, "SELECT pg_current_wal_insert_lsn()::text"))
-}
-
 /// Up to where everything is confirmed, durably; 0 while no worker has said so.
 #[track_caller]
 pub fn saved_confirmed(client: &mut Client) -> u64 {

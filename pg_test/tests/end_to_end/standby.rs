@@ -6,11 +6,13 @@ use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-use pg_test::{DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, send_signal, wait_until};
+use pg_test::{
+    DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+};
 use postgres::Client;
 
 use crate::stage::{
-    ask, first_deliveries, ids, insert_lsn, lsn, make_blog, published_so_far, replace_worker, run,
+    ask, first_deliveries, ids, lsn, make_blog, published_so_far, replace_worker, run,
     shown_restart, wait_until_saved,
 };
 

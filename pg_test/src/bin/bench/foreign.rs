@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pg_test::insert_lsn;
 use postgres::Client;
 
 use crate::server::run;
@@ -82,11 +83,4 @@ pub fn write_paced(
         let due = Duration::from_secs_f64(written as f64 / rate);
         thread::sleep(due.saturating_sub(began.elapsed()));
     }
-}
-
-/// The end of what was written to the WAL, on disk or not.
-pub fn insert_lsn(client: &mut Client) -> u64 {
-    const LSN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
-    client.query_one(LSN, &[]).expect("could not ask for the end of the WAL").get::<_, i64>(0)
-        as u64
 }

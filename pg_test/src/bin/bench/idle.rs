@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pg_test::wait_until;
+use pg_test::{insert_lsn, wait_until};
 
 use crate::Plan;
 use crate::captured;
-use crate::foreign::{self, insert_lsn};
+use crate::foreign;
 use crate::line::{Goal, Line};
 use crate::server::Server;
 use crate::worker::Worker;

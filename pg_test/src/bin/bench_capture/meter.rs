@@ -3,6 +3,7 @@
 //! other processes and do not count; whoever else uses the machine does through the caches, which
 //! is why the lowest of several measurements counts.
 
+use pg_test::insert_lsn;
 use pg_test::machine::cpu_time;
 use postgres::Client;
 
@@ -30,12 +31,12 @@ impl Meter {
 
     /// Runs `statement` and tells what it cost.
     pub fn measure(&self, client: &mut Client, statement: &str) -> Cost {
-        let wal = end_of_wal(client);
+        let wal = insert_lsn(client);
         let began = cpu_time(self.pid);
         let done = client.batch_execute(statement);
         let spent = cpu_time(self.pid) - began;
         done.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
-        Cost { micros: spent.as_secs_f64() * 1e6, wal: (end_of_wal(client) - wal) as f64 }
+        Cost { micros: spent.as_secs_f64() * 1e6, wal: (insert_lsn(client) - wal) as f64 }
     }
 }
 
@@ -56,9 +57,4 @@ impl Cost {
     pub fn per(self, rows: u64) -> Cost {
         Cost { micros: self.micros / rows as f64, wal: self.wal / rows as f64 }
     }
-}
-
-fn end_of_wal(client: &mut Client) -> i64 {
-    const END: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
-    client.query_one(END, &[]).expect("could not ask for the end of the WAL").get(0)
 }

@@ -1,0 +1,160 @@
+//! In what state the stream is, and who is told: the status shows it, the log says why nothing is
+//! published, without being filled with it. Knows what the publisher reports; decides nothing.
+
+use pgrx::PgSqlErrorCode;
+
+use crate::pg::report::{self, Report};
+use crate::publisher;
+use crate::said::Said;
+use crate::standstill::{Cause, Standstill};
+use crate::status::{self, State};
+
+/// The state of the stream.
+#[derive(Debug, Default)]
+pub struct Condition {
+    /// Why nothing is published, if so.
+    standstill: Standstill,
+    /// Whether the publisher has a connection.
+    is_connected: bool,
+    /// Which events were lost, until the consumers are told.
+    lost: Option<String>,
+    /// Messages that were confirmed when the publisher last reported a standstill.
+    failed_after: u64,
+    /// What the status shows.
+    shown: Option<(State, Option<Cause>)>,
+    /// The notices of the publisher that were logged.
+    notices: Said,
+}
+
+impl Condition {
+    /// Whether what commits now could be published at once.
+    pub fn may_publish(&self) -> bool {
+        self.is_connected && self.standstill.cause().is_none()
+    }
+
+    /// Events are lost: these.
+    pub fn lose(&mut self, problem: String) {
+        status::set_last_error(&problem);
+        self.lost = Some(problem);
+        self.show();
+    }
+
+    /// Nothing can be published.
+    pub fn fail(&mut self, cause: Cause) {
+        self.standstill.fail(cause);
+        self.show();
+    }
+
+    /// A committed transaction lacks a synchronous standby, or none does any more.
+    pub fn await_standby(&mut self, cause: Option<Cause>) {
+        if self.standstill.await_standby(cause) {
+            self.show();
+        }
+    }
+
+    /// Something was confirmed, the last of so many. The gap, if there is one, is the first that is.
+    pub fn go_on(&mut self, confirmed: u64) {
+        // A standstill may have come after the confirms that are heard of now.
+        if confirmed > self.failed_after {
+            self.standstill.succeed();
+        }
+        self.lost = None;
+        self.show();
+    }
+
+    /// The publisher says something, while some events are unconfirmed or none is.
+    pub fn take_report(&mut self, report: publisher::Report, has_unconfirmed: bool) {
+        match report {
+            publisher::Report::Connecting(broker) => {
+                status::set_broker(&broker);
+                self.is_connected = false;
+            }
+            publisher::Report::Streaming(broker) => {
+                status::set_broker(&broker);
+                self.is_connected = true;
+                // What made the stream stand still may do so again: it is over with a confirm.
+                if !has_unconfirmed {
+                    self.standstill.succeed();
+                }
+                if self.standstill.cause().is_none() {
+                    report::log(format!("connected to broker {broker}"));
+                }
+            }
+            publisher::Report::StandingStill { reason, held, confirmed } => {
+                self.failed_after = confirmed;
+                self.standstill.fail(Cause { reason, held });
+            }
+            publisher::Report::Blocked(reason) => {
+                let reason = format!("broker blocked the connection: {reason}");
+                self.standstill.block(Some(Cause::new(reason)));
+            }
+            publisher::Report::Unblocked => self.standstill.block(None),
+            publisher::Report::Skipped(message) => {
+                Report::new(
+                    PgSqlErrorCode::ERRCODE_WARNING,
+                    format!("{message} is skipped by order of an operator"),
+                )
+                .detail("It was not published and will not be.")
+                .warn();
+            }
+            publisher::Report::Notice(notice) => {
+                if self.notices.is_news(&notice) {
+                    report::log(notice);
+                }
+            }
+            publisher::Report::Returned { count, example } => report::log(format!(
+                "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
+            )),
+        }
+        self.show();
+    }
+
+    /// Tells the status what is different, and the log what is news.
+    pub fn show(&mut self) {
+        let cause = self.standstill.cause().cloned();
+        let state = match (&self.lost, &cause, self.is_connected) {
+            (Some(_), ..) => State::Lost,
+            (None, Some(_), _) => State::StandingStill,
+            (None, None, true) => State::Streaming,
+            (None, None, false) => State::Connecting,
+        };
+        let now = Some((state, cause.clone()));
+        if now != self.shown {
+            let reason = cause.as_ref().map(|cause| &cause.reason).or(self.lost.as_ref());
+            status::set_state(state, reason.map(String::as_str));
+            status::set_held(cause.as_ref().and_then(|cause| cause.held.as_deref()));
+            if let Some(cause) = &cause {
+                status::set_last_error(&cause.reason);
+            }
+            self.shown = now;
+        }
+        if self.standstill.is_news_that_it_is_over() {
+            report::log("stream goes on".to_owned());
+        }
+        if let Some(cause) = cause
+            && self.standstill.is_news()
+        {
+            log_standstill(&cause, self.lost.is_some());
+        }
+    }
+}
+
+fn log_standstill(cause: &Cause, has_lost: bool) {
+    let hint = match &cause.held {
+        Some(id) => format!(
+            "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
+        ),
+        None if has_lost => {
+            "Nothing more is lost; the events that are there stay in the WAL.".to_owned()
+        }
+        None => {
+            "Nothing is lost; the events stay in the WAL until the broker takes them.".to_owned()
+        }
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
+        format!("stream stands still: {}", cause.reason),
+    )
+    .hint(hint)
+    .warn();
+}
