@@ -165,7 +165,7 @@ fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     // Another library, and so no worker that would make the slot anew at once.
-    run(&mut client, "ALTER SYSTEM SET shared_preload_libraries = 'auto_explain'");
+    run(&mut client, "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql'");
     bed.postgres.restart(Shutdown::Fast);
     let mut client = scene.client();
     run(&mut client, "SELECT pg_drop_replication_slot('amqp_cdc')");
