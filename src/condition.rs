@@ -18,6 +18,8 @@ pub struct Condition {
     is_connected: bool,
     /// Which events were lost, until the consumers are told.
     lost: Option<String>,
+    /// Messages that were confirmed, as far as was heard.
+    confirmed: u64,
     /// Messages that were confirmed when the publisher last reported a standstill.
     failed_after: u64,
     /// What the status shows.
@@ -54,6 +56,7 @@ impl Condition {
 
     /// Something was confirmed, the last of so many. The gap, if there is one, is the first that is.
     pub fn go_on(&mut self, confirmed: u64) {
+        self.confirmed = confirmed;
         // A standstill may have come after the confirms that are heard of now.
         if confirmed > self.failed_after {
             self.standstill.succeed();
@@ -62,12 +65,14 @@ impl Condition {
         self.show();
     }
 
-    /// The publisher says something, while some events are unconfirmed or none is.
+    /// The publisher, which has unconfirmed messages or none, says something.
     pub fn take_report(&mut self, report: publisher::Report, has_unconfirmed: bool) {
         match report {
             publisher::Report::Connecting(broker) => {
                 status::set_broker(&broker);
                 self.is_connected = false;
+                // What blocked the last connection will block the next one, or not.
+                self.standstill.block(None);
             }
             publisher::Report::Streaming(broker) => {
                 status::set_broker(&broker);
@@ -80,6 +85,8 @@ impl Condition {
                     report::log(format!("connected to broker {broker}"));
                 }
             }
+            // Of one that was over before it was heard of nobody needs to know.
+            publisher::Report::StandingStill { confirmed, .. } if confirmed < self.confirmed => {}
             publisher::Report::StandingStill { reason, held, confirmed } => {
                 self.failed_after = confirmed;
                 self.standstill.fail(Cause { reason, held });
@@ -96,6 +103,8 @@ impl Condition {
                 )
                 .detail("It was not published and will not be.")
                 .warn();
+                // That the stream goes on shows when this counts as a confirm.
+                return;
             }
             publisher::Report::Notice(notice) => {
                 if self.notices.is_news(&notice) {
@@ -121,8 +130,8 @@ impl Condition {
         let now = Some((state, cause.clone()));
         if now != self.shown {
             let reason = cause.as_ref().map(|cause| &cause.reason).or(self.lost.as_ref());
-            status::set_state(state, reason.map(String::as_str));
-            status::set_held(cause.as_ref().and_then(|cause| cause.held.as_deref()));
+            let held = cause.as_ref().and_then(|cause| cause.held.as_deref());
+            status::set_state(state, reason.map(String::as_str), held);
             if let Some(cause) = &cause {
                 status::set_last_error(&cause.reason);
             }

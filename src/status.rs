@@ -53,15 +53,14 @@ impl State {
     }
 }
 
-/// Says what the worker is doing; `reason` is for [`State::StandingStill`] and [`State::Lost`].
-pub fn set_state(state: State, reason: Option<&str>) {
+/// Says what the worker is doing; `reason` is for [`State::StandingStill`] and [`State::Lost`], `held`
+/// is the message_id of the message whose fault it is.
+pub fn set_state(state: State, reason: Option<&str>, held: Option<&str>) {
     shared::numbers().state.store(state as u8, Ordering::Relaxed);
-    shared::update_texts(|texts| texts.reason.set(reason.unwrap_or_default()));
-}
-
-/// Says at which message the stream stands still, if it is a message's fault.
-pub fn set_held(message_id: Option<&str>) {
-    shared::update_texts(|texts| texts.held.set(message_id.unwrap_or_default()));
+    shared::update_texts(|texts| {
+        texts.reason.set(reason.unwrap_or_default());
+        texts.held.set(held.unwrap_or_default());
+    });
 }
 
 /// Says where events may be missing.

@@ -53,7 +53,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// Runs the worker until somebody ends it.
 pub fn run() -> ! {
     worker_process::begin();
-    status::set_state(State::Starting, None);
+    status::set_state(State::Starting, None, None);
     if server::wal_level_is_minimal() {
         stand_by_at_minimal_wal_level();
     }
@@ -76,13 +76,13 @@ pub fn run() -> ! {
         }
         worker.end();
     }
-    status::set_state(State::Stopped, None);
+    status::set_state(State::Stopped, None, None);
     worker_process::end();
 }
 
 /// Without a slot there is nothing to do; the triggers refuse.
 fn stand_by_at_minimal_wal_level() {
-    status::set_state(State::StandingStill, Some("wal_level is minimal"));
+    status::set_state(State::StandingStill, Some("wal_level is minimal"), None);
     Report::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "amqp_cdc worker has nothing to do: wal_level is minimal",
@@ -197,12 +197,12 @@ impl Worker {
     fn announce(&mut self, gap: Gap) {
         let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
         let problem = format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
+        self.condition.lose(problem.clone());
         status::set_gap(gap);
-        Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem.clone())
+        Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        self.condition.lose(problem);
         self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
     }
 
@@ -316,9 +316,10 @@ impl Worker {
         if !publisher.is_running() {
             fail("publisher thread ended".to_owned());
         }
+        let has_unconfirmed = publisher.has_unconfirmed();
         let reports: Vec<_> = publisher.reports().collect();
         for report in reports {
-            self.condition.take_report(report, self.stream.oldest_unconfirmed().is_some());
+            self.condition.take_report(report, has_unconfirmed);
         }
     }
 
@@ -430,7 +431,7 @@ fn announce_start(position: Position, origin: Origin) {
 
 /// Shows the error that ends this process.
 pub fn failed(error: &str) {
-    status::set_state(State::Stuck, None);
+    status::set_state(State::Stuck, None, None);
     status::set_last_error(error);
 }
 

@@ -2,6 +2,7 @@
 //! time and the memory that processes use.
 
 use std::fs;
+use std::path::Path;
 use std::process::{self, Command};
 use std::time::Duration;
 
@@ -52,12 +53,12 @@ pub fn children(pid: u32) -> Vec<u32> {
 }
 
 /// While this lives, worker and broker have the last core for themselves, and everybody else has the
-/// others. A machine with one core is shared by all as before.
+/// others. Where there is only one, all share it as before.
 #[derive(Debug)]
 pub struct Apart {
     postmaster: u32,
     publishing: [u32; 2],
-    /// All there are.
+    /// All there are, as the kernel lists them (`0-2,5`).
     cores: String,
 }
 
@@ -66,45 +67,68 @@ impl Apart {
     /// on stays with them.
     ///
     /// # Panics
-    /// If a process is not there.
+    /// If the kernel does not let it.
     #[track_caller]
     pub fn set(postmaster: u32, worker: u32, broker: u32) -> Apart {
-        let last = cores() - 1;
-        let apart = Apart { postmaster, publishing: [worker, broker], cores: format!("0-{last}") };
-        apart.place(&format!("0-{}", last.saturating_sub(1)), &last.to_string());
+        let cores = allowed_cores();
+        let apart = Apart { postmaster, publishing: [worker, broker], cores };
+        let mut others = expand(&apart.cores);
+        if let Some(last) = others.pop()
+            && !others.is_empty()
+        {
+            let placed = apart.place(&others.join(","), &last);
+            placed.unwrap_or_else(|problem| panic!("{problem}"));
+        }
         apart
     }
 
-    #[track_caller]
-    fn place(&self, writers: &str, publishing: &str) {
+    fn place(&self, writers: &str, publishing: &str) -> Result<(), String> {
         for pid in children(self.postmaster).into_iter().chain([self.postmaster, process::id()]) {
-            place(pid, writers);
+            place(pid, writers)?;
         }
-        for pid in self.publishing {
-            place(pid, publishing);
-        }
+        self.publishing.iter().try_for_each(|&pid| place(pid, publishing))
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        self.place(&self.cores, &self.cores);
+        if let Err(problem) = self.place(&self.cores, &self.cores) {
+            eprintln!("{problem}");
+        }
     }
 }
 
-/// Has a process with all its threads, and what it starts from now on, run on these cores alone
-/// (`0-2,5`).
-///
-/// # Panics
-/// If the cores or the process are not there.
-#[track_caller]
-fn place(pid: u32, cores: &str) {
+/// The processors that this process may run on.
+fn allowed_cores() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    cores.unwrap_or("0").trim().to_owned()
+}
+
+/// The single cores of a list.
+fn expand(cores: &str) -> Vec<String> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse().unwrap_or(0), last.parse().unwrap_or(0));
+        (first..=last).map(|core: usize| core.to_string())
+    };
+    cores.split(',').flat_map(range).collect()
+}
+
+/// Has a process with all its threads, and what it starts from now on, run on these cores alone. One
+/// that ended meanwhile needs none.
+fn place(pid: u32, cores: &str) -> Result<(), String> {
     let output = Command::new("taskset")
         .args(["--all-tasks", "--pid", "--cpu-list", cores, &pid.to_string()])
-        .output()
-        .expect("could not run taskset");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "process {pid} on cores {cores}: {errors}");
+        .output();
+    let problem = match output {
+        Ok(output) if output.status.success() || !Path::new(&format!("/proc/{pid}")).exists() => {
+            return Ok(());
+        }
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(format!("process {pid} is not on cores {cores}: {problem}"))
 }
 
 /// The time that the living threads of a process were on a CPU, to the nanosecond: the first of the
@@ -136,4 +160,15 @@ pub fn memory(pid: u32, which: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or_else(|| panic!("{path} has no {which}")) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_cores_is_taken_apart() {
+        assert_eq!(expand("0"), ["0"]);
+        assert_eq!(expand("0-2,5,7-8"), ["0", "1", "2", "5", "7", "8"]);
+    }
 }

@@ -22,8 +22,9 @@ pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Gives memory that no thread uses any more back to the operating system: of the allocator that
-/// Rust uses here, and of the C library's, from which PostgreSQL has its own.
+/// Gives memory that is free back to the operating system: what this thread and the large messages of
+/// others left in the allocator that Rust uses here, and in the C library's, from which PostgreSQL
+/// has its own.
 pub fn give_memory_back() {
     // SAFETY: both take their own locks.
     unsafe {

@@ -226,6 +226,11 @@ impl Publisher {
         queue_has_room && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
     }
 
+    /// Whether something was handed over that is not confirmed.
+    pub fn has_unconfirmed(&self) -> bool {
+        self.counts.outstanding_bytes.load(Ordering::SeqCst) > 0
+    }
+
     /// Has the bell ring when there is room again, and some of it: half of what there is at most.
     /// Whether there is room for a message of this size already.
     pub fn await_room(&self, bytes: usize) -> bool {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pg_test::{
-    DEADLINE, Message, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed,
+    DEADLINE, Message, RabbitMq, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 use serde_json::json;
@@ -68,6 +68,25 @@ fn an_outage_is_over_with_the_first_confirm() {
     assert_eq!(seen, ("streaming".to_owned(), None));
 }
 
+/// A broker that does not read says nothing any more to who has gone to another one.
+#[test]
+fn what_blocked_a_connection_is_over_with_it() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("blocked");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    wait_until_streaming(&mut client);
+    bed.rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_for_reason(&mut client, "broker blocked the connection");
+    let other = RabbitMq::create();
+    bed.postgres.set("amqp.port", &other.port().to_string());
+    wait_until_confirmed(&mut client);
+    let row = client.query_one("SELECT state, reason FROM amqp.status", &[]).unwrap();
+    let seen: (String, Option<String>) = (row.get(0), row.get(1));
+    assert_eq!(seen, ("streaming".to_owned(), None));
+}
+
 #[test]
 fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
     let bed = Testbed::private(&[]);
@@ -118,6 +137,7 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     all.extend(published_so_far(&scene, &mut client));
     assert_eq!(first_deliveries(&all), (1..=i64::from(ROWS)).collect::<Vec<_>>());
     assert_same_message_for_the_same_id(&all);
+    wait_until_confirmed(&mut client);
     let resent: i64 = ask(&mut client, "SELECT events_resent FROM amqp.status");
     let marked =
         all.iter().filter(|message| message.headers.get("resent") == Some(&json!("reconnect")));
@@ -250,6 +270,8 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     scene.broker().declare_exchange(&scene.exchange, "topic");
     scene.consume_again();
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    // A session that ends before would send it again.
+    wait_until_confirmed(&mut client);
 
     bed.postgres.set("amqp.password", "wrong");
     let reason = wait_for_reason(&mut client, "ACCESS_REFUSED");

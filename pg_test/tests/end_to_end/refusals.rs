@@ -212,9 +212,13 @@ fn without_a_free_replication_slot_the_trigger_refuses() {
     assert_eq!(error.code().code(), "55000");
     assert_eq!(error.message(), "change data capture has no replication slot");
     assert!(error.hint().unwrap_or_default().contains("max_replication_slots"));
-    let row = client.query_one("SELECT state, last_error FROM amqp.status", &[]).unwrap();
-    let seen: (String, String) = (row.get(0), row.get(1));
-    assert_eq!(seen, ("stuck".to_owned(), "all replication slots are in use".to_owned()));
+    // The worker tries again and again.
+    pg_test::wait_until("the status says why", pg_test::DEADLINE, || {
+        let row = client.query_one("SELECT state, last_error FROM amqp.status", &[]).unwrap();
+        let seen: (String, Option<String>) = (row.get(0), row.get(1));
+        (seen == ("stuck".to_owned(), Some("all replication slots are in use".to_owned())))
+            .then_some(())
+    });
 }
 
 #[test]

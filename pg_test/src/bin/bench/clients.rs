@@ -49,9 +49,9 @@ pub struct Clients {
 
 impl Clients {
     /// `statement` inserts a row; its parameter is the row's id.
-    pub fn connect(server: &Server, load: Load, statement: &str) -> Clients {
+    pub fn connect(server: &Server, database: &str, load: Load, statement: &str) -> Clients {
         let connect = |_| {
-            let mut client = server.connect();
+            let mut client = server.connect_to(database);
             let statement = client.prepare(statement).expect("could not prepare the statement");
             (client, statement)
         };

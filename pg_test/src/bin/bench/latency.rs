@@ -1,4 +1,4 @@
-//! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them, as ours;
+//! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them;
 //! and what the writer itself notices of each, beside a table without a trigger. All take turns, in short slices of time. Percentiles are
 //! those of the slices, of which the lower quartile counts: what others do on the machine falls on
 //! some slices only, and only ever adds. A slice is longer than what the worker does once a second.
@@ -13,8 +13,8 @@ use crate::clients::{Clients, Load, Write};
 use crate::line::{Goal, Line};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
-use crate::relay::Relay;
-use crate::server::Server;
+use crate::relay::{self, Relay};
+use crate::server::{self, Server};
 use crate::worker::Worker;
 use pg_test::numbers::{grouped, lower_quartile, percentile};
 
@@ -39,12 +39,20 @@ enum Way {
 impl Way {
     const ALL: [Way; 4] = [Way::Nobody, Way::Ours, Way::Relay, Way::ConfirmedRelay];
 
+    /// Each relay has a database of its own.
+    fn database(self, server: &Server) -> &'static str {
+        match self {
+            Way::Nobody | Way::Ours => server.database(),
+            Way::Relay => "relayed",
+            Way::ConfirmedRelay => "relayed_with_confirms",
+        }
+    }
+
     fn table(self) -> &'static str {
         match self {
             Way::Nobody => "bare",
             Way::Ours => "captured",
-            Way::Relay => "notified",
-            Way::ConfirmedRelay => "notified_and_confirmed",
+            Way::Relay | Way::ConfirmedRelay => "notified",
         }
     }
 }
@@ -61,35 +69,36 @@ struct Slice {
     way: Option<[f64; 2]>,
 }
 
-/// Who writes to a table of the relays notifies a channel of the same name.
-fn tables() -> String {
-    let mut tables = "
-        CREATE TABLE bare (id bigint PRIMARY KEY, filler text NOT NULL);
-        CREATE TABLE captured (LIKE bare INCLUDING ALL);
-        CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON captured
-            FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
-        CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_notify(TG_TABLE_NAME, row_to_json(NEW)::text); RETURN NULL; END $$;"
-        .to_owned();
-    for table in [Way::Relay, Way::ConfirmedRelay].map(Way::table) {
-        tables += &format!(
-            "CREATE TABLE {table} (LIKE bare INCLUDING ALL);
-             CREATE TRIGGER notify AFTER INSERT ON {table}
-                 FOR EACH ROW EXECUTE FUNCTION notify();"
-        );
-    }
-    tables
+const TABLES: &str = "
+    CREATE TABLE bare (id bigint PRIMARY KEY, filler text NOT NULL);
+    CREATE TABLE captured (LIKE bare INCLUDING ALL);
+    CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON captured
+        FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();";
+
+/// Makes the database of a relay, and the relay.
+fn relay(server: &Server, way: Way, with_confirms: bool) -> Relay {
+    let mut client = server.make_database(way.database(server));
+    let tables = format!(
+        "CREATE TABLE notified (id bigint PRIMARY KEY, filler text NOT NULL);
+         CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN PERFORM pg_notify('{}', row_to_json(NEW)::text); RETURN NULL; END $$;
+         CREATE TRIGGER notify AFTER INSERT ON notified
+             FOR EACH ROW EXECUTE FUNCTION notify();",
+        relay::CHANNEL
+    );
+    server::run(&mut client, &tables);
+    Relay::start(server, way.database(server), with_confirms)
 }
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
         if plan.quick { (3, Duration::from_millis(1_500)) } else { (20, Duration::from_secs(2)) };
     let mut server = Server::start(&[]);
-    server.run(&tables());
+    server.run(TABLES);
     server.bind(Some("classic"));
     let receiver = Receiver::start(server.broker().url(), server.queue());
     let relays = [(Way::Relay, false), (Way::ConfirmedRelay, true)]
-        .map(|(way, with_confirms)| Relay::start(&server, way.table(), with_confirms));
+        .map(|(way, with_confirms)| relay(&server, way, with_confirms));
 
     let mut lines = Vec::new();
     let mut groups = Vec::new();
@@ -154,10 +163,12 @@ fn measure(
 
 /// Sessions that write to an empty table.
 fn connect(server: &mut Server, load: Load, way: Way) -> Clients {
-    server.run(&format!("TRUNCATE {}", way.table()));
+    let database = way.database(server);
+    let truncate = format!("TRUNCATE {}", way.table());
+    server::run(&mut server.connect_to(database), &truncate);
     server.settle();
     let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
-    Clients::connect(server, load, &insert)
+    Clients::connect(server, database, load, &insert)
 }
 
 /// What the writer notices with worker and broker on a core of their own, and nobody to receive.

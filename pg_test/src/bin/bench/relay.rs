@@ -19,6 +19,9 @@ use crate::server::Server;
 /// By this word this program knows that it is the relay.
 pub const COMMAND: &str = "relay";
 
+/// What the trigger notifies.
+pub const CHANNEL: &str = "changed_row";
+
 /// As an argument, that it asks for confirms.
 const CONFIRMS: &str = "confirms";
 
@@ -34,13 +37,15 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Relays what is notified on a channel of the server's database to its exchange. Returns when it
-    /// listens.
-    pub fn start(server: &Server, channel: &str, with_confirms: bool) -> Relay {
+    /// Relays what is notified in a database of the server to its exchange. Returns when it listens.
+    /// It should be the only one there: PostgreSQL wakes all who listen in a database, whatever they
+    /// listen to (async.c: `SignalBackends`).
+    pub fn start(server: &Server, database: &str, with_confirms: bool) -> Relay {
         let program = std::env::current_exe().expect("could not find this program");
-        let (broker, database) = (server.broker(), server.connection_string());
+        let broker = server.broker();
+        let database = server.bed.postgres.connection_string(database);
         let process = Command::new(program)
-            .args([COMMAND, &database, broker.url(), server.exchange(), channel])
+            .args([COMMAND, &database, broker.url(), server.exchange()])
             .args(with_confirms.then_some(CONFIRMS))
             .stdout(Stdio::piped())
             .spawn()
@@ -64,12 +69,12 @@ impl Drop for Relay {
 
 /// The relay's process.
 pub fn main(arguments: &[&str]) -> ExitCode {
-    let &[database, url, exchange, notified, ref rest @ ..] = arguments else {
+    let &[database, url, exchange, ref rest @ ..] = arguments else {
         return ExitCode::from(2);
     };
     let with_confirms = rest.contains(&CONFIRMS);
     let mut client = Client::connect(database, NoTls).expect("could not connect");
-    client.batch_execute(&format!("LISTEN {notified}")).expect("could not listen");
+    client.batch_execute(&format!("LISTEN {CHANNEL}")).expect("could not listen");
     let (connection, channel) = connect(url, with_confirms).expect("could not reach the broker");
     let publishing = runtime();
     let mut confirms = VecDeque::with_capacity(WINDOW);

@@ -47,16 +47,16 @@ impl Server {
 
     /// A further session in the first database.
     pub fn connect(&self) -> Client {
-        self.bed.postgres.connect(DATABASE)
+        self.connect_to(DATABASE)
+    }
+
+    /// A session in any database.
+    pub fn connect_to(&self, database: &str) -> Client {
+        self.bed.postgres.connect(database)
     }
 
     pub fn database(&self) -> &'static str {
         DATABASE
-    }
-
-    /// The way to the database, for other processes.
-    pub fn connection_string(&self) -> String {
-        self.bed.postgres.connection_string(DATABASE)
     }
 
     pub fn broker(&self) -> Broker {
