@@ -46,11 +46,11 @@ fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
 	for target in event transactions; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; ONLY=latency (30 minutes)
+bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; 30 minutes, or ONLY=latency
 	mkdir -p docs
 	cargo run --release --package pg_test --bin bench -- $(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
 
-bench-quick: install ## the same, everything smaller, for daily use; ONLY=latency (under 3 minutes)
+bench-quick: install ## the same, everything smaller, for daily use; under 3 minutes, or ONLY=latency
 	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
 bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=4 (20 minutes)
