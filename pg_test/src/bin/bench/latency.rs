@@ -92,7 +92,7 @@ fn relay(server: &Server, way: Way, with_confirms: bool) -> Relay {
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
-        if plan.quick { (3, Duration::from_millis(1_500)) } else { (20, Duration::from_secs(2)) };
+        if plan.quick { (2, Duration::from_millis(1_200)) } else { (20, Duration::from_secs(2)) };
     let mut server = Server::start(&[]);
     server.run(TABLES);
     server.bind(Some("classic"));
