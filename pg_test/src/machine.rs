@@ -100,9 +100,7 @@ impl Drop for Apart {
 
 /// The processors that this process may run on.
 fn allowed_cores() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    cores.unwrap_or("0").trim().to_owned()
+    status(process::id(), "Cpus_allowed_list")
 }
 
 /// The single cores of a list.
@@ -155,11 +153,18 @@ pub fn cpu_time(pid: u32) -> Duration {
 /// If there is no such process, or no such line.
 #[track_caller]
 pub fn memory(pid: u32, which: &str) -> u64 {
+    let value = status(pid, which);
+    let kilobytes = value.split_whitespace().next().and_then(|number| number.parse::<u64>().ok());
+    kilobytes.unwrap_or_else(|| panic!("{which} of process {pid} is {value}")) * 1024
+}
+
+/// What `/proc/pid/status` has under this name (proc(5)).
+#[track_caller]
+fn status(pid: u32, name: &str) -> String {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or_else(|| panic!("{path} has no {which}")) * 1024
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("{path} has no {name}")).trim().to_owned()
 }
 
 #[cfg(test)]

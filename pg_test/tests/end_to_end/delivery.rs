@@ -26,6 +26,14 @@ fn insert_one_by_one(client: &mut Client, rows: i32) {
     }
 }
 
+/// The status shows, now, that nothing is in the way.
+#[track_caller]
+fn assert_streams(client: &mut Client) {
+    let row = client.query_one("SELECT state, reason FROM amqp.status", &[]).unwrap();
+    let seen: (String, Option<String>) = (row.get(0), row.get(1));
+    assert_eq!(seen, ("streaming".to_owned(), None));
+}
+
 #[test]
 fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     let bed = Testbed::private(&[]);
@@ -63,9 +71,7 @@ fn an_outage_is_over_with_the_first_confirm() {
     bed.rabbitmq.start();
     scene.consume_again();
     wait_until_confirmed(&mut client);
-    let row = client.query_one("SELECT state, reason FROM amqp.status", &[]).unwrap();
-    let seen: (String, Option<String>) = (row.get(0), row.get(1));
-    assert_eq!(seen, ("streaming".to_owned(), None));
+    assert_streams(&mut client);
 }
 
 /// A broker that does not read says nothing any more to who has gone to another one.
@@ -82,9 +88,7 @@ fn what_blocked_a_connection_is_over_with_it() {
     let other = RabbitMq::create();
     bed.postgres.set("amqp.port", &other.port().to_string());
     wait_until_confirmed(&mut client);
-    let row = client.query_one("SELECT state, reason FROM amqp.status", &[]).unwrap();
-    let seen: (String, Option<String>) = (row.get(0), row.get(1));
-    assert_eq!(seen, ("streaming".to_owned(), None));
+    assert_streams(&mut client);
 }
 
 #[test]

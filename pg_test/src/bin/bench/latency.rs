@@ -1,7 +1,8 @@
-//! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them;
-//! and what the writer itself notices of each, beside a table without a trigger. All take turns, in short slices of time. Percentiles are
-//! those of the slices, of which the lower quartile counts: what others do on the machine falls on
-//! some slices only, and only ever adds. A slice is longer than what the worker does once a second.
+//! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them; and
+//! what the writer itself notices of each, beside a table without a trigger. All take turns, in short
+//! slices of time. Percentiles are those of the slices, of which the lower quartile counts: what others
+//! do on the machine falls on some slices only, and only ever adds. A slice is longer than what the
+//! worker does once a second.
 //!
 //! All processes share the cores, as on a user's machine. What the writer itself pays shows when
 //! worker and broker have a core of their own.
@@ -139,20 +140,25 @@ fn measure(
     time: Duration,
 ) -> [Vec<Slice>; Way::ALL.len()] {
     let mut clients = Way::ALL.map(|way| connect(server, load, way));
-    let mut slices = [const { Vec::new() }; Way::ALL.len()];
-    // The first round does not count: caches are cold, plans not made.
+    take_turns(rounds, |number| {
+        let way = Way::ALL[number];
+        let slice = slice(&mut clients[number], way, receiver, time);
+        let Slice { writer, way: there } = slice;
+        eprintln!("{}, {way:?}: writer {writer:.0?} µs, consumer {there:.0?} µs", load.name());
+        slice
+    })
+}
+
+/// The slices of each, by its number. The first round does not count: caches are cold, plans not made.
+/// Each round begins with another one: what a predecessor leaves is not always the same.
+fn take_turns<const N: usize>(
+    rounds: usize,
+    mut slice: impl FnMut(usize) -> Slice,
+) -> [Vec<Slice>; N] {
+    let mut slices = [const { Vec::new() }; N];
     for round in 0..=rounds {
-        for turn in 0..Way::ALL.len() {
-            // Each round begins with another one: what a predecessor leaves is not always the same.
-            let number = (turn + round) % Way::ALL.len();
-            let way = Way::ALL[number];
-            let slice = slice(&mut clients[number], way, receiver, time);
-            eprintln!(
-                "{}, {way:?}: writer {:.0?} µs, consumer {:.0?} µs",
-                load.name(),
-                slice.writer,
-                slice.way
-            );
+        for number in (0..N).map(|turn| (turn + round) % N) {
+            let slice = slice(number);
             if round > 0 {
                 slices[number].push(slice);
             }
@@ -177,20 +183,13 @@ fn writer_apart(server: &mut Server, load: Load, rounds: usize, time: Duration) 
     server.bind(None);
     let mut clients = ways.map(|way| connect(server, load, way));
     let _apart = Worker::of(server).part(server);
-    let mut times = [const { Vec::new() }; 2];
-    for round in 0..=rounds {
-        for turn in 0..ways.len() {
-            let number = (turn + round) % ways.len();
-            let writer = of_writers(&clients[number].write(time));
-            eprintln!("{}, {:?}, apart: writer {writer:.0?} µs", load.name(), ways[number]);
-            if round > 0 {
-                times[number].push(writer);
-            }
-        }
-    }
+    let slices: [_; 2] = take_turns(rounds, |number| {
+        let writer = of_writers(&clients[number].write(time));
+        eprintln!("{}, {:?}, apart: writer {writer:.0?} µs", load.name(), ways[number]);
+        Slice { writer, way: None }
+    });
     let line = |(number, (part, _)): (usize, (&str, f64))| {
-        let [bare, ours] =
-            times.each_ref().map(|times| lower_quartile(times.iter().map(|parts| parts[number])));
+        let [bare, ours] = slices.each_ref().map(|slices| of_writer(slices, number));
         line(
             format!(
                 "writer's transaction, worker and broker on a core of their own, {}, {part}: \
