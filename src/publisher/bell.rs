@@ -1,10 +1,14 @@
-//! A bell that wakes the worker's main thread out of its wait: a socket that becomes readable.
+//! A bell that wakes another thread out of its wait: a socket that becomes readable.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The end that rings.
 #[derive(Clone)]
@@ -24,7 +28,7 @@ pub struct BellListener {
 /// # Errors
 ///
 /// If the operating system has no more file descriptors.
-pub fn bell() -> std::io::Result<(Bell, BellListener)> {
+pub fn bell() -> Result<(Bell, BellListener)> {
     let (near, far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
     far.set_nonblocking(true)?;
@@ -61,6 +65,51 @@ impl BellListener {
         }
         self.rung.store(false, Ordering::SeqCst);
     }
+
+    /// Waits until the bell rings, which clears it, or the time has come.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system cannot wait.
+    pub fn wait(&self, until: Option<Instant>) -> Result<()> {
+        wait(&mut [PollFd::new(&self.socket, PollFlags::IN)], until)?;
+        self.clear();
+        Ok(())
+    }
+
+    /// Waits for the bell as [`BellListener::wait`] does, and for a socket to become readable or, if
+    /// that `is_full` now, writable. Whether it is worth reading from: has data, an end or an error.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system cannot wait.
+    pub fn wait_beside(
+        &self,
+        socket: &TcpStream,
+        is_full: bool,
+        until: Option<Instant>,
+    ) -> Result<bool> {
+        let interest = if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut both = [PollFd::new(socket, interest), PollFd::new(&self.socket, PollFlags::IN)];
+        wait(&mut both, until)?;
+        let [socket, bell] = both.map(|one| one.revents());
+        if !bell.is_empty() {
+            self.clear();
+        }
+        Ok(!(socket - PollFlags::OUT).is_empty())
+    }
+}
+
+/// poll(2), with a point in time.
+fn wait(descriptors: &mut [PollFd<'_>], until: Option<Instant>) -> Result<()> {
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    // A time that no timespec holds is no limit.
+    let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+    match poll(descriptors, timeout.as_ref()) {
+        // Signals are for the main thread; the caller looks and waits again.
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 impl AsFd for BellListener {
@@ -71,6 +120,8 @@ impl AsFd for BellListener {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn is_ringing(listener: &BellListener) -> bool {
@@ -88,5 +139,15 @@ mod tests {
         listener.clear();
         bell.ring();
         assert!(is_ringing(&listener));
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_ring_and_with_its_time() {
+        let (bell, listener) = bell().unwrap();
+        bell.ring();
+        listener.wait(None).unwrap();
+        let until = Instant::now() + Duration::from_millis(2);
+        listener.wait(Some(until)).unwrap();
+        assert!(Instant::now() >= until);
     }
 }

@@ -1,25 +1,23 @@
 //! One connection to the broker: a channel with confirms to publish on, a second one to declare
-//! exchanges on. lapin's own recovery stays off: a connection that failed is thrown away whole.
+//! exchanges on. What the broker closes is not opened again: a connection that failed is thrown away
+//! whole.
 
 use std::collections::HashSet;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_core::Stream;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::types::FieldTable;
-use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{
-    Channel, Confirmation, Connection as LapinConnection, ConnectionProperties, Event, ExchangeKind,
-};
-use tokio::time::timeout;
+use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
+use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange};
+use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
+use crossbeam_channel::TryRecvError;
 
-use super::failure::{Failure, FailureKind};
-use super::message::{Message, short};
-use super::window::ResendReason;
-use super::{Address, BrokerSettings};
+use super::failure::{Failure, FailureKind, SessionEnd};
+use super::frame::short;
+use super::message::Message;
+use super::window::{Answer, ResendReason};
+use super::wire::{FRAME_MAX, Wire};
+use super::{Address, BrokerSettings, Link};
 
 /// How long a polite goodbye may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
@@ -27,18 +25,34 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 /// `reply-code` of an orderly close (AMQP 0-9-1, 1.2).
 const REPLY_SUCCESS: u16 = 200;
 
-/// A confirm that is under way.
-pub type Confirm = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+/// The channels; 0 is the connection itself (AMQP 0-9-1, 4.2.3).
+const CONNECTION: u16 = 0;
+const PUBLISHING: u16 = 1;
+const DECLARING: u16 = 2;
+
+/// What the broker says while the connection is in use.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// About a message, or all messages up to that.
+    Answered { tag: u64, is_multiple: bool, answer: Answer },
+    /// No queue is bound for the message; it is confirmed afterwards.
+    Returned { message_id: String, routing_key: String },
+    /// The exchange was declared, or why not.
+    Declared(Result<(), String>),
+    /// It does not read from the connection for now, for this reason.
+    Blocked(String),
+    /// It reads again.
+    Unblocked,
+}
 
 /// An open connection.
 pub struct Connection {
-    connection: LapinConnection,
-    publishing: Channel,
-    declaring: Option<Channel>,
+    wire: Wire,
+    is_declaring_open: bool,
     declared: HashSet<String>,
     exchange_type: String,
-    answer_timeout: Duration,
-    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    /// Routing key of a message of which the broker returns the rest in the next frames.
+    returning: Option<String>,
 }
 
 impl Connection {
@@ -46,53 +60,148 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Why the broker cannot be used.
-    pub async fn open(settings: &BrokerSettings, address: &Address) -> Result<Connection, Failure> {
-        timeout(settings.connect_timeout, Connection::open_slowly(settings, address))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Failure::new(
-                    FailureKind::Unreachable,
-                    format!("broker did not answer within {:?}", settings.connect_timeout),
-                ))
-            })
-    }
-
-    async fn open_slowly(
-        settings: &BrokerSettings,
-        address: &Address,
-    ) -> Result<Connection, Failure> {
-        let uri = AMQPUri {
-            scheme: AMQPScheme::AMQP,
-            authority: AMQPAuthority {
-                userinfo: AMQPUserInfo {
-                    username: settings.username.clone(),
-                    password: settings.password.reveal().to_owned(),
-                },
-                host: address.host.clone(),
-                port: address.port,
-            },
-            vhost: settings.vhost.clone(),
-            query: AMQPQueryString {
-                heartbeat: Some(settings.heartbeat),
-                ..AMQPQueryString::default()
-            },
-        };
-        let properties = ConnectionProperties::default().with_connection_name("amqp_cdc".into());
-        let failed = |error| Failure::while_connecting(&error);
-        let connection = LapinConnection::connect_uri(uri, properties).await.map_err(failed)?;
-        let events = Box::pin(connection.events_listener());
-        let publishing = connection.create_channel().await.map_err(failed)?;
-        publishing.confirm_select(ConfirmSelectOptions::default()).await.map_err(failed)?;
-        Ok(Connection {
-            connection,
-            publishing,
-            declaring: None,
+    /// Why the broker cannot be used, or what the worker wants instead.
+    pub fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
+        let settings = link.settings.clone();
+        let deadline = Instant::now() + settings.connect_timeout;
+        let wire = connect(link, address, &settings, deadline)?;
+        let mut connection = Connection {
+            wire,
+            is_declaring_open: false,
             declared: HashSet::new(),
             exchange_type: settings.exchange_type.clone(),
-            answer_timeout: settings.connect_timeout,
-            events,
-        })
+            returning: None,
+        };
+        let mut answer = |connection: &mut Connection| connection.answer(link, &settings, deadline);
+        connection.wire.put(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()));
+        let start = match answer(&mut connection)? {
+            AMQPClass::Connection(connection::AMQPMethod::Start(start)) => start,
+            other => return Err(unexpected(&other)),
+        };
+        connection.log_in(&start, &settings)?;
+        let tune = match answer(&mut connection)? {
+            AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => tune,
+            other => return Err(unexpected(&other)),
+        };
+        connection.tune(&tune, &settings);
+        match answer(&mut connection)? {
+            AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => {}
+            other => return Err(unexpected(&other)),
+        }
+        connection.open_channel(PUBLISHING);
+        match answer(&mut connection)? {
+            AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => {}
+            other => return Err(unexpected(&other)),
+        }
+        let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
+        connection.put(PUBLISHING, AMQPClass::Confirm(select));
+        match answer(&mut connection)? {
+            AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)) => Ok(connection),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The broker's next method while the connection is being made.
+    fn answer(
+        &mut self,
+        link: &mut Link,
+        settings: &BrokerSettings,
+        deadline: Instant,
+    ) -> Result<AMQPClass, SessionEnd> {
+        let unreachable = |error: io::Error| Failure::unreachable(&error);
+        loop {
+            link.obey()?;
+            match self.wire.next_frame().map_err(unreachable)? {
+                Some(AMQPFrame::Method(
+                    _,
+                    AMQPClass::Connection(connection::AMQPMethod::Close(close)),
+                )) => {
+                    self.confirm_close();
+                    let text = format!("broker refused the connection: {}", close.reply_text);
+                    return Err(Failure::new(FailureKind::Refused, text).into());
+                }
+                Some(AMQPFrame::Method(_, method)) => return Ok(method),
+                // A heartbeat; a protocol header is the broker's wish for another version.
+                Some(_) => {}
+                None if Instant::now() >= deadline => return Err(no_answer(settings).into()),
+                None => self.wire.wait(&link.woken, Some(deadline)).map_err(unreachable)?,
+            }
+        }
+    }
+
+    /// Answers `connection.start`: who we are, and that we know of confirms and of alarms.
+    fn log_in(
+        &mut self,
+        start: &connection::Start,
+        settings: &BrokerSettings,
+    ) -> Result<(), Failure> {
+        const MECHANISM: &str = "PLAIN";
+        let offered = start.mechanisms.to_string();
+        if !offered.split(' ').any(|mechanism| mechanism == MECHANISM) {
+            let text = format!("broker offers no login with a password, but \"{offered}\"");
+            return Err(Failure::new(FailureKind::Refused, text));
+        }
+        let mut capabilities = FieldTable::default();
+        for name in [
+            "publisher_confirms",
+            "basic.nack",
+            "connection.blocked",
+            "authentication_failure_close",
+        ] {
+            capabilities.insert(name.into(), AMQPValue::Boolean(true));
+        }
+        let mut client_properties = FieldTable::default();
+        for (name, value) in [
+            ("product", env!("CARGO_PKG_NAME")),
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("platform", "PostgreSQL"),
+            ("connection_name", env!("CARGO_PKG_NAME")),
+        ] {
+            client_properties.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+        }
+        client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+        // RFC 4616, without an authorization identity.
+        let response = format!("\0{}\0{}", settings.username, settings.password.reveal());
+        self.put_own(connection::AMQPMethod::StartOk(connection::StartOk {
+            client_properties,
+            mechanism: MECHANISM.into(),
+            response: response.into(),
+            locale: "en_US".into(),
+        }));
+        Ok(())
+    }
+
+    /// Answers `connection.tune`, and opens the virtual host. Of two limits the lower one holds; 0 is none.
+    fn tune(&mut self, tune: &connection::Tune, settings: &BrokerSettings) {
+        let frame_max = match tune.frame_max {
+            0 => FRAME_MAX as u32,
+            limit => limit.min(FRAME_MAX as u32),
+        };
+        let heartbeat = match (tune.heartbeat, settings.heartbeat) {
+            (0, ours) => ours,
+            (theirs, 0) => theirs,
+            (theirs, ours) => theirs.min(ours),
+        };
+        self.wire.tune(frame_max as usize, Duration::from_secs(heartbeat.into()));
+        self.put_own(connection::AMQPMethod::TuneOk(connection::TuneOk {
+            channel_max: tune.channel_max,
+            frame_max,
+            heartbeat,
+        }));
+        let virtual_host = short_string(&settings.vhost);
+        self.put_own(connection::AMQPMethod::Open(connection::Open { virtual_host }));
+    }
+
+    fn open_channel(&mut self, number: u16) {
+        self.put(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
+    }
+
+    fn put_own(&mut self, method: connection::AMQPMethod) {
+        self.put(CONNECTION, AMQPClass::Connection(method));
+    }
+
+    fn put(&mut self, channel: u16, method: AMQPClass) {
+        self.wire.put(&AMQPFrame::Method(channel, method));
     }
 
     /// Whether the exchange is to be declared and this connection has not done so.
@@ -102,79 +211,189 @@ impl Connection {
         !(self.exchange_type.is_empty() || is_built_in || self.declared.contains(exchange))
     }
 
-    /// Declares the exchange, durable. A broker that declines
-    /// (the exchange exists with another type, or declaring is not permitted) is not a failure: the
-    /// exchange may well be there, and publishing will tell. Then the reason is returned.
+    /// Declares the exchange, durable; [`News::Declared`] answers.
+    pub fn declare(&mut self, exchange: &str) {
+        self.declared.insert(exchange.to_owned());
+        if !self.is_declaring_open {
+            self.is_declaring_open = true;
+            self.open_channel(DECLARING);
+        }
+        let declare = exchange::Declare {
+            exchange: short_string(exchange),
+            kind: short_string(&self.exchange_type),
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            nowait: false,
+            arguments: FieldTable::default(),
+        };
+        self.put(DECLARING, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
+    }
+
+    /// Whether a message would be taken now. If the socket is full, waiting makes room.
     ///
     /// # Errors
     ///
-    /// If the connection broke, or there is no answer in time.
-    pub async fn declare(&mut self, exchange: &str) -> Result<Option<String>, Failure> {
-        self.declared.insert(exchange.to_owned());
-        match timeout(self.answer_timeout, self.declare_slowly(exchange)).await {
-            Err(_) => Err(Failure::new(
-                FailureKind::Unreachable,
-                format!("broker did not answer a declaration within {:?}", self.answer_timeout),
-            )),
-            Ok(Ok(())) => Ok(None),
-            Ok(Err(error)) if error.is_amqp_soft_error() => {
-                // The broker has closed that channel.
-                self.declaring = None;
-                Ok(Some(format!("exchange \"{exchange}\" was not declared: {error}")))
+    /// If the connection is gone.
+    pub fn make_room(&mut self) -> Result<bool, Failure> {
+        if !self.wire.has_room() {
+            self.wire.flush().map_err(|error| Failure::lost(&error))?;
+        }
+        Ok(self.wire.has_room())
+    }
+
+    /// Publishes a message. Only after [`Connection::make_room`]; it goes out at the next wait at the
+    /// latest.
+    pub fn publish(&mut self, message: Arc<Message>, resent: Option<ResendReason>) {
+        self.wire.put_message(PUBLISHING, message, resent);
+    }
+
+    /// Sends what is to be sent, and waits until there may be news, the worker has something to say,
+    /// or the time has come.
+    ///
+    /// # Errors
+    ///
+    /// If the connection is gone.
+    pub fn wait(&mut self, link: &Link, until: Option<Instant>) -> Result<(), Failure> {
+        self.wire.wait(&link.woken, until).map_err(|error| Failure::lost(&error))
+    }
+
+    /// What the broker said. All news are to be taken before the next wait.
+    ///
+    /// # Errors
+    ///
+    /// If it closed the connection or the channel for publishing, or what it says makes no sense.
+    pub fn next(&mut self) -> Result<Option<News>, Failure> {
+        while let Some(frame) = self.wire.next_frame().map_err(|error| Failure::lost(&error))? {
+            let news = match frame {
+                AMQPFrame::Method(_, AMQPClass::Basic(method)) => self.take_basic(method),
+                AMQPFrame::Method(
+                    number,
+                    AMQPClass::Channel(channel::AMQPMethod::Close(close)),
+                ) => self.take_channel_close(number, &close)?,
+                AMQPFrame::Method(_, AMQPClass::Connection(method)) => self.take_own(method)?,
+                AMQPFrame::Method(_, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))) => {
+                    Some(News::Declared(Ok(())))
+                }
+                AMQPFrame::Header(_, header) => self.returning.take().map(|routing_key| {
+                    let message_id = header.properties.message_id().as_ref();
+                    let message_id = message_id.map_or_else(String::new, ShortString::to_string);
+                    News::Returned { message_id, routing_key }
+                }),
+                // Heartbeats, a returned body, `channel.open-ok`.
+                _ => None,
+            };
+            if news.is_some() {
+                return Ok(news);
             }
-            Ok(Err(error)) => Err(Failure::while_streaming(&error)),
+        }
+        Ok(None)
+    }
+
+    fn take_basic(&mut self, method: basic::AMQPMethod) -> Option<News> {
+        let (tag, is_multiple, answer) = match method {
+            basic::AMQPMethod::Ack(ack) => (ack.delivery_tag, ack.multiple, Answer::Confirmed),
+            basic::AMQPMethod::Nack(nack) => (nack.delivery_tag, nack.multiple, Answer::Refused),
+            basic::AMQPMethod::Return(returned) => {
+                self.returning = Some(returned.routing_key.to_string());
+                return None;
+            }
+            _ => return None,
+        };
+        Some(News::Answered { tag, is_multiple, answer })
+    }
+
+    /// A broker that declines to declare (the exchange exists with another type, or declaring is not
+    /// permitted) is not a failure: the exchange may well be there, and publishing will tell.
+    fn take_channel_close(
+        &mut self,
+        number: u16,
+        close: &channel::Close,
+    ) -> Result<Option<News>, Failure> {
+        self.put(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
+        if number == DECLARING {
+            self.is_declaring_open = false;
+            return Ok(Some(News::Declared(Err(close.reply_text.to_string()))));
+        }
+        Err(Failure::closed_channel(close.reply_code, close.reply_text.as_str()))
+    }
+
+    fn take_own(&mut self, method: connection::AMQPMethod) -> Result<Option<News>, Failure> {
+        match method {
+            connection::AMQPMethod::Blocked(blocked) => {
+                Ok(Some(News::Blocked(blocked.reason.to_string())))
+            }
+            connection::AMQPMethod::Unblocked(_) => Ok(Some(News::Unblocked)),
+            connection::AMQPMethod::Close(close) => {
+                self.confirm_close();
+                let text = format!("broker closed the connection: {}", close.reply_text);
+                Err(Failure::new(FailureKind::ConnectionLost, text))
+            }
+            _ => Ok(None),
         }
     }
 
-    async fn declare_slowly(&mut self, exchange: &str) -> lapin::Result<()> {
-        let channel = match &self.declaring {
-            Some(channel) => channel.clone(),
-            None => self.declaring.insert(self.connection.create_channel().await?).clone(),
-        };
-        let kind = match self.exchange_type.as_str() {
-            "topic" => ExchangeKind::Topic,
-            "direct" => ExchangeKind::Direct,
-            "fanout" => ExchangeKind::Fanout,
-            "headers" => ExchangeKind::Headers,
-            other => ExchangeKind::Custom(other.to_owned()),
-        };
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        channel.exchange_declare(short(exchange), kind, options, FieldTable::default()).await
+    /// Answers `connection.close`. The broker may not wait for it.
+    fn confirm_close(&mut self) {
+        self.put_own(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+        let _ = self.wire.flush();
     }
 
-    /// Publishes a message; the result resolves when the broker has confirmed it. The message is
-    /// sent when the result is first polled.
-    pub fn publish(&self, message: Arc<Message>, resent: Option<ResendReason>) -> Confirm {
-        let channel = self.publishing.clone();
-        Box::pin(async move {
-            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-            channel
-                .basic_publish(
-                    short(&message.exchange),
-                    short(&message.routing_key),
-                    options,
-                    &message.body,
-                    message.properties(resent),
-                )
-                .await?
-                .await
-        })
-    }
-
-    /// What happens to the connection; never resolves once it is gone.
-    pub async fn next_event(&mut self) -> Event {
-        loop {
-            match poll_fn(|cx| self.events.as_mut().poll_next(cx)).await {
-                Some(event) => return event,
-                None => std::future::pending().await,
+    /// Says goodbye, if the broker listens. Unsaid, it does no harm: the broker sees the socket close.
+    pub fn close(mut self, link: &Link) {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        self.put_own(connection::AMQPMethod::Close(connection::Close {
+            reply_code: REPLY_SUCCESS,
+            reply_text: "amqp_cdc stops".into(),
+            class_id: 0,
+            method_id: 0,
+        }));
+        while Instant::now() < deadline && self.wire.wait(&link.woken, Some(deadline)).is_ok() {
+            while let Ok(Some(frame)) = self.wire.next_frame() {
+                if let AMQPFrame::Method(CONNECTION, AMQPClass::Connection(method)) = frame
+                    && matches!(method, connection::AMQPMethod::CloseOk(_))
+                {
+                    return;
+                }
             }
         }
     }
+}
 
-    /// Says goodbye, if the broker listens.
-    pub async fn close(self) {
-        let goodbye = self.connection.close(REPLY_SUCCESS, "amqp_cdc stops".into());
-        // Unsaid, it does no harm: the broker sees the socket close.
-        let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+/// A socket to the broker.
+fn connect(
+    link: &mut Link,
+    address: &Address,
+    settings: &BrokerSettings,
+    deadline: Instant,
+) -> Result<Wire, SessionEnd> {
+    let unreachable = |error: io::Error| Failure::unreachable(&error);
+    let dialled = super::dial::dial(address, settings.connect_timeout, link.wake.clone())
+        .map_err(unreachable)?;
+    loop {
+        link.obey()?;
+        match dialled.try_recv() {
+            Ok(socket) => return Ok(socket.and_then(Wire::new).map_err(unreachable)?),
+            Err(TryRecvError::Empty) if Instant::now() < deadline => {
+                link.woken.wait(Some(deadline)).map_err(unreachable)?;
+            }
+            Err(_) => return Err(no_answer(settings).into()),
+        }
     }
+}
+
+fn no_answer(settings: &BrokerSettings) -> Failure {
+    let text = format!("broker did not answer within {:?}", settings.connect_timeout);
+    Failure::new(FailureKind::Unreachable, text)
+}
+
+fn unexpected(method: &AMQPClass) -> SessionEnd {
+    let (class, method) = (method.get_amqp_class_id(), method.get_amqp_method_id());
+    let text = format!("broker said something else than was asked for: method {class}.{method}");
+    Failure::new(FailureKind::Unreachable, text).into()
+}
+
+fn short_string(text: &str) -> ShortString {
+    ShortString::from(short(text))
 }

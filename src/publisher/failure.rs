@@ -2,15 +2,32 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
 use std::time::Duration;
-
-use lapin::ErrorKind;
 
 use super::message::Message;
 use super::window::ResendReason;
 
 /// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
 const PRECONDITION_FAILED: u16 = 406;
+
+/// How a session ended.
+pub enum SessionEnd {
+    /// The worker stops the publisher.
+    Stopped,
+    /// The settings changed.
+    Reconfigured,
+    /// The operator wants the message with this message_id to be passed over.
+    Skip(String),
+    /// Something went wrong.
+    Failed(Failure),
+}
+
+impl From<Failure> for SessionEnd {
+    fn from(failure: Failure) -> SessionEnd {
+        SessionEnd::Failed(failure)
+    }
+}
 
 /// The kinds of failure. All are tried again; the stream stands still meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +68,7 @@ impl Failure {
         Failure { kind, message: message.into(), held: None }
     }
 
-    /// The broker objected to this message, which was the only one in flight.
+    /// The broker objected to this message.
     pub fn because_of(self, message: &Message) -> Failure {
         let text = format!("{}: {}", message.description(), self.message);
         Failure { message: text, held: Some(message.message_id.clone()), ..self }
@@ -73,36 +90,28 @@ impl Failure {
         self.held.clone()
     }
 
-    /// While the connection is being made.
-    pub fn while_connecting(error: &lapin::Error) -> Failure {
-        match error.kind() {
-            ErrorKind::ProtocolError(refusal) => Failure::new(
-                FailureKind::Refused,
-                format!("broker refused the connection: {refusal}"),
-            ),
-            _ => {
-                Failure::new(FailureKind::Unreachable, format!("broker cannot be reached: {error}"))
-            }
-        }
+    /// The connection cannot be made.
+    pub fn unreachable(error: &io::Error) -> Failure {
+        Failure::new(FailureKind::Unreachable, format!("broker cannot be reached: {error}"))
     }
 
-    /// While the connection is in use.
-    pub fn while_streaming(error: &lapin::Error) -> Failure {
-        match error.kind() {
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == PRECONDITION_FAILED => {
-                Failure::new(FailureKind::Rejected, format!("broker refused it: {refusal}"))
+    /// The connection was in use.
+    pub fn lost(error: &io::Error) -> Failure {
+        Failure::new(
+            FailureKind::ConnectionLost,
+            format!("connection to the broker was lost: {error}"),
+        )
+    }
+
+    /// The broker closed the channel for publishing, with these `reply-code` and `reply-text`.
+    pub fn closed_channel(code: u16, text: &str) -> Failure {
+        match code {
+            PRECONDITION_FAILED => {
+                Failure::new(FailureKind::Rejected, format!("broker refused it: {text}"))
             }
-            ErrorKind::ProtocolError(_) if error.is_amqp_soft_error() => Failure::new(
-                FailureKind::ChannelClosed,
-                format!("broker closed the channel: {error}"),
-            ),
-            ErrorKind::ProtocolError(_) => Failure::new(
-                FailureKind::ConnectionLost,
-                format!("broker closed the connection: {error}"),
-            ),
             _ => Failure::new(
-                FailureKind::ConnectionLost,
-                format!("connection to the broker was lost: {error}"),
+                FailureKind::ChannelClosed,
+                format!("broker closed the channel: {text}"),
             ),
         }
     }

@@ -6,13 +6,15 @@
 //! Nothing here calls PostgreSQL. What crosses the thread boundary is plain data: messages and
 //! settings in, counts and reports out, a [`bell`] to wake the worker.
 
-mod barrier;
 pub mod bell;
 mod connection;
+mod dial;
 mod failure;
+mod frame;
 mod message;
 mod session;
 mod window;
+mod wire;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,12 +24,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
-use tokio::sync::Notify;
 
-use bell::Bell;
-use failure::{Backoff, Failure, FailureKind};
+use bell::{Bell, BellListener};
+use failure::{Backoff, Failure, SessionEnd};
 pub use message::{HeaderValue, Message};
-use session::SessionEnd;
 use window::{ResendReason, Window};
 
 /// Messages that may wait for the thread.
@@ -158,8 +158,6 @@ struct Counts {
     outstanding_bytes: AtomicUsize,
     /// Whether the worker waits for room for more messages.
     is_room_awaited: AtomicBool,
-    /// Wakes the thread.
-    wake: Notify,
 }
 
 impl Counts {
@@ -187,6 +185,8 @@ pub struct Publisher {
     control: Sender<Control>,
     reports: Receiver<Report>,
     counts: Arc<Counts>,
+    /// Wakes the thread.
+    wake: Bell,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -196,18 +196,21 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// If the operating system refuses the thread.
+    /// If the operating system refuses the thread, or a file descriptor.
     pub fn start(settings: BrokerSettings, bell: Bell) -> std::io::Result<Publisher> {
         let (messages, incoming) = bounded(QUEUE_LENGTH);
         let (control, instructions) = unbounded();
         let (report_to, reports) = unbounded();
         let counts = Arc::new(Counts::default());
+        let (wake, woken) = bell::bell()?;
         let link = Link {
             messages: incoming,
             control: instructions,
             reports: report_to,
             counts: Arc::clone(&counts),
             bell,
+            wake: wake.clone(),
+            woken,
             settings,
             stands_still: false,
             tell_at: None,
@@ -215,7 +218,8 @@ impl Publisher {
         let thread = std::thread::Builder::new()
             .name("amqp_cdc publisher".to_owned())
             .spawn(move || publish_until_stopped(link))?;
-        Ok(Publisher { messages: Some(messages), control, reports, counts, thread: Some(thread) })
+        let messages = Some(messages);
+        Ok(Publisher { messages, control, reports, counts, wake, thread: Some(thread) })
     }
 
     /// Whether a message of this size would be taken without waiting. One message always is when
@@ -250,7 +254,7 @@ impl Publisher {
 
     /// Wakes the thread after a batch of [`Publisher::publish`].
     pub fn flush(&self) {
-        self.counts.wake.notify_one();
+        self.wake.ring();
     }
 
     /// Gives the thread new settings; it makes a new connection if they differ, or if the stream
@@ -267,7 +271,7 @@ impl Publisher {
     fn tell(&self, control: Control) {
         // A thread that is gone is told by `is_running`.
         let _ = self.control.send(control);
-        self.counts.wake.notify_one();
+        self.wake.ring();
     }
 
     /// The counts as they are now.
@@ -296,7 +300,7 @@ impl Publisher {
     fn join(&mut self) {
         let _ = self.control.send(Control::Stop);
         self.messages = None;
-        self.counts.wake.notify_one();
+        self.wake.ring();
         if let Some(thread) = self.thread.take() {
             // The thread catches its panics; there is nothing to be learned from the result.
             let _ = thread.join();
@@ -321,21 +325,16 @@ struct Link {
     control: Receiver<Control>,
     reports: Sender<Report>,
     counts: Arc<Counts>,
+    /// Wakes the worker.
     bell: Bell,
+    /// Wakes this thread.
+    wake: Bell,
+    woken: BellListener,
     settings: BrokerSettings,
     /// Whether the stream stands still.
     stands_still: bool,
     /// When the worker is to be told of the confirms of which it was not told yet.
     tell_at: Option<Instant>,
-}
-
-/// What [`Link::take_instructions`] found.
-#[derive(PartialEq, Eq)]
-enum Instruction {
-    None,
-    Reconnect,
-    Skip(String),
-    Stop,
 }
 
 impl Link {
@@ -383,20 +382,26 @@ impl Link {
     }
 
     /// Takes new settings, if there are any, and orders.
-    fn take_instructions(&mut self) -> Instruction {
-        let mut instruction = Instruction::None;
+    ///
+    /// # Errors
+    ///
+    /// What ends the session, if something does.
+    fn obey(&mut self) -> Result<(), SessionEnd> {
+        let mut result = Ok(());
         loop {
             match self.control.try_recv() {
                 Ok(Control::Settings(settings)) => {
                     if *settings != self.settings || self.stands_still {
                         self.settings = *settings;
-                        instruction = Instruction::Reconnect;
+                        result = Err(SessionEnd::Reconfigured);
                     }
                 }
                 // That makes a new connection, too.
-                Ok(Control::Skip(message_id)) => return Instruction::Skip(message_id),
-                Ok(Control::Stop) | Err(TryRecvError::Disconnected) => return Instruction::Stop,
-                Err(TryRecvError::Empty) => return instruction,
+                Ok(Control::Skip(message_id)) => return Err(SessionEnd::Skip(message_id)),
+                Ok(Control::Stop) | Err(TryRecvError::Disconnected) => {
+                    return Err(SessionEnd::Stopped);
+                }
+                Err(TryRecvError::Empty) => return result,
             }
         }
     }
@@ -411,9 +416,10 @@ fn publish_until_stopped(mut link: Link) {
         let address = link.settings.addresses[attempt % link.settings.addresses.len()].clone();
         let confirmed = link.counts.confirmed.load(Ordering::Acquire);
         let (began, delay) = (Instant::now(), backoff.delay());
-        let end =
-            catch_unwind(AssertUnwindSafe(|| run_session(&mut link, &mut window, &address, delay)))
-                .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
+        let end = catch_unwind(AssertUnwindSafe(|| {
+            session::run(&mut link, &mut window, &address, delay)
+        }))
+        .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
         let has_confirmed = link.counts.confirmed.load(Ordering::Acquire) > confirmed;
         if has_confirmed || began.elapsed() > LASTING {
             backoff.reset();
@@ -458,26 +464,4 @@ fn skip(link: &mut Link, window: &mut Window, message_id: &str) {
             "message {message_id} is not skipped: the stream does not stand still there any more"
         ))),
     }
-}
-
-/// Each session has a runtime of its own: dropping it ends every task, timer and socket of the
-/// session, whatever state the connection is in.
-fn run_session(
-    link: &mut Link,
-    window: &mut Window,
-    address: &Address,
-    delay: Duration,
-) -> SessionEnd {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return SessionEnd::Failed(Failure::new(
-                FailureKind::Internal,
-                format!("could not start the publisher's runtime: {error}"),
-            ));
-        }
-    };
-    let end = runtime.block_on(session::run(link, window, address, delay));
-    runtime.shutdown_background();
-    end
 }

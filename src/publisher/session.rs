@@ -1,20 +1,14 @@
 //! One session with the broker: connect, then publish and take confirms until something ends it.
 
-use std::collections::VecDeque;
-use std::future::{poll_fn, ready};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lapin::{Confirmation, Event};
-use tokio::time::{Instant, sleep, sleep_until};
-
-use super::barrier::Barrier;
-use super::connection::{Confirm, Connection};
-use super::failure::{Failure, FailureKind};
-use super::window::Window;
-use super::{Address, Instruction, Link, Report, Unroutable};
+use super::connection::{Connection, News};
+use super::failure::{Failure, FailureKind, SessionEnd};
+use super::window::{Answer, Window};
+use super::{Address, Link, Report, Unroutable};
 
 /// Shortest time between two reports of returned messages.
 const RETURNED_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,86 +20,44 @@ const UNROUTABLE_RETRY: Duration = Duration::from_secs(1);
 /// take longer than the confirm timeout only as far as its size explains that.
 const SLOWEST: usize = 1024 * 1024;
 
-/// How a session ended.
-pub enum SessionEnd {
-    /// The worker stops the publisher.
-    Stopped,
-    /// The settings changed.
-    Reconfigured,
-    /// The operator wants the message with this message_id to be passed over.
-    Skip(String),
-    /// Something went wrong.
-    Failed(Failure),
-}
-
-impl From<Failure> for SessionEnd {
-    fn from(failure: Failure) -> SessionEnd {
-        SessionEnd::Failed(failure)
-    }
-}
-
 /// Runs a session, after `delay`.
-pub async fn run(
-    link: &mut Link,
-    window: &mut Window,
-    address: &Address,
-    delay: Duration,
-) -> SessionEnd {
-    tokio::select! {
-        biased;
-        end = instructed(link) => return end,
-        () = sleep(delay) => {}
-    }
-    link.report(Report::Connecting(address.to_string()));
-    let settings = link.settings.clone();
-    let connection = tokio::select! {
-        biased;
-        end = instructed(link) => return end,
-        connection = Connection::open(&settings, address) => match connection {
-            Ok(connection) => connection,
-            Err(failure) => return SessionEnd::Failed(failure),
-        }
+pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Duration) -> SessionEnd {
+    let connection = match connect(link, address, delay) {
+        Ok(connection) => connection,
+        Err(end) => return end,
     };
     link.report(Report::Streaming(address.to_string()));
+    window.begin();
     let mut session = Session {
+        max_in_flight: link.settings.max_in_flight,
+        confirm_timeout: link.settings.confirm_timeout,
+        answer_timeout: link.settings.connect_timeout,
+        unroutable: link.settings.unroutable,
         link,
         window,
         connection,
-        max_in_flight: settings.max_in_flight,
-        confirm_timeout: settings.confirm_timeout,
-        unroutable: settings.unroutable,
-        confirms: VecDeque::new(),
         bytes_in_flight: 0,
-        barrier: Barrier::default(),
         progress_at: Instant::now(),
         blocked: false,
         returned: Returned::default(),
     };
-    let end = session.stream().await;
+    let Err(end) = session.stream();
     // After a failure, too: what the broker still has of this connection must not be routed after
     // what the next one sends again.
-    session.connection.close().await;
+    session.connection.close(session.link);
     end
 }
 
-/// Resolves when the worker has something to say that ends the session.
-async fn instructed(link: &mut Link) -> SessionEnd {
-    let counts = Arc::clone(&link.counts);
-    loop {
-        if let Some(end) = instruction(link) {
-            return end;
-        }
-        counts.wake.notified().await;
+fn connect(link: &mut Link, address: &Address, delay: Duration) -> Result<Connection, SessionEnd> {
+    let due = Instant::now() + delay;
+    link.obey()?;
+    while Instant::now() < due {
+        let cannot_wait = |error| Failure::new(FailureKind::Internal, format!("poll: {error}"));
+        link.woken.wait(Some(due)).map_err(cannot_wait)?;
+        link.obey()?;
     }
-}
-
-fn instruction(link: &mut Link) -> Option<SessionEnd> {
-    match link.take_instructions() {
-        Instruction::Stop => Some(SessionEnd::Stopped),
-        Instruction::Reconnect => Some(SessionEnd::Reconfigured),
-        Instruction::Skip(message_id) => Some(SessionEnd::Skip(message_id)),
-        Instruction::None => None,
-    }
+    link.report(Report::Connecting(address.to_string()));
+    Connection::open(link, address)
 }
 
 struct Session<'a> {
@@ -114,13 +66,10 @@ struct Session<'a> {
     connection: Connection,
     max_in_flight: usize,
     confirm_timeout: Duration,
+    answer_timeout: Duration,
     unroutable: Unroutable,
-    /// One for each message that is sent and not confirmed, in order.
-    confirms: VecDeque<Confirm>,
-    /// Of the bodies of these messages.
+    /// Of the bodies of the messages in flight.
     bytes_in_flight: usize,
-    /// What of the confirmed was not returned either, where that matters.
-    barrier: Barrier,
     /// When the oldest message in flight became the oldest.
     progress_at: Instant,
     /// Whether the broker has stopped reading from the connection.
@@ -136,91 +85,78 @@ struct Returned {
 }
 
 impl Session<'_> {
-    async fn stream(&mut self) -> SessionEnd {
-        let counts = Arc::clone(&self.link.counts);
+    fn stream(&mut self) -> Result<Infallible, SessionEnd> {
         loop {
-            if let Some(end) = instruction(self.link) {
-                return end;
-            }
-            if let Err(end) = self.send().await {
-                return end;
-            }
-            let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
-            let confirm_deadline = self.progress_at + self.confirm_timeout + allowance;
-            let in_flight = !self.confirms.is_empty();
-            let tell_at = self.link.tell_at;
-            let outcome = tokio::select! {
-                biased;
-                outcome = poll_fn(|cx| poll_oldest(&mut self.confirms, cx)), if in_flight => {
-                    self.take_confirms(outcome).await
-                }
-                event = self.connection.next_event() => self.take_event(event),
-                () = counts.wake.notified() => Ok(()),
-                () = sleep_until(tell_at.map_or(confirm_deadline, Instant::from_std)), if tell_at.is_some() => {
-                    self.link.tell();
-                    Ok(())
-                }
-                () = sleep_until(confirm_deadline), if in_flight && !self.blocked => {
-                    Err(Failure::new(
-                        FailureKind::ConfirmTimeout,
-                        format!("broker confirmed nothing for {:?}", self.confirm_timeout),
-                    ))
-                }
-            };
-            if let Err(failure) = outcome
-                && let Some(end) = self.fail(failure).await
-            {
-                return end;
+            match self.go_on() {
+                Err(SessionEnd::Failed(failure)) => self.fail(failure)?,
+                result => result?,
             }
         }
     }
 
-    /// What a failure means for the session; none if it can go on.
-    async fn fail(&mut self, failure: Failure) -> Option<SessionEnd> {
+    /// One round: hear, send, wait.
+    fn go_on(&mut self) -> Result<(), SessionEnd> {
+        self.link.obey()?;
+        self.hear()?;
+        let now = Instant::now();
+        if self.link.tell_at.is_some_and(|at| now >= at) {
+            self.link.tell();
+        }
+        self.send()?;
+        let confirm_deadline = self.confirm_deadline();
+        if confirm_deadline.is_some_and(|deadline| now >= deadline) {
+            let text = format!("broker confirmed nothing for {:?}", self.confirm_timeout);
+            return Err(Failure::new(FailureKind::ConfirmTimeout, text).into());
+        }
+        let until = [self.link.tell_at, confirm_deadline].into_iter().flatten().min();
+        Ok(self.connection.wait(self.link, until)?)
+    }
+
+    /// When the oldest message in flight should be confirmed. A broker that does not read confirms
+    /// nothing, and says so.
+    fn confirm_deadline(&self) -> Option<Instant> {
+        let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
+        let is_awaited = self.window.in_flight() > 0 && !self.blocked;
+        is_awaited.then(|| self.progress_at + self.confirm_timeout + allowance)
+    }
+
+    /// What a failure means for the session, which can go on if there is no error.
+    fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
         if !failure.is_about_a_message() {
-            return Some(failure.into());
+            return Err(failure.into());
         }
         self.window.suspect_all_in_flight();
         let alone = self.window.front().filter(|_| self.window.in_flight() == 1);
-        let Some(message) = alone else {
-            // The next session finds out which it was.
-            return Some(failure.into());
+        let failure = match alone {
+            Some(message) if failure.held().is_none() => failure.because_of(message),
+            _ => failure,
         };
-        let failure = failure.because_of(message);
         match failure.kind() {
-            FailureKind::Returned => self.hold(failure, Some(UNROUTABLE_RETRY)).await,
-            FailureKind::Rejected => self.hold(failure, None).await,
-            _ => Some(failure.into()),
+            FailureKind::Returned => self.hold(&failure, Some(UNROUTABLE_RETRY)),
+            FailureKind::Rejected if failure.held().is_some() => self.hold(&failure, None),
+            // If it is not known which message it was, the next session finds out.
+            _ => Err(failure.into()),
         }
     }
 
-    /// Stands still at the message in flight: until `retry` has passed, which leaves the connection
-    /// as it is, or else until the operator or the broker does something.
-    async fn hold(&mut self, failure: Failure, retry: Option<Duration>) -> Option<SessionEnd> {
+    /// Stands still at the oldest message: until `retry` has passed, which leaves the connection as
+    /// it is, or else until the operator or the broker does something.
+    fn hold(&mut self, failure: &Failure, retry: Option<Duration>) -> Result<(), SessionEnd> {
         self.window.rewind(failure.resend_reason());
-        self.confirms.clear();
         self.bytes_in_flight = 0;
-        self.barrier = Barrier::default();
-        self.link.report_standstill(&failure);
+        self.link.report_standstill(failure);
         let retry_at = retry.map(|time| Instant::now() + time);
-        loop {
-            let event = tokio::select! {
-                biased;
-                end = instructed(self.link) => return Some(end),
-                event = self.connection.next_event() => event,
-                () = sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => {
-                    return None;
-                }
-            };
-            if let Err(failure) = self.take_event(event) {
-                return Some(failure.into());
-            }
+        while retry_at.is_none_or(|at| Instant::now() < at) {
+            self.link.obey()?;
+            self.hear()?;
+            self.connection.wait(self.link, retry_at)?;
         }
+        Ok(())
     }
 
     /// Sends what may be sent.
-    async fn send(&mut self) -> Result<(), SessionEnd> {
-        while self.window.in_flight() < self.limit() {
+    fn send(&mut self) -> Result<(), SessionEnd> {
+        while self.window.in_flight() < self.limit() && self.connection.make_room()? {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
                     Ok(message) => self.window.push(message),
@@ -235,23 +171,14 @@ impl Session<'_> {
                     return Ok(());
                 }
                 let exchange = next.exchange.clone();
-                let declined = tokio::select! {
-                    biased;
-                    end = instructed(self.link) => return Err(end),
-                    declared = self.connection.declare(&exchange) => declared?,
-                };
-                if let Some(problem) = declined {
-                    self.link.report(Report::Notice(problem));
-                }
+                self.declare(&exchange)?;
+            }
+            if self.window.in_flight() == 0 {
+                self.progress_at = Instant::now();
             }
             let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
             self.bytes_in_flight += message.body.len();
-            let confirm = self.connection.publish(Arc::clone(message), resent);
-            if self.confirms.is_empty() {
-                self.progress_at = Instant::now();
-            }
-            self.confirms.push_back(begin(confirm).await);
-            self.barrier.sent();
+            self.connection.publish(Arc::clone(message), resent);
             let counts = &self.link.counts;
             counts.published.fetch_add(1, Ordering::AcqRel);
             if resent.is_some() {
@@ -266,116 +193,106 @@ impl Session<'_> {
         if self.window.is_one_at_a_time() { 1 } else { self.max_in_flight }
     }
 
-    /// Takes the confirm of the oldest message in flight, and of all that follow it without a gap.
-    async fn take_confirms(&mut self, oldest: lapin::Result<Confirmation>) -> Result<(), Failure> {
-        let mut next = Some(oldest);
-        let mut result = Ok(());
-        while let Some(outcome) = next {
-            self.confirms.pop_front();
-            result = self.take_confirm(outcome);
-            if result.is_err() {
-                break;
-            }
-            next = poll_fn(|cx| {
-                Poll::Ready(match poll_oldest(&mut self.confirms, cx) {
-                    Poll::Ready(outcome) => Some(outcome),
-                    Poll::Pending => None,
-                })
-            })
-            .await;
-        }
-        self.progress_at = Instant::now();
-        self.link.tell_of_confirms();
-        result
-    }
-
-    fn take_confirm(&mut self, outcome: lapin::Result<Confirmation>) -> Result<(), Failure> {
-        match outcome {
-            Ok(Confirmation::Ack(returned)) => {
-                if let Some(returned) = returned {
-                    self.take_returned(&returned.delivery.routing_key.to_string())?;
+    /// Declares an exchange and waits for the answer.
+    fn declare(&mut self, exchange: &str) -> Result<(), SessionEnd> {
+        let deadline = Instant::now() + self.answer_timeout;
+        self.connection.declare(exchange);
+        while Instant::now() < deadline {
+            self.link.obey()?;
+            while let Some(news) = self.connection.next()? {
+                let News::Declared(result) = news else {
+                    self.take(news);
+                    continue;
+                };
+                if let Err(problem) = result {
+                    let notice = format!("exchange \"{exchange}\" was not declared: {problem}");
+                    self.link.report(Report::Notice(notice));
                 }
+                return Ok(());
             }
-            Ok(Confirmation::Nack(_)) => {
-                return Err(Failure::new(FailureKind::Nacked, "broker refused a message (nack)"));
-            }
-            Ok(Confirmation::NotRequested) => {
-                return Err(Failure::new(FailureKind::Internal, "channel has no confirms"));
-            }
-            Err(error) => return Err(Failure::while_streaming(&error)),
+            self.connection.wait(self.link, Some(deadline))?;
         }
-        self.barrier.confirmed();
-        let delivered = match self.unroutable {
-            Unroutable::Drop => 1,
-            Unroutable::Hold => self.barrier.release(),
-        };
-        for _ in 0..delivered {
-            if let Some(confirmed) = self.window.confirm_oldest() {
-                self.bytes_in_flight -= confirmed.body.len();
-                self.link.confirm(&confirmed);
-            }
-        }
-        Ok(())
+        let text = format!("broker did not answer a declaration within {:?}", self.answer_timeout);
+        Err(Failure::new(FailureKind::Unreachable, text).into())
     }
 
-    /// A message that no queue was bound for. The broker returns it before it confirms it; with
-    /// several confirms at once lapin may hand it out with another message's confirm (see
-    /// [`Barrier`]).
-    fn take_returned(&mut self, routing_key: &str) -> Result<(), Failure> {
-        self.link.counts.returned.fetch_add(1, Ordering::AcqRel);
-        if self.unroutable == Unroutable::Hold {
-            return Err(Failure::new(FailureKind::Returned, "no queue is bound for it"));
+    /// Takes what the broker has said.
+    fn hear(&mut self) -> Result<(), Failure> {
+        while let Some(news) = self.connection.next()? {
+            self.take(news);
         }
-        self.returned.count += 1;
-        let due = self.returned.reported_at.is_none_or(|at| at.elapsed() >= RETURNED_INTERVAL);
-        if due {
-            self.link.report(Report::Returned {
-                count: self.returned.count,
-                example: routing_key.to_owned(),
-            });
-            self.returned = Returned { count: 0, reported_at: Some(Instant::now()) };
-        }
-        Ok(())
+        self.settle()
     }
 
-    fn take_event(&mut self, event: Event) -> Result<(), Failure> {
-        match event {
-            Event::ConnectionBlocked(reason) => {
+    fn take(&mut self, news: News) {
+        match news {
+            News::Answered { tag, is_multiple, answer } => {
+                self.window.answer(tag, is_multiple, answer);
+            }
+            News::Returned { message_id, routing_key } => {
+                self.take_returned(&message_id, routing_key)
+            }
+            News::Blocked(reason) => {
                 self.blocked = true;
                 self.link.report(Report::Blocked(reason));
             }
-            Event::ConnectionUnblocked => {
+            News::Unblocked => {
                 self.blocked = false;
                 self.progress_at = Instant::now();
                 self.link.report(Report::Unblocked);
             }
-            // A closed channel: the one for declaring says so in its answer, the one for publishing
-            // in the confirms.
-            Event::Error(error) if error.is_amqp_soft_error() => {}
-            Event::Error(error) => return Err(Failure::while_streaming(&error)),
-            _ => {}
+            News::Declared(_) => {}
         }
-        Ok(())
     }
-}
 
-/// Polls a confirm once, which sends its message: messages go out in the order of these calls.
-async fn begin(mut confirm: Confirm) -> Confirm {
-    let first = poll_fn(|cx| Poll::Ready(confirm.as_mut().poll(cx))).await;
-    match first {
-        Poll::Pending => confirm,
-        // Already an answer, surely a bad one. It waits for its turn.
-        Poll::Ready(outcome) => Box::pin(ready(outcome)),
+    /// Is done with the oldest messages in flight as far as they are confirmed without a gap.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let mut has_progress = false;
+        let mut result = Ok(());
+        while let Some(answer) = self.window.oldest_answer() {
+            result = self.judge(answer);
+            if result.is_err() {
+                break;
+            }
+            let Some(confirmed) = self.window.confirm_oldest() else { break };
+            self.bytes_in_flight -= confirmed.body.len();
+            self.link.confirm(&confirmed);
+            has_progress = true;
+        }
+        if has_progress {
+            self.progress_at = Instant::now();
+            self.link.tell_of_confirms();
+        }
+        result
     }
-}
 
-/// Whether the oldest message in flight was confirmed. Pending if none is.
-fn poll_oldest(
-    confirms: &mut VecDeque<Confirm>,
-    cx: &mut Context<'_>,
-) -> Poll<lapin::Result<Confirmation>> {
-    match confirms.front_mut() {
-        None => Poll::Pending,
-        Some(confirm) => confirm.as_mut().poll(cx),
+    /// Whether the stream may go on after this answer to the oldest message.
+    fn judge(&self, answer: Answer) -> Result<(), Failure> {
+        let failure = match answer {
+            Answer::Confirmed => return Ok(()),
+            Answer::Returned if self.unroutable == Unroutable::Drop => return Ok(()),
+            Answer::Returned => Failure::new(FailureKind::Returned, "no queue is bound for it"),
+            Answer::Refused => Failure::new(FailureKind::Nacked, "broker refused a message (nack)"),
+        };
+        Err(match self.window.front() {
+            Some(oldest) => failure.because_of(oldest),
+            None => failure,
+        })
+    }
+
+    /// A message that no queue was bound for.
+    fn take_returned(&mut self, message_id: &str, routing_key: String) {
+        self.link.counts.returned.fetch_add(1, Ordering::AcqRel);
+        if self.unroutable == Unroutable::Hold {
+            self.window.take_back(message_id);
+            return;
+        }
+        self.returned.count += 1;
+        let due = self.returned.reported_at.is_none_or(|at| at.elapsed() >= RETURNED_INTERVAL);
+        if due {
+            let count = self.returned.count;
+            self.link.report(Report::Returned { count, example: routing_key });
+            self.returned = Returned { count: 0, reported_at: Some(Instant::now()) };
+        }
     }
 }

@@ -22,11 +22,25 @@ impl ResendReason {
     }
 }
 
-/// The unconfirmed messages, oldest first; those sent on the current connection come first.
+/// What the broker says about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It has it (`basic.ack`).
+    Confirmed,
+    /// No queue is bound for it (`basic.return`, and then `basic.ack`).
+    Returned,
+    /// It could not take it (`basic.nack`).
+    Refused,
+}
+
+/// The unconfirmed messages, oldest first; those in flight come first.
 #[derive(Debug, Default)]
 pub struct Window {
     messages: VecDeque<Unconfirmed>,
+    /// So many are in flight.
     sent: usize,
+    /// Delivery tag of the oldest message when it is sent: tags count what a channel publishes, from 1.
+    oldest_tag: u64,
     /// So many, the oldest, are sent one at a time: the broker objected to one of them.
     suspects: usize,
 }
@@ -35,12 +49,25 @@ pub struct Window {
 struct Unconfirmed {
     message: Arc<Message>,
     resent: Option<ResendReason>,
+    answer: Option<Answer>,
+    returned: bool,
 }
 
 impl Window {
+    /// A new channel is open, with nothing in flight.
+    pub fn begin(&mut self) {
+        self.oldest_tag = 1;
+    }
+
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
-        self.messages.push_back(Unconfirmed { message: Arc::new(message), resent: None });
+        let message = Arc::new(message);
+        self.messages.push_back(Unconfirmed {
+            message,
+            resent: None,
+            answer: None,
+            returned: false,
+        });
     }
 
     /// The message to send next, with the reason if it was sent before, and counts it as sent.
@@ -70,9 +97,42 @@ impl Window {
         self.sent
     }
 
-    /// The oldest message in flight was confirmed.
+    /// The broker's answer to the message with this delivery tag, or to all up to it that have none
+    /// yet. Answers to what is not in flight any more are passed over.
+    pub fn answer(&mut self, tag: u64, is_multiple: bool, answer: Answer) {
+        // All there are (AMQP 0-9-1, basic.ack).
+        let tag = if tag == 0 && is_multiple { u64::MAX } else { tag };
+        let Some(last) = tag.checked_sub(self.oldest_tag) else { return };
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let end = last.saturating_add(1).min(self.sent);
+        let start = if is_multiple { 0 } else { last.min(end) };
+        for message in self.messages.range_mut(start..end) {
+            let answer = if message.returned && answer == Answer::Confirmed {
+                Answer::Returned
+            } else {
+                answer
+            };
+            message.answer.get_or_insert(answer);
+        }
+    }
+
+    /// The broker returned the message in flight with this message_id; it confirms it afterwards.
+    pub fn take_back(&mut self, message_id: &str) {
+        let mut in_flight = self.messages.iter_mut().take(self.sent);
+        if let Some(message) = in_flight.find(|one| one.message.message_id == message_id) {
+            message.returned = true;
+        }
+    }
+
+    /// What the broker said about the oldest message in flight.
+    pub fn oldest_answer(&self) -> Option<Answer> {
+        self.messages.front()?.answer
+    }
+
+    /// The oldest message in flight is done with.
     pub fn confirm_oldest(&mut self) -> Option<Arc<Message>> {
         self.sent = self.sent.checked_sub(1)?;
+        self.oldest_tag += 1;
         self.remove_front()
     }
 
@@ -92,11 +152,17 @@ impl Window {
         self.suspects = self.suspects.max(self.sent);
     }
 
-    /// The connection is gone: everything unconfirmed is to be sent again, in order.
+    /// Everything unconfirmed is to be sent again, in order.
     pub fn rewind(&mut self, reason: ResendReason) {
         for sent in self.messages.iter_mut().take(self.sent) {
-            sent.resent = Some(reason);
+            *sent = Unconfirmed {
+                message: Arc::clone(&sent.message),
+                resent: Some(reason),
+                answer: None,
+                returned: false,
+            };
         }
+        self.oldest_tag += self.sent as u64;
         self.sent = 0;
     }
 }
@@ -138,6 +204,75 @@ mod tests {
         assert_eq!(send(&mut window), Some(("c".to_owned(), Some(ResendReason::Nack))));
         assert_eq!(send(&mut window), Some(("d".to_owned(), None)));
         assert_eq!(send(&mut window), None);
+    }
+
+    fn window(sent: &[&str]) -> Window {
+        let mut window = Window::default();
+        window.begin();
+        for id in sent {
+            window.push(message(id));
+            send(&mut window);
+        }
+        window
+    }
+
+    /// Takes what is answered without a gap.
+    fn settle(window: &mut Window) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while let Some(answer) = window.oldest_answer() {
+            answers.push(answer);
+            window.confirm_oldest();
+        }
+        answers
+    }
+
+    #[test]
+    fn an_answer_counts_when_all_before_it_have_one() {
+        use Answer::{Confirmed, Refused};
+        let mut window = window(&["a", "b", "c", "d", "e"]);
+        window.answer(2, false, Confirmed);
+        window.answer(4, false, Refused);
+        assert_eq!(settle(&mut window), []);
+        window.answer(1, false, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed, Confirmed]);
+        // Up to the fifth, of which the fourth has its answer.
+        window.answer(5, true, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed, Refused, Confirmed]);
+        assert_eq!(window.in_flight(), 0);
+    }
+
+    #[test]
+    fn answers_to_what_is_not_in_flight_are_passed_over() {
+        use Answer::Confirmed;
+        let mut window = window(&["a", "b"]);
+        window.answer(7, false, Confirmed);
+        assert_eq!(settle(&mut window), []);
+        window.rewind(ResendReason::Reconnect);
+        send(&mut window);
+        // They were published first and second, and are the third and the fourth now.
+        window.answer(2, true, Confirmed);
+        assert_eq!(settle(&mut window), []);
+        window.answer(3, false, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed]);
+        send(&mut window);
+        window.answer(0, true, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed]);
+    }
+
+    #[test]
+    fn a_message_that_was_returned_is_not_confirmed() {
+        use Answer::{Confirmed, Returned};
+        let mut window = window(&["a", "b", "c"]);
+        window.take_back("b");
+        window.take_back("unknown");
+        window.answer(3, true, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed, Returned, Confirmed]);
+        let mut window = self::window(&["a"]);
+        window.take_back("a");
+        window.rewind(ResendReason::Reconnect);
+        send(&mut window);
+        window.answer(2, false, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed]);
     }
 
     #[test]
