@@ -3,7 +3,7 @@
 use mimalloc::MiMalloc;
 
 /// What Rust's memory comes from here, in every process that loads the library; PostgreSQL's own stays
-/// where it was. Messages are made on one thread, sent and freed on two others.
+/// where it was. Messages are made on one thread, sent and freed on another one.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

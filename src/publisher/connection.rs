@@ -12,15 +12,12 @@ use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exc
 use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
 use crossbeam_channel::TryRecvError;
 
-use super::failure::{Failure, FailureKind, SessionEnd};
+use super::failure::{Failure, SessionEnd};
 use super::frame::short;
 use super::message::Message;
 use super::window::{Answer, ResendReason};
-use super::wire::{FRAME_MAX, Wire};
+use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link};
-
-/// How long a polite goodbye may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// `reply-code` of an orderly close (AMQP 0-9-1, 1.2).
 const REPLY_SUCCESS: u16 = 200;
@@ -53,6 +50,8 @@ pub struct Connection {
     exchange_type: String,
     /// Routing key of a message of which the broker returns the rest in the next frames.
     returning: Option<String>,
+    /// Whether one side has closed the connection and the other one agreed.
+    is_closed: bool,
 }
 
 impl Connection {
@@ -71,38 +70,40 @@ impl Connection {
             declared: HashSet::new(),
             exchange_type: settings.exchange_type.clone(),
             returning: None,
+            is_closed: false,
         };
-        let mut answer = |connection: &mut Connection| connection.answer(link, &settings, deadline);
+        let mut next_method =
+            |connection: &mut Connection| connection.expect_method(link, &settings, deadline);
         connection.wire.put(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()));
-        let start = match answer(&mut connection)? {
+        let start = match next_method(&mut connection)? {
             AMQPClass::Connection(connection::AMQPMethod::Start(start)) => start,
             other => return Err(unexpected(&other)),
         };
         connection.log_in(&start, &settings)?;
-        let tune = match answer(&mut connection)? {
+        let tune = match next_method(&mut connection)? {
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => tune,
             other => return Err(unexpected(&other)),
         };
-        connection.tune(&tune, &settings);
-        match answer(&mut connection)? {
+        connection.tune(&tune, &settings)?;
+        match next_method(&mut connection)? {
             AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => {}
             other => return Err(unexpected(&other)),
         }
         connection.open_channel(PUBLISHING);
-        match answer(&mut connection)? {
+        match next_method(&mut connection)? {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => {}
             other => return Err(unexpected(&other)),
         }
         let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
         connection.put(PUBLISHING, AMQPClass::Confirm(select));
-        match answer(&mut connection)? {
+        match next_method(&mut connection)? {
             AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)) => Ok(connection),
             other => Err(unexpected(&other)),
         }
     }
 
     /// The broker's next method while the connection is being made.
-    fn answer(
+    fn expect_method(
         &mut self,
         link: &mut Link,
         settings: &BrokerSettings,
@@ -116,9 +117,9 @@ impl Connection {
                     _,
                     AMQPClass::Connection(connection::AMQPMethod::Close(close)),
                 )) => {
-                    self.confirm_close();
+                    self.agree_to_close();
                     let text = format!("broker refused the connection: {}", close.reply_text);
-                    return Err(Failure::new(FailureKind::Refused, text).into());
+                    return Err(Failure::of_connection(text).into());
                 }
                 Some(AMQPFrame::Method(_, method)) => return Ok(method),
                 // A heartbeat; a protocol header is the broker's wish for another version.
@@ -138,8 +139,9 @@ impl Connection {
         const MECHANISM: &str = "PLAIN";
         let offered = start.mechanisms.to_string();
         if !offered.split(' ').any(|mechanism| mechanism == MECHANISM) {
-            let text = format!("broker offers no login with a password, but \"{offered}\"");
-            return Err(Failure::new(FailureKind::Refused, text));
+            let text =
+                format!("broker offers no login with a password, but \"{}\"", short(&offered));
+            return Err(Failure::of_connection(text));
         }
         let mut capabilities = FieldTable::default();
         for name in [
@@ -162,7 +164,7 @@ impl Connection {
         client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
         // RFC 4616, without an authorization identity.
         let response = format!("\0{}\0{}", settings.username, settings.password.reveal());
-        self.put_own(connection::AMQPMethod::StartOk(connection::StartOk {
+        self.put_on_connection(connection::AMQPMethod::StartOk(connection::StartOk {
             client_properties,
             mechanism: MECHANISM.into(),
             response: response.into(),
@@ -172,31 +174,37 @@ impl Connection {
     }
 
     /// Answers `connection.tune`, and opens the virtual host. Of two limits the lower one holds; 0 is none.
-    fn tune(&mut self, tune: &connection::Tune, settings: &BrokerSettings) {
+    fn tune(&mut self, tune: &connection::Tune, settings: &BrokerSettings) -> Result<(), Failure> {
         let frame_max = match tune.frame_max {
             0 => FRAME_MAX as u32,
             limit => limit.min(FRAME_MAX as u32),
         };
+        if (frame_max as usize) < FRAME_MIN {
+            return Err(Failure::of_connection(format!(
+                "broker takes frames of {frame_max} bytes only"
+            )));
+        }
         let heartbeat = match (tune.heartbeat, settings.heartbeat) {
             (0, ours) => ours,
             (theirs, 0) => theirs,
             (theirs, ours) => theirs.min(ours),
         };
         self.wire.tune(frame_max as usize, Duration::from_secs(heartbeat.into()));
-        self.put_own(connection::AMQPMethod::TuneOk(connection::TuneOk {
+        self.put_on_connection(connection::AMQPMethod::TuneOk(connection::TuneOk {
             channel_max: tune.channel_max,
             frame_max,
             heartbeat,
         }));
         let virtual_host = short_string(&settings.vhost);
-        self.put_own(connection::AMQPMethod::Open(connection::Open { virtual_host }));
+        self.put_on_connection(connection::AMQPMethod::Open(connection::Open { virtual_host }));
+        Ok(())
     }
 
     fn open_channel(&mut self, number: u16) {
         self.put(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
     }
 
-    fn put_own(&mut self, method: connection::AMQPMethod) {
+    fn put_on_connection(&mut self, method: connection::AMQPMethod) {
         self.put(CONNECTION, AMQPClass::Connection(method));
     }
 
@@ -241,6 +249,11 @@ impl Connection {
             self.wire.flush().map_err(|error| Failure::lost(&error))?;
         }
         Ok(self.wire.has_room())
+    }
+
+    /// Whether a part of a message is still to be sent.
+    pub fn is_in_message(&self) -> bool {
+        self.wire.is_in_message()
     }
 
     /// Publishes a message. Only after [`Connection::make_room`]; it goes out at the next wait at the
@@ -311,10 +324,15 @@ impl Connection {
         number: u16,
         close: &channel::Close,
     ) -> Result<Option<News>, Failure> {
-        self.put(number, AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
+        let agree = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
         if number == DECLARING {
             self.is_declaring_open = false;
+            self.put(DECLARING, agree);
             return Ok(Some(News::Declared(Err(close.reply_text.to_string()))));
+        }
+        // In the middle of a message no other frame of its channel may come.
+        if !self.wire.abandon() {
+            self.put(PUBLISHING, agree);
         }
         Err(Failure::closed_channel(close.reply_code, close.reply_text.as_str()))
     }
@@ -326,38 +344,48 @@ impl Connection {
             }
             connection::AMQPMethod::Unblocked(_) => Ok(Some(News::Unblocked)),
             connection::AMQPMethod::Close(close) => {
-                self.confirm_close();
+                self.agree_to_close();
                 let text = format!("broker closed the connection: {}", close.reply_text);
-                Err(Failure::new(FailureKind::ConnectionLost, text))
+                Err(Failure::of_connection(text))
+            }
+            connection::AMQPMethod::CloseOk(_) => {
+                self.is_closed = true;
+                Ok(None)
             }
             _ => Ok(None),
         }
     }
 
     /// Answers `connection.close`. The broker may not wait for it.
-    fn confirm_close(&mut self) {
-        self.put_own(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+    fn agree_to_close(&mut self) {
+        self.put_on_connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
         let _ = self.wire.flush();
+        self.is_closed = true;
     }
 
-    /// Says goodbye, if the broker listens. Unsaid, it does no harm: the broker sees the socket close.
-    pub fn close(mut self, link: &Link) {
-        let deadline = Instant::now() + CLOSE_TIMEOUT;
-        self.put_own(connection::AMQPMethod::Close(connection::Close {
+    /// Says goodbye, in the middle of a message if it must be. [`Connection::is_closed`] tells when
+    /// the broker has answered.
+    pub fn close(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        self.wire.abandon();
+        self.put_on_connection(connection::AMQPMethod::Close(connection::Close {
             reply_code: REPLY_SUCCESS,
             reply_text: "amqp_cdc stops".into(),
             class_id: 0,
             method_id: 0,
         }));
-        while Instant::now() < deadline && self.wire.wait(&link.woken, Some(deadline)).is_ok() {
-            while let Ok(Some(frame)) = self.wire.next_frame() {
-                if let AMQPFrame::Method(CONNECTION, AMQPClass::Connection(method)) = frame
-                    && matches!(method, connection::AMQPMethod::CloseOk(_))
-                {
-                    return;
-                }
-            }
-        }
+    }
+
+    /// Whether one side has closed the connection and the other one agreed.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Ends the connection as it is: what the broker has not got by now it does not get.
+    pub fn abort(self) {
+        self.wire.abort();
     }
 }
 
@@ -385,13 +413,13 @@ fn connect(
 
 fn no_answer(settings: &BrokerSettings) -> Failure {
     let text = format!("broker did not answer within {:?}", settings.connect_timeout);
-    Failure::new(FailureKind::Unreachable, text)
+    Failure::of_connection(text)
 }
 
 fn unexpected(method: &AMQPClass) -> SessionEnd {
     let (class, method) = (method.get_amqp_class_id(), method.get_amqp_method_id());
     let text = format!("broker said something else than was asked for: method {class}.{method}");
-    Failure::new(FailureKind::Unreachable, text).into()
+    Failure::of_connection(text).into()
 }
 
 fn short_string(text: &str) -> ShortString {

@@ -32,10 +32,9 @@ impl From<Failure> for SessionEnd {
 /// The kinds of failure. All are tried again; the stream stands still meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The broker cannot be reached, or does not answer in time.
-    Unreachable,
-    /// The broker refuses the credentials or the virtual host.
-    Refused,
+    /// There is no connection, or none that works: the broker cannot be reached, refuses the login, or
+    /// does not answer in time.
+    Connection,
     /// The broker closed the channel because of a message in flight: its exchange is missing, or
     /// writing there is not permitted.
     ChannelClosed,
@@ -43,14 +42,8 @@ pub enum FailureKind {
     Rejected,
     /// The broker returned a message in flight: no queue is bound for it.
     Returned,
-    /// The connection broke or was closed.
-    ConnectionLost,
     /// The broker refused a message (basic.nack).
     Nacked,
-    /// The broker did not confirm in time.
-    ConfirmTimeout,
-    /// Something that should not happen.
-    Internal,
 }
 
 /// Why a session ended.
@@ -66,6 +59,11 @@ impl Failure {
     /// A failure with words for the operator, without secrets.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
         Failure { kind, message: message.into(), held: None }
+    }
+
+    /// A failure that is not about a message.
+    pub fn of_connection(message: impl Into<String>) -> Failure {
+        Failure::new(FailureKind::Connection, message)
     }
 
     /// The broker objected to this message.
@@ -92,15 +90,12 @@ impl Failure {
 
     /// The connection cannot be made.
     pub fn unreachable(error: &io::Error) -> Failure {
-        Failure::new(FailureKind::Unreachable, format!("broker cannot be reached: {error}"))
+        Failure::of_connection(format!("broker cannot be reached: {error}"))
     }
 
     /// The connection was in use.
     pub fn lost(error: &io::Error) -> Failure {
-        Failure::new(
-            FailureKind::ConnectionLost,
-            format!("connection to the broker was lost: {error}"),
-        )
+        Failure::of_connection(format!("connection to the broker was lost: {error}"))
     }
 
     /// The broker closed the channel for publishing, with these `reply-code` and `reply-text`.
@@ -123,7 +118,7 @@ impl Failure {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "unknown".to_owned());
-        Failure::new(FailureKind::Internal, format!("publisher panicked: {text}"))
+        Failure::of_connection(format!("publisher panicked: {text}"))
     }
 
     /// What messages that are sent again after this failure say.
@@ -189,7 +184,7 @@ mod tests {
     fn a_nack_is_named_in_what_is_sent_again() {
         let nack = Failure::new(FailureKind::Nacked, "x");
         assert_eq!(nack.resend_reason(), ResendReason::Nack);
-        let lost = Failure::new(FailureKind::ConnectionLost, "x");
+        let lost = Failure::of_connection("x");
         assert_eq!(lost.resend_reason(), ResendReason::Reconnect);
     }
 

@@ -375,6 +375,13 @@ impl Link {
         }
     }
 
+    /// Wakes the worker for what was confirmed, if it is time to.
+    fn tell_if_due(&mut self) {
+        if self.tell_at.is_some_and(|at| Instant::now() >= at) {
+            self.tell();
+        }
+    }
+
     /// Wakes the worker for all that was confirmed.
     fn tell(&mut self) {
         self.tell_at = None;
@@ -439,8 +446,9 @@ fn publish_until_stopped(mut link: Link) {
             }
             SessionEnd::Failed(failure) => {
                 window.rewind(failure.resend_reason());
-                if failure.is_about_a_message() && failure.held().is_none() {
-                    // Which one will be known in a moment.
+                let is_unclear = failure.is_about_a_message() && failure.held().is_none();
+                if is_unclear && window.is_one_at_a_time() {
+                    // Which one it is about will be known in a moment.
                     continue;
                 }
                 backoff.grow();

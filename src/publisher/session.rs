@@ -20,6 +20,9 @@ const UNROUTABLE_RETRY: Duration = Duration::from_secs(1);
 /// take longer than the confirm timeout only as far as its size explains that.
 const SLOWEST: usize = 1024 * 1024;
 
+/// How long a goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// Runs a session, after `delay`.
 pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Duration) -> SessionEnd {
     let connection = match connect(link, address, delay) {
@@ -39,12 +42,11 @@ pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Durat
         bytes_in_flight: 0,
         progress_at: Instant::now(),
         blocked: false,
+        declared: None,
         returned: Returned::default(),
     };
     let Err(end) = session.stream();
-    // After a failure, too: what the broker still has of this connection must not be routed after
-    // what the next one sends again.
-    session.connection.close(session.link);
+    session.say_goodbye();
     end
 }
 
@@ -52,8 +54,8 @@ fn connect(link: &mut Link, address: &Address, delay: Duration) -> Result<Connec
     let due = Instant::now() + delay;
     link.obey()?;
     while Instant::now() < due {
-        let cannot_wait = |error| Failure::new(FailureKind::Internal, format!("poll: {error}"));
-        link.woken.wait(Some(due)).map_err(cannot_wait)?;
+        let cannot_wait = |error| format!("publisher cannot wait: {error}");
+        link.woken.wait(Some(due)).map_err(|error| Failure::of_connection(cannot_wait(error)))?;
         link.obey()?;
     }
     link.report(Report::Connecting(address.to_string()));
@@ -74,6 +76,8 @@ struct Session<'a> {
     progress_at: Instant,
     /// Whether the broker has stopped reading from the connection.
     blocked: bool,
+    /// What became of the exchange that was to be declared, and why.
+    declared: Option<Result<(), String>>,
     returned: Returned,
 }
 
@@ -98,33 +102,37 @@ impl Session<'_> {
     fn go_on(&mut self) -> Result<(), SessionEnd> {
         self.link.obey()?;
         self.hear()?;
-        let now = Instant::now();
-        if self.link.tell_at.is_some_and(|at| now >= at) {
-            self.link.tell();
-        }
         self.send()?;
-        let confirm_deadline = self.confirm_deadline();
-        if confirm_deadline.is_some_and(|deadline| now >= deadline) {
+        let deadline = self.confirm_deadline();
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let text = format!("broker confirmed nothing for {:?}", self.confirm_timeout);
-            return Err(Failure::new(FailureKind::ConfirmTimeout, text).into());
+            return Err(Failure::of_connection(text).into());
         }
-        let until = [self.link.tell_at, confirm_deadline].into_iter().flatten().min();
-        Ok(self.connection.wait(self.link, until)?)
+        Ok(self.wait(deadline)?)
     }
 
-    /// When the oldest message in flight should be confirmed. A broker that does not read confirms
-    /// nothing, and says so.
+    /// Waits for the broker and the worker, and tells the worker of confirms when it is time to.
+    fn wait(&mut self, until: Option<Instant>) -> Result<(), Failure> {
+        let until = [self.link.tell_at, until].into_iter().flatten().min();
+        self.connection.wait(self.link, until)?;
+        self.link.tell_if_due();
+        Ok(())
+    }
+
+    /// When the oldest message in flight should be confirmed, or at least be on its way. A broker that
+    /// does not read says so.
     fn confirm_deadline(&self) -> Option<Instant> {
         let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
-        let is_awaited = self.window.in_flight() > 0 && !self.blocked;
-        is_awaited.then(|| self.progress_at + self.confirm_timeout + allowance)
+        let is_awaited = self.window.in_flight() > 0 || self.connection.is_in_message();
+        (is_awaited && !self.blocked).then(|| self.progress_at + self.confirm_timeout + allowance)
     }
 
     /// What a failure means for the session, which can go on if there is no error.
     fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
-        if !failure.is_about_a_message() {
+        if !failure.is_about_a_message() || self.window.in_flight() == 0 {
             return Err(failure.into());
         }
+        // Where it is known which one it is: those behind it are not sent again and again with it.
         self.window.suspect_all_in_flight();
         let alone = self.window.front().filter(|_| self.window.in_flight() == 1);
         let failure = match alone {
@@ -149,8 +157,9 @@ impl Session<'_> {
         while retry_at.is_none_or(|at| Instant::now() < at) {
             self.link.obey()?;
             self.hear()?;
-            self.connection.wait(self.link, retry_at)?;
+            self.wait(retry_at)?;
         }
+        self.progress_at = Instant::now();
         Ok(())
     }
 
@@ -199,29 +208,33 @@ impl Session<'_> {
         self.connection.declare(exchange);
         while Instant::now() < deadline {
             self.link.obey()?;
-            while let Some(news) = self.connection.next()? {
-                let News::Declared(result) = news else {
-                    self.take(news);
-                    continue;
-                };
+            self.hear()?;
+            if let Some(result) = self.declared.take() {
                 if let Err(problem) = result {
                     let notice = format!("exchange \"{exchange}\" was not declared: {problem}");
                     self.link.report(Report::Notice(notice));
                 }
                 return Ok(());
             }
-            self.connection.wait(self.link, Some(deadline))?;
+            self.wait(Some(deadline))?;
         }
         let text = format!("broker did not answer a declaration within {:?}", self.answer_timeout);
-        Err(Failure::new(FailureKind::Unreachable, text).into())
+        Err(Failure::of_connection(text).into())
     }
 
-    /// Takes what the broker has said.
+    /// Takes what the broker has said. What it confirmed counts, whatever it says afterwards.
     fn hear(&mut self) -> Result<(), Failure> {
+        let heard = self.take_news();
+        let settled = self.settle();
+        heard?;
+        settled
+    }
+
+    fn take_news(&mut self) -> Result<(), Failure> {
         while let Some(news) = self.connection.next()? {
             self.take(news);
         }
-        self.settle()
+        Ok(())
     }
 
     fn take(&mut self, news: News) {
@@ -241,7 +254,7 @@ impl Session<'_> {
                 self.progress_at = Instant::now();
                 self.link.report(Report::Unblocked);
             }
-            News::Declared(_) => {}
+            News::Declared(result) => self.declared = Some(result),
         }
     }
 
@@ -284,7 +297,7 @@ impl Session<'_> {
     fn take_returned(&mut self, message_id: &str, routing_key: String) {
         self.link.counts.returned.fetch_add(1, Ordering::AcqRel);
         if self.unroutable == Unroutable::Hold {
-            self.window.take_back(message_id);
+            self.window.mark_returned(message_id);
             return;
         }
         self.returned.count += 1;
@@ -293,6 +306,23 @@ impl Session<'_> {
             let count = self.returned.count;
             self.link.report(Report::Returned { count, example: routing_key });
             self.returned = Returned { count: 0, reported_at: Some(Instant::now()) };
+        }
+    }
+
+    /// Closes the connection, after a failure, too: what the broker still has of it must not be routed
+    /// after what the next one sends again. What is confirmed meanwhile need not be sent again.
+    fn say_goodbye(mut self) {
+        let deadline = Instant::now() + GOODBYE_TIMEOUT;
+        self.connection.close();
+        while !self.connection.is_closed() && Instant::now() < deadline {
+            // What the broker objects to is for the next session.
+            let _ = self.hear();
+            if !self.connection.is_closed() && self.wait(Some(deadline)).is_err() {
+                break;
+            }
+        }
+        if !self.connection.is_closed() {
+            self.connection.abort();
         }
     }
 }

@@ -100,13 +100,10 @@ impl Window {
     /// The broker's answer to the message with this delivery tag, or to all up to it that have none
     /// yet. Answers to what is not in flight any more are passed over.
     pub fn answer(&mut self, tag: u64, is_multiple: bool, answer: Answer) {
-        // All there are (AMQP 0-9-1, basic.ack).
-        let tag = if tag == 0 && is_multiple { u64::MAX } else { tag };
-        let Some(last) = tag.checked_sub(self.oldest_tag) else { return };
-        let last = usize::try_from(last).unwrap_or(usize::MAX);
-        let end = last.saturating_add(1).min(self.sent);
-        let start = if is_multiple { 0 } else { last.min(end) };
-        for message in self.messages.range_mut(start..end) {
+        let last = tag.checked_sub(self.oldest_tag).and_then(|last| usize::try_from(last).ok());
+        let Some(last) = last.filter(|&last| last < self.sent) else { return };
+        let first = if is_multiple { 0 } else { last };
+        for message in self.messages.range_mut(first..=last) {
             let answer = if message.returned && answer == Answer::Confirmed {
                 Answer::Returned
             } else {
@@ -117,7 +114,7 @@ impl Window {
     }
 
     /// The broker returned the message in flight with this message_id; it confirms it afterwards.
-    pub fn take_back(&mut self, message_id: &str) {
+    pub fn mark_returned(&mut self, message_id: &str) {
         let mut in_flight = self.messages.iter_mut().take(self.sent);
         if let Some(message) = in_flight.find(|one| one.message.message_id == message_id) {
             message.returned = true;
@@ -255,7 +252,11 @@ mod tests {
         window.answer(3, false, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed]);
         send(&mut window);
-        window.answer(0, true, Confirmed);
+        for tag in [0, 5, u64::MAX] {
+            window.answer(tag, true, Confirmed);
+            assert_eq!(settle(&mut window), []);
+        }
+        window.answer(4, true, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed]);
     }
 
@@ -263,12 +264,12 @@ mod tests {
     fn a_message_that_was_returned_is_not_confirmed() {
         use Answer::{Confirmed, Returned};
         let mut window = window(&["a", "b", "c"]);
-        window.take_back("b");
-        window.take_back("unknown");
+        window.mark_returned("b");
+        window.mark_returned("unknown");
         window.answer(3, true, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed, Returned, Confirmed]);
         let mut window = self::window(&["a"]);
-        window.take_back("a");
+        window.mark_returned("a");
         window.rewind(ResendReason::Reconnect);
         send(&mut window);
         window.answer(2, false, Confirmed);

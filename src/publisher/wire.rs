@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amq_protocol::frame::{AMQPFrame, gen_frame, parse_frame};
+use rustix::net::sockopt::set_socket_linger;
 
 use super::bell::BellListener;
 use super::frame::{self, OVERHEAD};
@@ -16,7 +17,14 @@ use super::window::ResendReason;
 /// Largest frame that is agreed to, and what RabbitMQ proposes.
 pub const FRAME_MAX: usize = 128 * 1024;
 
-/// Bytes that are gathered for one write. What the broker takes at once on a slow day is less.
+/// Smallest limit to which a broker may hold us (AMQP 0-9-1, 1.2: `frame-min-size`).
+pub const FRAME_MIN: usize = 4096;
+
+/// Largest payload that is taken of a frame that is no body. Tables in one another, of which this has
+/// room for some thousand, are parsed by recursion.
+const METHOD_MAX: usize = 8 * 1024;
+
+/// Bytes that are gathered for one write: enough for its cost not to matter.
 const BATCH: usize = 64 * 1024;
 
 /// Room for a frame and what follows it.
@@ -36,12 +44,17 @@ pub struct Wire {
     output: Vec<u8>,
     /// So much of the output the socket has taken.
     written: usize,
-    /// A message of whose body some is not in the output yet, and from where on.
-    unfinished: Option<(Arc<Message>, usize)>,
-    /// The channel of that.
-    channel: u16,
+    unfinished: Option<Unfinished>,
     heard_at: Instant,
     written_at: Instant,
+}
+
+/// A message of whose body some is not in the output yet.
+struct Unfinished {
+    channel: u16,
+    message: Arc<Message>,
+    /// Where that begins.
+    from: usize,
 }
 
 impl Wire {
@@ -64,14 +77,13 @@ impl Wire {
             output: Vec::new(),
             written: 0,
             unfinished: None,
-            channel: 0,
             heard_at: Instant::now(),
             written_at: Instant::now(),
         })
     }
 
-    /// What was agreed upon: the largest frame, at most [`FRAME_MAX`], and the time between two
-    /// heartbeats, none if zero.
+    /// What was agreed upon: the largest frame, from [`FRAME_MIN`] to [`FRAME_MAX`], and the time between
+    /// two heartbeats, none if zero.
     pub fn tune(&mut self, frame_max: usize, heartbeat: Duration) {
         self.frame_max = frame_max;
         self.heartbeat = heartbeat;
@@ -85,7 +97,7 @@ impl Wire {
 
     /// Whether a message would be taken: what was taken before is written, or nearly so.
     pub fn has_room(&self) -> bool {
-        self.unfinished.is_none() && self.unwritten() < BATCH
+        !self.is_in_message() && self.unwritten() < BATCH
     }
 
     /// Takes a message to send. Only after [`Wire::has_room`].
@@ -96,23 +108,33 @@ impl Wire {
         resent: Option<ResendReason>,
     ) {
         frame::put_head(&mut self.output, channel, &message, resent);
-        self.channel = channel;
-        self.unfinished = Some((message, 0));
+        self.unfinished = Some(Unfinished { channel, message, from: 0 });
         self.fill();
+    }
+
+    /// Leaves the rest of an unfinished message unsent. Whether there was one.
+    pub fn abandon(&mut self) -> bool {
+        self.unfinished.take().is_some()
+    }
+
+    /// Whether there is an unfinished message.
+    pub fn is_in_message(&self) -> bool {
+        self.unfinished.is_some()
     }
 
     /// Adds to the output of the unfinished message what it has room for. Between two of its frames
     /// there may be frames of other channels.
     fn fill(&mut self) {
-        while let Some((message, from)) = &mut self.unfinished {
-            if *from == message.body.len() {
+        while self.unwritten() < BATCH
+            && let Some(Unfinished { channel, message, from }) = &mut self.unfinished
+        {
+            let to = message.body.len().min(*from + self.frame_max - OVERHEAD);
+            if to > *from {
+                frame::put_body(&mut self.output, *channel, &message.body[*from..to]);
+            }
+            *from = to;
+            if to == message.body.len() {
                 self.unfinished = None;
-            } else if self.output.len() - self.written < BATCH {
-                let to = message.body.len().min(*from + self.frame_max - OVERHEAD);
-                frame::put_body(&mut self.output, self.channel, &message.body[*from..to]);
-                *from = to;
-            } else {
-                break;
             }
         }
     }
@@ -129,9 +151,9 @@ impl Wire {
     pub fn flush(&mut self) -> Result<()> {
         while self.unwritten() > 0 {
             match self.socket.write(&self.output[self.written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if is_for_later(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
             self.written_at = Instant::now();
@@ -151,8 +173,14 @@ impl Wire {
     ///
     /// If the connection is gone, or the broker has been silent for two heartbeats.
     pub fn wait(&mut self, bell: &BellListener, until: Option<Instant>) -> Result<()> {
-        self.flush()?;
+        let had_room = self.has_room();
+        if let Err(error) = self.flush() {
+            // What the broker said before may tell more.
+            return if self.read().is_ok_and(|has_more| has_more) { Ok(()) } else { Err(error) };
+        }
         let is_full = self.unwritten() > 0;
+        // There may be a message that had no room.
+        let until = if self.has_room() && !had_room { Some(Instant::now()) } else { until };
         let beats = !self.heartbeat.is_zero();
         let silent_at = beats.then(|| self.heard_at + 2 * self.heartbeat);
         // What waits to be written is as good as a heartbeat.
@@ -169,22 +197,22 @@ impl Wire {
         if beat_at.is_some_and(|at| now >= at) {
             self.put(&AMQPFrame::Heartbeat);
         }
-        self.flush()
+        Ok(())
     }
 
-    /// Reads once: what is left makes the next wait end at once.
-    fn read(&mut self) -> Result<()> {
+    /// Reads once: what is left makes the next wait end at once. Whether something came.
+    fn read(&mut self) -> Result<bool> {
         self.input.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
         match self.socket.read(&mut self.input[self.end..]) {
             Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "broker closed the socket")),
             Ok(count) => self.end += count,
-            Err(error) if is_for_later(&error) => return Ok(()),
+            Err(error) if is_for_later(&error) => return Ok(false),
             Err(error) => return Err(error),
         }
         self.heard_at = Instant::now();
-        Ok(())
+        Ok(true)
     }
 
     /// The next frame that was read whole. All are to be taken before the next wait.
@@ -194,15 +222,35 @@ impl Wire {
     /// If that is no frame.
     pub fn next_frame(&mut self) -> Result<Option<AMQPFrame>> {
         let input = &self.input[self.start..self.end];
+        if exceeds_limits(input) {
+            return Err(not_amqp());
+        }
         match parse_frame(input) {
             Ok((rest, frame)) => {
                 self.start = self.end - rest.len();
                 Ok(Some(frame))
             }
-            Err(error) if error.is_incomplete() && input.len() < FRAME_MAX + OVERHEAD => Ok(None),
-            Err(_) => Err(Error::new(ErrorKind::InvalidData, "what it sends is not AMQP 0-9-1")),
+            Err(error) if error.is_incomplete() => Ok(None),
+            Err(_) => Err(not_amqp()),
         }
     }
+
+    /// Closes the socket without sending what the socket has taken and not sent.
+    pub fn abort(self) {
+        // If that fails it is sent: not worse than a broker that had it all before.
+        let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
+    }
+}
+
+/// Whether these bytes begin a frame that is too large.
+fn exceeds_limits(input: &[u8]) -> bool {
+    let Some(&[kind, _, _, a, b, c, d]) = input.first_chunk() else { return false };
+    let limit = if kind == frame::BODY { FRAME_MAX } else { METHOD_MAX };
+    u32::from_be_bytes([a, b, c, d]) as usize > limit
+}
+
+fn not_amqp() -> Error {
+    Error::new(ErrorKind::InvalidData, "what it sends is not AMQP 0-9-1")
 }
 
 /// Whether a read or write may be tried again.
@@ -300,5 +348,53 @@ mod tests {
         near.socket.write_all(b"HTTP/1.1 400 Bad Request").unwrap();
         far.wait(&listener, None).unwrap();
         assert_eq!(far.next_frame().unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    /// Parsed by recursion, these would take the process down in a larger frame.
+    #[test]
+    fn tables_in_one_another_take_no_more_than_a_threads_stack() {
+        for (levels, is_taken) in [(1_600, true), (2_000, false)] {
+            let (mut near, mut far) = pair();
+            let (_bell, listener) = bell().unwrap();
+            let mut value = vec![b'V'];
+            for _ in 0..levels {
+                let size = (value.len() as u32).to_be_bytes();
+                value = [b"A", size.as_slice(), &value].concat();
+            }
+            let table = [b"\x01x", value.as_slice()].concat();
+            let properties = [(table.len() as u32).to_be_bytes().as_slice(), &table].concat();
+            // connection.start: the version, the server's properties, mechanisms, locales.
+            let start = [b"\0\x0a\0\x0a\0\x09", properties.as_slice(), &[0; 8]].concat();
+            let head = [b"\x01\0\0", (start.len() as u32).to_be_bytes().as_slice()].concat();
+            near.socket.write_all(&[head, start, vec![0xCE]].concat()).unwrap();
+            let frame = loop {
+                far.wait(&listener, None).unwrap();
+                if let Some(frame) = far.next_frame().transpose() {
+                    break frame;
+                }
+            };
+            assert_eq!(frame.is_ok(), is_taken);
+        }
+    }
+
+    #[test]
+    fn what_is_not_sent_of_a_message_can_be_left_out() {
+        let (mut near, mut far) = pair();
+        let (_bell, listener) = bell().unwrap();
+        near.put_message(1, message(5_000_000), None);
+        assert!(near.abandon() && !near.abandon());
+        near.put(&AMQPFrame::Heartbeat);
+        let mut frames = 0;
+        loop {
+            near.flush().unwrap();
+            far.wait(&listener, None).unwrap();
+            while let Some(frame) = far.next_frame().unwrap() {
+                frames += 1;
+                if frame == AMQPFrame::Heartbeat {
+                    assert_eq!(frames, 4);
+                    return;
+                }
+            }
+        }
     }
 }

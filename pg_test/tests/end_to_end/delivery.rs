@@ -4,7 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pg_test::{
-    DEADLINE, Message, RabbitMq, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed,
+    DEADLINE, Message, Proxy, RabbitMq, Shutdown, Testbed, send_signal, wait_until,
+    wait_until_confirmed,
 };
 use postgres::Client;
 use serde_json::json;
@@ -89,6 +90,49 @@ fn what_blocked_a_connection_is_over_with_it() {
     bed.postgres.set("amqp.port", &other.port().to_string());
     wait_until_confirmed(&mut client);
     assert_streams(&mut client);
+}
+
+/// Nothing is on its way, so that only heartbeats can tell.
+#[test]
+fn a_network_that_dies_without_a_word_is_noticed_on_an_idle_stream() {
+    let bed = Testbed::private(&["amqp.heartbeat = 1"]);
+    let proxy = Proxy::start(bed.rabbitmq.port());
+    let scene = bed.scene("silence");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    bed.postgres.set("amqp.port", &proxy.port().to_string());
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_confirmed(&mut client);
+    let connected = format!("connected to broker 127.0.0.1:{}", proxy.port());
+    wait_until("the stream goes through the proxy", DEADLINE, || {
+        bed.postgres.log().contains(&connected).then_some(())
+    });
+    proxy.silence();
+    wait_until("the silence is noticed", DEADLINE, || {
+        bed.postgres.log().contains("broker was silent for 2s").then_some(())
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    wait_until_confirmed(&mut client);
+    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 2]);
+}
+
+#[test]
+fn frames_are_as_small_as_the_broker_wants_them() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("frames");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    wait_until_streaming(&mut client);
+    bed.rabbitmq.ctl(&["eval", "application:set_env(rabbit, frame_max, 8192)."]);
+    bed.postgres.set("amqp.heartbeat", "31");
+    wait_until("there is a new connection", DEADLINE, || {
+        (bed.postgres.log().matches("connected to broker").count() == 2).then_some(())
+    });
+    let text = "x".repeat(100_000);
+    run(&mut client, &format!("INSERT INTO blog_articles VALUES (1, '{text}')"));
+    wait_until_confirmed(&mut client);
+    let events = published_so_far(&scene, &mut client);
+    assert_eq!(events[0].json()["current"]["title"], json!(text));
 }
 
 #[test]
