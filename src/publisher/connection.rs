@@ -34,8 +34,8 @@ pub enum News {
     Answered { tag: u64, is_multiple: bool, answer: Answer },
     /// No queue is bound for the message; it is confirmed afterwards.
     Returned { message_id: String, routing_key: String },
-    /// The exchange was declared, or why not.
-    Declared(Result<(), String>),
+    /// It declined to declare this exchange, for this reason.
+    Declined { exchange: String, reason: String },
     /// It does not read from the connection for now, for this reason.
     Blocked(String),
     /// It reads again.
@@ -46,6 +46,9 @@ pub enum News {
 pub struct Connection {
     wire: Wire,
     is_declaring_open: bool,
+    /// The exchange about which the broker has been asked and has not answered.
+    declaring: Option<String>,
+    /// Those about which it has.
     declared: HashSet<String>,
     exchange_type: String,
     /// Routing key of a message of which the broker returns the rest in the next frames.
@@ -67,6 +70,7 @@ impl Connection {
         let mut connection = Connection {
             wire,
             is_declaring_open: false,
+            declaring: None,
             declared: HashSet::new(),
             exchange_type: settings.exchange_type.clone(),
             returning: None,
@@ -122,7 +126,7 @@ impl Connection {
                     return Err(Failure::of_connection(text).into());
                 }
                 Some(AMQPFrame::Method(_, method)) => return Ok(method),
-                // A heartbeat; a protocol header is the broker's wish for another version.
+                // A heartbeat.
                 Some(_) => {}
                 None if Instant::now() >= deadline => return Err(no_answer(settings).into()),
                 None => self.wire.wait(&link.woken, Some(deadline)).map_err(unreachable)?,
@@ -212,16 +216,19 @@ impl Connection {
         self.wire.put(&AMQPFrame::Method(channel, method));
     }
 
-    /// Whether the exchange is to be declared and this connection has not done so.
+    /// Whether the exchange is to be declared and the broker has not answered to that.
     pub fn must_declare(&self, exchange: &str) -> bool {
         // The default exchange and the predeclared ones are always there (AMQP 0-9-1, 3.1.3.1).
         let is_built_in = exchange.is_empty() || exchange.starts_with("amq.");
         !(self.exchange_type.is_empty() || is_built_in || self.declared.contains(exchange))
     }
 
-    /// Declares the exchange, durable; [`News::Declared`] answers.
+    /// Asks the broker to declare the exchange, durable, unless it has been asked already.
     pub fn declare(&mut self, exchange: &str) {
-        self.declared.insert(exchange.to_owned());
+        if self.declaring.is_some() {
+            return;
+        }
+        self.declaring = Some(exchange.to_owned());
         if !self.is_declaring_open {
             self.is_declaring_open = true;
             self.open_channel(DECLARING);
@@ -240,15 +247,12 @@ impl Connection {
     }
 
     /// Whether a message would be taken now. If the socket is full, waiting makes room.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    pub fn make_room(&mut self) -> Result<bool, Failure> {
+    pub fn make_room(&mut self) -> bool {
         if !self.wire.has_room() {
-            self.wire.flush().map_err(|error| Failure::lost(&error))?;
+            // If the connection is gone, the next wait says so, and what the broker said before.
+            let _ = self.wire.flush();
         }
-        Ok(self.wire.has_room())
+        self.wire.has_room()
     }
 
     /// Whether a part of a message is still to be sent.
@@ -287,7 +291,8 @@ impl Connection {
                 ) => self.take_channel_close(number, &close)?,
                 AMQPFrame::Method(_, AMQPClass::Connection(method)) => self.take_own(method)?,
                 AMQPFrame::Method(_, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))) => {
-                    Some(News::Declared(Ok(())))
+                    self.declared.extend(self.declaring.take());
+                    None
                 }
                 AMQPFrame::Header(_, header) => self.returning.take().map(|routing_key| {
                     let message_id = header.properties.message_id().as_ref();
@@ -328,7 +333,9 @@ impl Connection {
         if number == DECLARING {
             self.is_declaring_open = false;
             self.put(DECLARING, agree);
-            return Ok(Some(News::Declared(Err(close.reply_text.to_string()))));
+            self.declared.extend(self.declaring.clone());
+            let reason = close.reply_text.to_string();
+            return Ok(self.declaring.take().map(|exchange| News::Declined { exchange, reason }));
         }
         // In the middle of a message no other frame of its channel may come.
         if !self.wire.abandon() {
@@ -358,6 +365,7 @@ impl Connection {
 
     /// Answers `connection.close`. The broker may not wait for it.
     fn agree_to_close(&mut self) {
+        self.wire.abandon();
         self.put_on_connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
         let _ = self.wire.flush();
         self.is_closed = true;

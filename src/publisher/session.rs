@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
+use super::message::Message;
 use super::window::{Answer, Window};
 use super::{Address, Link, Report, Unroutable};
 
@@ -42,7 +43,7 @@ pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Durat
         bytes_in_flight: 0,
         progress_at: Instant::now(),
         blocked: false,
-        declared: None,
+        has_leftovers: false,
         returned: Returned::default(),
     };
     let Err(end) = session.stream();
@@ -76,8 +77,8 @@ struct Session<'a> {
     progress_at: Instant,
     /// Whether the broker has stopped reading from the connection.
     blocked: bool,
-    /// What became of the exchange that was to be declared, and why.
-    declared: Option<Result<(), String>>,
+    /// Whether messages were taken back that the broker may still object to.
+    has_leftovers: bool,
     returned: Returned,
 }
 
@@ -119,8 +120,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// When the oldest message in flight should be confirmed, or at least be on its way. A broker that
-    /// does not read says so.
+    /// When the oldest message in flight should be confirmed, or the rest of one that was taken back
+    /// should have left. A broker that does not read says so.
     fn confirm_deadline(&self) -> Option<Instant> {
         let allowance = Duration::from_secs((self.bytes_in_flight / SLOWEST) as u64);
         let is_awaited = self.window.in_flight() > 0 || self.connection.is_in_message();
@@ -129,12 +130,16 @@ impl Session<'_> {
 
     /// What a failure means for the session, which can go on if there is no error.
     fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
-        if !failure.is_about_a_message() || self.window.in_flight() == 0 {
+        if !failure.is_about_a_message() {
             return Err(failure.into());
+        }
+        if self.window.in_flight() == 0 {
+            return Err(Failure::of_connection(failure.to_string()).into());
         }
         // Where it is known which one it is: those behind it are not sent again and again with it.
         self.window.suspect_all_in_flight();
-        let alone = self.window.front().filter(|_| self.window.in_flight() == 1);
+        let is_alone = self.window.in_flight() == 1 && !self.has_leftovers;
+        let alone = self.window.front().filter(|_| is_alone);
         let failure = match alone {
             Some(message) if failure.held().is_none() => failure.because_of(message),
             _ => failure,
@@ -150,6 +155,7 @@ impl Session<'_> {
     /// Stands still at the oldest message: until `retry` has passed, which leaves the connection as
     /// it is, or else until the operator or the broker does something.
     fn hold(&mut self, failure: &Failure, retry: Option<Duration>) -> Result<(), SessionEnd> {
+        self.has_leftovers |= self.window.in_flight() > 1;
         self.window.rewind(failure.resend_reason());
         self.bytes_in_flight = 0;
         self.link.report_standstill(failure);
@@ -165,7 +171,7 @@ impl Session<'_> {
 
     /// Sends what may be sent.
     fn send(&mut self) -> Result<(), SessionEnd> {
-        while self.window.in_flight() < self.limit() && self.connection.make_room()? {
+        while self.window.in_flight() < self.limit() && self.connection.make_room() {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
                     Ok(message) => self.window.push(message),
@@ -204,22 +210,23 @@ impl Session<'_> {
 
     /// Declares an exchange and waits for the answer.
     fn declare(&mut self, exchange: &str) -> Result<(), SessionEnd> {
-        let deadline = Instant::now() + self.answer_timeout;
-        self.connection.declare(exchange);
-        while Instant::now() < deadline {
+        let mut deadline = Instant::now() + self.answer_timeout;
+        while self.connection.must_declare(exchange) {
+            if self.blocked {
+                // The broker does not hear it for now.
+                deadline = Instant::now() + self.answer_timeout;
+            }
+            if Instant::now() >= deadline {
+                let timeout = self.answer_timeout;
+                let text = format!("broker did not answer a declaration within {timeout:?}");
+                return Err(Failure::of_connection(text).into());
+            }
+            self.connection.declare(exchange);
+            self.wait(Some(deadline))?;
             self.link.obey()?;
             self.hear()?;
-            if let Some(result) = self.declared.take() {
-                if let Err(problem) = result {
-                    let notice = format!("exchange \"{exchange}\" was not declared: {problem}");
-                    self.link.report(Report::Notice(notice));
-                }
-                return Ok(());
-            }
-            self.wait(Some(deadline))?;
         }
-        let text = format!("broker did not answer a declaration within {:?}", self.answer_timeout);
-        Err(Failure::of_connection(text).into())
+        Ok(())
     }
 
     /// Takes what the broker has said. What it confirmed counts, whatever it says afterwards.
@@ -254,7 +261,10 @@ impl Session<'_> {
                 self.progress_at = Instant::now();
                 self.link.report(Report::Unblocked);
             }
-            News::Declared(result) => self.declared = Some(result),
+            News::Declined { exchange, reason } => {
+                let notice = format!("exchange \"{exchange}\" was not declared: {reason}");
+                self.link.report(Report::Notice(notice));
+            }
         }
     }
 
@@ -262,8 +272,8 @@ impl Session<'_> {
     fn settle(&mut self) -> Result<(), Failure> {
         let mut has_progress = false;
         let mut result = Ok(());
-        while let Some(answer) = self.window.oldest_answer() {
-            result = self.judge(answer);
+        while let Some((answer, oldest)) = self.window.oldest_answered() {
+            result = judge(answer, oldest, self.unroutable);
             if result.is_err() {
                 break;
             }
@@ -277,20 +287,6 @@ impl Session<'_> {
             self.link.tell_of_confirms();
         }
         result
-    }
-
-    /// Whether the stream may go on after this answer to the oldest message.
-    fn judge(&self, answer: Answer) -> Result<(), Failure> {
-        let failure = match answer {
-            Answer::Confirmed => return Ok(()),
-            Answer::Returned if self.unroutable == Unroutable::Drop => return Ok(()),
-            Answer::Returned => Failure::new(FailureKind::Returned, "no queue is bound for it"),
-            Answer::Refused => Failure::new(FailureKind::Nacked, "broker refused a message (nack)"),
-        };
-        Err(match self.window.front() {
-            Some(oldest) => failure.because_of(oldest),
-            None => failure,
-        })
     }
 
     /// A message that no queue was bound for.
@@ -314,15 +310,32 @@ impl Session<'_> {
     fn say_goodbye(mut self) {
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         self.connection.close();
-        while !self.connection.is_closed() && Instant::now() < deadline {
+        loop {
+            let heard = self.take_news();
             // What the broker objects to is for the next session.
-            let _ = self.hear();
-            if !self.connection.is_closed() && self.wait(Some(deadline)).is_err() {
+            let _ = self.settle();
+            if self.connection.is_closed() || Instant::now() >= deadline {
                 break;
+            }
+            match heard {
+                Err(failure) if failure.is_about_a_message() => {}
+                Ok(()) if self.wait(Some(deadline)).is_ok() => {}
+                _ => break,
             }
         }
         if !self.connection.is_closed() {
             self.connection.abort();
         }
     }
+}
+
+/// Whether the stream may go on after this answer to the oldest message.
+fn judge(answer: Answer, oldest: &Message, unroutable: Unroutable) -> Result<(), Failure> {
+    let failure = match answer {
+        Answer::Confirmed => return Ok(()),
+        Answer::Returned if unroutable == Unroutable::Drop => return Ok(()),
+        Answer::Returned => Failure::new(FailureKind::Returned, "no queue is bound for it"),
+        Answer::Refused => Failure::new(FailureKind::Nacked, "broker refused a message (nack)"),
+    };
+    Err(failure.because_of(oldest))
 }

@@ -121,9 +121,10 @@ impl Window {
         }
     }
 
-    /// What the broker said about the oldest message in flight.
-    pub fn oldest_answer(&self) -> Option<Answer> {
-        self.messages.front()?.answer
+    /// The oldest message in flight, if the broker has said something about it.
+    pub fn oldest_answered(&self) -> Option<(Answer, &Message)> {
+        let oldest = self.messages.front()?;
+        Some((oldest.answer?, &oldest.message))
     }
 
     /// The oldest message in flight is done with.
@@ -216,7 +217,7 @@ mod tests {
     /// Takes what is answered without a gap.
     fn settle(window: &mut Window) -> Vec<Answer> {
         let mut answers = Vec::new();
-        while let Some(answer) = window.oldest_answer() {
+        while let Some((answer, _)) = window.oldest_answered() {
             answers.push(answer);
             window.confirm_oldest();
         }

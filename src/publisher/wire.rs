@@ -27,6 +27,9 @@ const METHOD_MAX: usize = 8 * 1024;
 /// Bytes that are gathered for one write: enough for its cost not to matter.
 const BATCH: usize = 64 * 1024;
 
+/// Writes in a row, however much the socket takes: then the worker is to be heard.
+const WRITES: usize = 64;
+
 /// Room for a frame and what follows it.
 const INPUT: usize = 2 * FRAME_MAX;
 
@@ -143,13 +146,16 @@ impl Wire {
         self.output.len() - self.written
     }
 
-    /// Writes what the socket takes.
+    /// Writes what the socket takes, for as long as the worker can wait.
     ///
     /// # Errors
     ///
     /// If the connection is gone.
     pub fn flush(&mut self) -> Result<()> {
-        while self.unwritten() > 0 {
+        for _ in 0..WRITES {
+            if self.unwritten() == 0 {
+                break;
+            }
             match self.socket.write(&self.output[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.written += count,

@@ -283,6 +283,45 @@ fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() 
     assert_eq!(published_so_far(&scene, &mut client), []);
 }
 
+/// The broker answers about the second exchange while the stream stands still at the first one's message.
+#[test]
+fn an_exchange_that_is_declined_while_the_stream_stands_still_is_the_one_that_is_named() {
+    let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
+    let scene = bed.scene("declined");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_confirmed(&mut client);
+    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    let [fanout, fresh] = ["fanout", "fresh"].map(|name| format!("{}-{name}", scene.exchange));
+    scene.broker().declare_exchange(&fanout, "fanout");
+    let queue = Queue::transient("declined").bound_to(&fanout, "");
+    let consumer = scene.broker().consume(&queue);
+    run(
+        &mut client,
+        &format!(
+            "BEGIN;
+             INSERT INTO blog_articles VALUES (2);
+             SET LOCAL amqp.exchange = '{fanout}';
+             INSERT INTO blog_articles VALUES (3);
+             SET LOCAL amqp.exchange = '{fresh}';
+             INSERT INTO blog_articles VALUES (4);
+             COMMIT"
+        ),
+    );
+    wait_for_reason(&mut client, "no queue is bound");
+    bind(&scene, "#");
+    assert_eq!(ids(&consumer.wait_for_events(1)), [3]);
+    wait_until("the third exchange is there", DEADLINE, || {
+        scene.broker().has_exchange(&fresh).then_some(())
+    });
+    scene.broker().declare_queue(&queue.clone().bound_to(&fresh, "#"));
+    assert_eq!(ids(&consumer.wait_for_events(1)), [4]);
+    let log = bed.postgres.log();
+    assert!(log.contains(&format!("exchange \"{fanout}\" was not declared")), "{log}");
+    assert!(!log.contains(&format!("exchange \"{fresh}\" was not declared")), "{log}");
+}
+
 /// The broker confirms many messages at once, and which of them it returned shows only later. A
 /// transient queue has it confirm all sorts together, and soon.
 #[test]
