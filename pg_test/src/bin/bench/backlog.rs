@@ -27,7 +27,7 @@ struct Sample {
 }
 
 pub fn run(plan: &Plan) -> Vec<Line> {
-    let events: u64 = if plan.quick { 50_000 } else { 1_000_000 };
+    let events: u64 = if plan.quick { 30_000 } else { 1_000_000 };
     let mut server = Server::start(&[]);
     captured::make(&mut server.client);
     let worker = Worker::of(&mut server);

@@ -47,7 +47,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
 
 /// Nobody changes anything.
 fn at_rest(plan: &Plan, server: &mut Server, worker: &Worker) -> Vec<Line> {
-    let time = Duration::from_secs(if plan.quick { 10 } else { 60 });
+    let time = Duration::from_secs(if plan.quick { 5 } else { 60 });
     wait_until_unchanged(server, SETTLED);
     let end = wait_until_changed(server, QUIET);
     let cpu = worker.cpu();

@@ -88,7 +88,7 @@ impl Target {
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (targets, events, rounds) =
-        if plan.quick { (&Target::QUICK[..], 20_000, 1) } else { (&Target::ALL[..], 200_000, 2) };
+        if plan.quick { (&Target::QUICK[..], 15_000, 1) } else { (&Target::ALL[..], 200_000, 2) };
     let mut server = Server::start(&[]);
     server.run(TABLES);
     keep_sample(&mut server);

@@ -18,7 +18,7 @@ const BODY: usize = 700;
 const FIRST: f64 = 1.0;
 
 pub fn run(plan: &Plan) -> Vec<Line> {
-    let rows: u64 = if plan.quick { 50_000 } else { 1_000_000 };
+    let rows: u64 = if plan.quick { 30_000 } else { 1_000_000 };
     let mut server = Server::start(&[]);
     captured::make(&mut server.client);
     let worker = Worker::of(&mut server);

@@ -57,7 +57,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
 /// Three readers on the same WAL, several times. The median ratio counts: who disturbs the machine
 /// may disturb one reader and not the other.
 fn compared(plan: &Plan) -> Vec<Line> {
-    let (rounds, bytes) = if plan.quick { (3, 40_000_000) } else { (5, 200_000_000) };
+    let (rounds, bytes) = if plan.quick { (2, 40_000_000) } else { (5, 200_000_000) };
     // Logical decoding wants the WAL to say more. The worker passes that over like the rest.
     let mut server = Server::start(&["wal_level = logical"]);
     // As large as that the WAL has some full pages of it, each once, and consists of changes.
