@@ -180,10 +180,10 @@ impl Connection {
     /// Answers `connection.tune`, and opens the virtual host. Of two limits the lower one holds; 0 is none.
     fn tune(&mut self, tune: &connection::Tune, settings: &BrokerSettings) -> Result<(), Failure> {
         let frame_max = match tune.frame_max {
-            0 => FRAME_MAX as u32,
-            limit => limit.min(FRAME_MAX as u32),
+            0 => FRAME_MAX,
+            limit => FRAME_MAX.min(limit as usize),
         };
-        if (frame_max as usize) < FRAME_MIN {
+        if frame_max < FRAME_MIN {
             return Err(Failure::of_connection(format!(
                 "broker takes frames of {frame_max} bytes only"
             )));
@@ -193,10 +193,10 @@ impl Connection {
             (theirs, 0) => theirs,
             (theirs, ours) => theirs.min(ours),
         };
-        self.wire.tune(frame_max as usize, Duration::from_secs(heartbeat.into()));
+        self.wire.tune(frame_max, Duration::from_secs(heartbeat.into()));
         self.put_on_connection(connection::AMQPMethod::TuneOk(connection::TuneOk {
             channel_max: tune.channel_max,
-            frame_max,
+            frame_max: frame_max as u32,
             heartbeat,
         }));
         let virtual_host = short_string(&settings.vhost);
@@ -289,9 +289,11 @@ impl Connection {
                     number,
                     AMQPClass::Channel(channel::AMQPMethod::Close(close)),
                 ) => self.take_channel_close(number, &close)?,
-                AMQPFrame::Method(_, AMQPClass::Connection(method)) => self.take_own(method)?,
+                AMQPFrame::Method(_, AMQPClass::Connection(method)) => {
+                    self.take_connection(method)?
+                }
                 AMQPFrame::Method(_, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))) => {
-                    self.declared.extend(self.declaring.take());
+                    self.take_declaration();
                     None
                 }
                 AMQPFrame::Header(_, header) => self.returning.take().map(|routing_key| {
@@ -322,6 +324,13 @@ impl Connection {
         Some(News::Answered { tag, is_multiple, answer })
     }
 
+    /// The broker has answered about this exchange.
+    fn take_declaration(&mut self) -> Option<String> {
+        let exchange = self.declaring.take();
+        self.declared.extend(exchange.clone());
+        exchange
+    }
+
     /// A broker that declines to declare (the exchange exists with another type, or declaring is not
     /// permitted) is not a failure: the exchange may well be there, and publishing will tell.
     fn take_channel_close(
@@ -333,9 +342,9 @@ impl Connection {
         if number == DECLARING {
             self.is_declaring_open = false;
             self.put(DECLARING, agree);
-            self.declared.extend(self.declaring.clone());
             let reason = close.reply_text.to_string();
-            return Ok(self.declaring.take().map(|exchange| News::Declined { exchange, reason }));
+            let declined = self.take_declaration();
+            return Ok(declined.map(|exchange| News::Declined { exchange, reason }));
         }
         // In the middle of a message no other frame of its channel may come.
         if !self.wire.abandon() {
@@ -344,7 +353,7 @@ impl Connection {
         Err(Failure::closed_channel(close.reply_code, close.reply_text.as_str()))
     }
 
-    fn take_own(&mut self, method: connection::AMQPMethod) -> Result<Option<News>, Failure> {
+    fn take_connection(&mut self, method: connection::AMQPMethod) -> Result<Option<News>, Failure> {
         match method {
             connection::AMQPMethod::Blocked(blocked) => {
                 Ok(Some(News::Blocked(blocked.reason.to_string())))

@@ -79,8 +79,7 @@ impl Failure {
 
     /// Whether the broker objected to one of the messages in flight.
     pub fn is_about_a_message(&self) -> bool {
-        use FailureKind::{ChannelClosed, Nacked, Rejected, Returned};
-        matches!(self.kind, ChannelClosed | Nacked | Rejected | Returned)
+        self.kind != FailureKind::Connection
     }
 
     /// message_id of the message that the stream stands still at, if it is known.

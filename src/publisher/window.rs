@@ -53,6 +53,13 @@ struct Unconfirmed {
     returned: bool,
 }
 
+impl Unconfirmed {
+    /// A message about which the broker has said nothing.
+    fn new(message: Arc<Message>, resent: Option<ResendReason>) -> Unconfirmed {
+        Unconfirmed { message, resent, answer: None, returned: false }
+    }
+}
+
 impl Window {
     /// A new channel is open, with nothing in flight.
     pub fn begin(&mut self) {
@@ -61,13 +68,7 @@ impl Window {
 
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
-        let message = Arc::new(message);
-        self.messages.push_back(Unconfirmed {
-            message,
-            resent: None,
-            answer: None,
-            returned: false,
-        });
+        self.messages.push_back(Unconfirmed::new(Arc::new(message), None));
     }
 
     /// The message to send next, with the reason if it was sent before, and counts it as sent.
@@ -153,12 +154,7 @@ impl Window {
     /// Everything unconfirmed is to be sent again, in order.
     pub fn rewind(&mut self, reason: ResendReason) {
         for sent in self.messages.iter_mut().take(self.sent) {
-            *sent = Unconfirmed {
-                message: Arc::clone(&sent.message),
-                resent: Some(reason),
-                answer: None,
-                returned: false,
-            };
+            *sent = Unconfirmed::new(Arc::clone(&sent.message), Some(reason));
         }
         self.oldest_tag += self.sent as u64;
         self.sent = 0;
