@@ -61,7 +61,7 @@ impl Gap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
+    use crate::event::{Content, Event};
 
     fn announce(from: Option<Lsn>) -> (Lsn, String) {
         let gap = Gap { from, to: Lsn(0x20) };
@@ -69,7 +69,8 @@ mod tests {
         let Events::Kept(mut events) = transaction.events else { panic!("nothing was spilled") };
         let event = Event::decode(events.remove(0).payload).unwrap();
         assert_eq!((event.head.exchange.as_str(), event.head.operation), ("x", Operation::Gap));
-        (transaction.commit_lsn, String::from_utf8(event.body).unwrap())
+        let Content::Body(body) = event.content else { panic!("there is no row") };
+        (transaction.commit_lsn, String::from_utf8(body).unwrap())
     }
 
     #[test]

@@ -50,6 +50,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod body;
 mod capture;
 mod condition;
 mod event;
@@ -60,6 +61,7 @@ mod pace;
 mod pg;
 mod position;
 mod publisher;
+mod rendering;
 mod said;
 mod settings;
 mod standstill;

@@ -1,11 +1,13 @@
 //! From an event in the stream to the message that the broker gets: its name for ever (message_id),
 //! its properties and headers.
 
-use crate::event::{Event, EventHead, Operation};
+use crate::event::{Content, Event, EventHead, Operation};
 use crate::lsn::Lsn;
+use crate::pg::output::TimestampText;
+use crate::pg::server;
 use crate::pg::timeline::Timelines;
-use crate::pg::{output, server};
 use crate::publisher::{HeaderValue, Message};
+use crate::rendering::{Rendered, Rendering};
 use crate::stream::NextEvent;
 
 /// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
@@ -18,8 +20,9 @@ pub struct Naming {
     /// Where the WAL began that the worker has read. A transaction whose first event lies before it
     /// has lost its beginning.
     begin: Lsn,
-    /// The last commit time and its text.
-    commit_time: (i64, String),
+    /// When the last transaction committed.
+    commit_time: TimestampText,
+    rendering: Rendering,
 }
 
 impl Naming {
@@ -29,7 +32,8 @@ impl Naming {
             system_identifier: server::system_identifier(),
             timelines,
             begin,
-            commit_time: (i64::MIN, String::new()),
+            commit_time: TimestampText::default(),
+            rendering: Rendering::new(),
         }
     }
 
@@ -42,6 +46,13 @@ impl Naming {
         let lsn = next.recorded.key.lsn;
         let event = Event::decode(next.recorded.payload)
             .map_err(|error| format!("event at {lsn} cannot be read: {error}"))?;
+        let Rendered { body, oversize } = match event.content {
+            Content::Body(body) => Rendered { body, oversize: event.head.oversize },
+            Content::Images(images) => self
+                .rendering
+                .render(&event.head, &images)
+                .ok_or_else(|| format!("rows of the event at {lsn} cannot be read"))?,
+        };
         let EventHead { operation, database, schema, table, .. } = event.head;
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
@@ -55,13 +66,13 @@ impl Naming {
             headers.push(("xid", number(u64::from(next.xid))));
         }
         headers.push(("commit_lsn", text(next.commit_lsn.to_string())));
-        headers.push(("commit_ts", text(self.commit_time_text(next.commit_time))));
+        headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).to_owned())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));
         if event.head.lossy {
             headers.push(("encoding", text("lossy".to_owned())));
         }
-        if let Some(bytes) = event.head.oversize {
+        if let Some(bytes) = oversize {
             headers.push(("oversize", number(bytes)));
         }
         if event.head.first_lsn.is_valid() && event.head.first_lsn < self.begin {
@@ -70,7 +81,7 @@ impl Naming {
         Ok(Message {
             exchange: event.head.exchange,
             routing_key: event.head.routing_key,
-            body: event.body,
+            body,
             message_id: self.message_id(lsn, operation),
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
             kind: operation.as_str(),
@@ -84,12 +95,5 @@ impl Naming {
     fn message_id(&self, lsn: Lsn, operation: Operation) -> String {
         let suffix = if operation == Operation::Gap { "/gap" } else { "" };
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
-    }
-
-    fn commit_time_text(&mut self, time: i64) -> String {
-        if self.commit_time.0 != time {
-            self.commit_time = (time, output::json_timestamp(time));
-        }
-        self.commit_time.1.clone()
     }
 }

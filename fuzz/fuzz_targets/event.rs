@@ -8,15 +8,21 @@ mod event;
 #[path = "../../src/lsn.rs"]
 mod lsn;
 
-use event::Event;
+use event::{Content, Event};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: Vec<u8>| {
     let _ = event::command_id(&payload);
-    if let Ok(event) = Event::decode(payload.clone()) {
-        let mut again = Vec::new();
-        event.head.encode_into(&mut again);
-        again.extend_from_slice(&event.body);
-        assert_eq!(Event::decode(again).as_ref(), Ok(&event));
+    match Event::decode(payload.clone()) {
+        Ok(Event { head, content: Content::Body(body) }) => {
+            let mut again = Vec::new();
+            head.encode_into(&mut again);
+            again.extend_from_slice(&body);
+            assert_eq!(Event::decode(again), Ok(Event { head, content: Content::Body(body) }));
+        }
+        Ok(Event { content: Content::Images(images), .. }) => {
+            let _ = (images.shape(), images.given(), images.old_row(), images.new_row());
+        }
+        Err(_) => {}
     }
 });

@@ -1,9 +1,9 @@
 //! The trigger function: one row change in, one event in the WAL out, inside the writer's
-//! transaction. It refuses, with an error that says what to do, wherever an event would be lost or
+//! transaction. The rows go as they are stored, for the worker to render; where it cannot, because
+//! values lie out of line or columns are excluded, the body is rendered here. It refuses, with an error that says what to do, wherever an event would be lost or
 //! could not be what the user meant; it never waits and never fails because of the broker.
 
 mod arguments;
-mod body;
 mod options;
 mod plan;
 
@@ -12,16 +12,16 @@ use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::{EVENT_PREFIX, EventHead, MAX_SHORT_STRING};
-use crate::lsn::Lsn;
+use crate::body::{BodyMemory, Change};
+use crate::event::{Codec, EVENT_PREFIX, HeadStart, Image, ImagesStart, MAX_SHORT_STRING};
 use crate::pg::json::Json;
+use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::trigger::{Action, Timing, TriggerCall};
-use crate::pg::tuple::ValueMemory;
-use crate::pg::{message, output, server, shared, xact};
+use crate::pg::tuple::{Row, ValueMemory};
+use crate::pg::{message, server, shared, xact};
 use crate::settings::{self, Oversize};
-use body::{BodyMemory, Change, Extent};
-use plan::Plan;
+use plan::{OperationPlan, Plan};
 
 /// Captures one call of the trigger; `None` is a call that PostgreSQL did not make as a trigger.
 pub fn capture(call: Option<TriggerCall<'_>>) {
@@ -103,10 +103,11 @@ struct Workplace {
     changed: Vec<bool>,
     body: BodyMemory,
     json: Json,
-    head: EventHead,
-    encoded: Vec<u8>,
-    /// When a transaction began, and the same as text.
-    timestamp: (i64, String),
+    exchange: String,
+    /// All of the event that comes before its body or its rows.
+    head: Vec<u8>,
+    /// When the transaction began.
+    timestamp: TimestampText,
 }
 
 thread_local! {
@@ -122,20 +123,9 @@ impl Workplace {
             changed: Vec::new(),
             body: BodyMemory::default(),
             json: Json::new(),
-            head: EventHead {
-                command_id: 0,
-                first_lsn: Lsn(0),
-                operation: crate::event::Operation::Insert,
-                exchange: String::new(),
-                routing_key: String::new(),
-                database: String::new(),
-                schema: String::new(),
-                table: String::new(),
-                lossy: false,
-                oversize: None,
-            },
-            encoded: Vec::new(),
-            timestamp: (i64::MIN, String::new()),
+            exchange: String::new(),
+            head: Vec::new(),
+            timestamp: TimestampText::default(),
         }
     }
 }
@@ -151,68 +141,119 @@ fn emit(call: &TriggerCall<'_>) {
 fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
     let operation = plan.operation(call.action());
     require_short_string("routing key", &operation.routing_key);
-    let Workplace { old, new, changed, body, json, head, encoded, timestamp } = workplace;
+    match &plan.exchange {
+        Some(exchange) => workplace.exchange.clone_from(exchange),
+        None => settings::copy_exchange(&mut workplace.exchange),
+    }
+    require_short_string("exchange", &workplace.exchange);
+    if !write_images(call, plan, operation, workplace) {
+        write_body(call, plan, operation, workplace);
+    }
+}
+
+/// Writes an event with the rows as they are stored. False, and nothing was written, if the worker
+/// could not render them, or could not refuse a body that is too large.
+fn write_images(
+    call: &TriggerCall<'_>,
+    plan: &Plan,
+    operation: &OperationPlan,
+    workplace: &mut Workplace,
+) -> bool {
+    let Some(shape) = &plan.shape_bytes else { return false };
+    if settings::oversize() == Oversize::Error {
+        return false;
+    }
+    let (old, new) = (call.old_row(), call.new_row());
+    let (Ok(old_image), Ok(new_image)) = (image(old), image(new)) else { return false };
+    let Workplace { old: old_memory, new: new_memory, json, exchange, head, .. } = workplace;
+    let limit = settings::max_message_size();
+    json.begin(limit);
+    if plan.shape.columns.have_given() {
+        let output = plan.shape.columns.fix_output();
+        for (row, memory) in [(old, old_memory), (new, new_memory)] {
+            if let Some(row) = row {
+                plan.shape.columns.render_given(&memory.take_apart(row), json);
+            }
+        }
+        output.undo();
+        if json.is_full() {
+            return false;
+        }
+    }
+    head.clear();
+    head_start(call, operation, Codec::Images, json.is_lossy(), None, exchange)
+        .encode_into(&operation.names, head);
+    let timestamp = server::transaction_start();
+    let given = json.bytes();
+    ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
+        .encode_into(head);
+    let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
+    insert(&[head, old, new]);
+    true
+}
+
+/// A row as it is stored, if there is one. An error if the worker could not render it.
+fn image(row: Option<Row<'_>>) -> Result<Option<Image<'_>>, ()> {
+    let Some(row) = row else { return Ok(None) };
+    let (has_nulls, bytes) = row.image().ok_or(())?;
+    Ok(Some(Image { has_nulls, bytes }))
+}
+
+/// Writes an event with its body.
+fn write_body(
+    call: &TriggerCall<'_>,
+    plan: &Plan,
+    operation: &OperationPlan,
+    workplace: &mut Workplace,
+) {
+    let Workplace { old, new, changed, body, json, exchange, head, timestamp } = workplace;
     let old = call.old_row().map(|row| old.take_apart(row));
     let new = call.new_row().map(|row| new.take_apart(row));
+    let shape = &plan.shape;
     if let (Some(old), Some(new)) = (&old, &new)
-        && !plan.columns.compare(old, new, changed)
+        && !shape.columns.compare(old, new, changed)
         && plan.excluded.iter().any(|column| !column.is_same(old, new))
     {
         return;
     }
-    set_timestamp(timestamp);
-    let timestamp = timestamp.1.as_str();
-    let change = Change { plan, operation, old, new, changed, timestamp };
-    let oversize = render(&change, body, json);
-
-    head.operation = operation.operation;
-    match &plan.exchange {
-        Some(exchange) => head.exchange.clone_from(exchange),
-        None => settings::copy_exchange(&mut head.exchange),
-    }
-    require_short_string("exchange", &head.exchange);
-    head.routing_key.clone_from(&operation.routing_key);
-    head.database.clone_from(&plan.database);
-    head.schema.clone_from(&plan.schema);
-    head.table.clone_from(&plan.table);
-    (head.lossy, head.oversize) = (json.is_lossy(), oversize);
-    head.command_id = call.command_id();
-    head.first_lsn = xact::first_event();
-    encoded.clear();
-    head.encode_into(encoded);
-    xact::prepare_to_emit();
-    xact::emitted(message::write_transactional(EVENT_PREFIX, encoded, json.bytes()));
-}
-
-/// Renders the body: whole if it is not larger than amqp.max_message_size; otherwise with the keys
-/// of its rows alone, and the size that the whole would have at least is returned.
-fn render(change: &Change<'_>, body: &mut BodyMemory, json: &mut Json) -> Option<u64> {
+    let timestamp = timestamp.of(server::transaction_start());
+    let change = Change { shape, tail: &operation.tail, old, new, changed, timestamp };
     let limit = settings::max_message_size();
-    let output = change.plan.columns.fix_output();
-    let mut oversize = None;
-    for extent in [Extent::Rows, Extent::Keys, Extent::Nothing] {
-        json.begin(limit);
-        change.render(extent, body, json);
-        if !json.is_full() || extent == Extent::Nothing {
-            break;
-        }
-        if extent == Extent::Rows {
-            if settings::oversize() == Oversize::Error {
-                refuse_oversize(&change.plan.table, json.size(), limit);
-            }
-            oversize = Some(json.size() as u64);
-        }
+    let oversize = change.render(limit, body, json);
+    if let Some(size) = oversize
+        && settings::oversize() == Oversize::Error
+    {
+        refuse_oversize(&plan.table, size, limit);
     }
-    output.undo();
-    oversize
+    head.clear();
+    head_start(call, operation, Codec::Body, json.is_lossy(), oversize, exchange)
+        .encode_into(&operation.names, head);
+    insert(&[head, json.bytes()]);
 }
 
-/// The start of the transaction as text. Made once in a transaction.
-fn set_timestamp(timestamp: &mut (i64, String)) {
-    let start = server::transaction_start();
-    if timestamp.0 != start {
-        *timestamp = (start, output::json_timestamp(start));
+fn head_start<'a>(
+    call: &TriggerCall<'_>,
+    operation: &OperationPlan,
+    codec: Codec,
+    lossy: bool,
+    oversize: Option<u64>,
+    exchange: &'a str,
+) -> HeadStart<'a> {
+    HeadStart {
+        codec,
+        command_id: call.command_id(),
+        first_lsn: xact::first_event(),
+        operation: operation.operation,
+        exchange,
+        lossy,
+        oversize,
     }
+}
+
+/// Writes an event into the WAL.
+fn insert(parts: &[&[u8]]) {
+    xact::prepare_to_emit();
+    xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
 }
 
 /// Errors for what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
@@ -228,7 +269,7 @@ fn require_short_string(what: &str, value: &str) {
     }
 }
 
-fn refuse_oversize(table: &str, size: usize, limit: usize) -> ! {
+fn refuse_oversize(table: &str, size: u64, limit: usize) -> ! {
     Report::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, "event is too large to be published")
         .detail(format!(
             "The change of a row of \"{table}\" takes at least {size} bytes as JSON; amqp.max_message_size is {limit}."

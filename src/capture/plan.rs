@@ -9,9 +9,8 @@ use std::rc::Rc;
 use pgrx::PgSqlErrorCode;
 
 use super::arguments::{Arguments, Problem};
-use super::body;
-use crate::event::Operation;
-use crate::pg::columns::Columns;
+use crate::body::{self, Shape};
+use crate::event::{EncodedNames, Operation};
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::report::Report;
 use crate::pg::stored::Stored;
@@ -22,23 +21,15 @@ pub struct Plan {
     stamp: Stamp,
     /// Whether an error came in the middle of using it.
     doubtful: Cell<bool>,
-    /// The columns that are published.
-    pub columns: Columns,
-    /// The others: an update of these alone is no event.
+    /// How a row of the table becomes a body.
+    pub shape: Shape,
+    /// The shape as bytes; `None`: the bodies are rendered here.
+    pub shape_bytes: Option<Vec<u8>>,
+    /// Columns that are not published: an update of these alone is no event.
     pub excluded: Vec<Stored>,
-    /// Which of the published columns identify a row.
-    pub key: Vec<bool>,
-    /// The member `targets` that names all columns.
-    pub all_targets: Vec<u8>,
-    /// Whether there is no `previous`.
-    pub without_previous: bool,
-    /// Whether `current` holds only what an update changed, and the key.
-    pub only_changed: bool,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
-    /// Database, schema and table that fire.
-    pub database: String,
-    pub schema: String,
+    /// The table that fires.
     pub table: String,
     operations: [OperationPlan; 4],
 }
@@ -47,6 +38,8 @@ pub struct Plan {
 pub struct OperationPlan {
     pub operation: Operation,
     pub routing_key: String,
+    /// The names in the event's head.
+    pub names: EncodedNames,
     /// The body from the operation on.
     pub tail: Vec<u8>,
 }
@@ -104,7 +97,8 @@ impl Plan {
         let chosen = accept(call, options.choose(&names));
         let columns = call.columns(&chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
-        let table = call.table();
+        let key = chosen.published.iter().map(|number| key.contains(number)).collect();
+        let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
         let operations =
             [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
@@ -112,19 +106,17 @@ impl Plan {
             let routing_key =
                 format!("{}.{resource}.{}", arguments.prefix, operation.as_str()).to_lowercase();
             let tail = body::tail(operation, &resource, &table, &routing_key);
-            OperationPlan { operation, routing_key, tail }
+            let names = EncodedNames::new(&routing_key, &database, &schema, &table);
+            OperationPlan { operation, routing_key, names, tail }
         });
+        let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
+        let layout = call.layout(&shape.columns);
         Plan {
             doubtful: Cell::new(false),
             excluded: call.stored(&chosen.excluded),
-            key: chosen.published.iter().map(|number| key.contains(number)).collect(),
-            all_targets: body::all_targets(&columns),
-            columns,
-            without_previous: options.without_previous,
-            only_changed: options.only_changed,
+            shape_bytes: layout.map(|layout| shape.encode(&resource, &layout)),
+            shape,
             exchange: options.exchange,
-            database: trigger::database(),
-            schema: call.schema(),
             table,
             operations,
             stamp: dependencies.seal(),

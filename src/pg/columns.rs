@@ -7,6 +7,7 @@ use std::ops::Range;
 use pgrx::pg_sys;
 
 use super::escape;
+use super::given;
 use super::invalidation::Dependencies;
 use super::json::Json;
 use super::kind::{Kind, Kinds};
@@ -18,7 +19,7 @@ use super::tuple::Values;
 
 /// Columns of one table, in its order.
 pub struct Columns {
-    list: Vec<Column>,
+    pub(super) list: Vec<Column>,
     /// Whether values look different under other string settings.
     depend_on_settings: bool,
     /// Holds what the kinds of the columns point to.
@@ -26,11 +27,14 @@ pub struct Columns {
 }
 
 /// One column.
-struct Column {
+pub(super) struct Column {
     /// `"name":`
-    label: Vec<u8>,
-    stored: Stored,
-    kind: Kind,
+    pub label: Vec<u8>,
+    pub stored: Stored,
+    pub kind: Kind,
+    /// The type of PostgreSQL's own that its values are of, or are arrays of, and whether they are
+    /// arrays. None: they can be rendered in this database only.
+    pub builtin: Option<(u8, bool)>,
 }
 
 /// The attributes of a descriptor.
@@ -54,7 +58,7 @@ pub(super) unsafe fn attributes<'a>(
 
 /// Whether a column has a value that a trigger can see. Virtual generated columns, which 18 brought,
 /// are not computed there (trigger.sgml).
-fn is_there(attribute: &pg_sys::FormData_pg_attribute) -> bool {
+pub(super) fn is_there(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     const GENERATED_VIRTUAL: u8 = b'v';
     !attribute.attisdropped && attribute.attgenerated as u8 != GENERATED_VIRTUAL
 }
@@ -99,12 +103,34 @@ impl Columns {
                 let mut label = Vec::new();
                 escape::push_quoted(&mut label, name(attribute).as_bytes());
                 label.push(b':');
-                let kind = kinds.of(attribute.atttypid);
-                Column { label, stored: Stored::new(index, attribute), kind }
+                let type_oid = attribute.atttypid;
+                let kind = kinds.of(type_oid);
+                let stored = Stored::new(index, attribute);
+                Column { label, stored, kind, builtin: kinds.builtin(type_oid) }
             })
             .collect();
         let depend_on_settings = kinds.depend_on_settings;
         Columns { list, depend_on_settings, _memory: memory }
+    }
+
+    /// Columns whose values look the same under all string settings.
+    pub(super) fn with_memory(list: Vec<Column>, memory: PlanMemory) -> Columns {
+        Columns { list, depend_on_settings: false, _memory: memory }
+    }
+
+    /// Whether some have values that can be rendered in this database only.
+    pub fn have_given(&self) -> bool {
+        self.list.iter().any(|column| column.builtin.is_none())
+    }
+
+    /// Appends the values of those columns, each by itself, for who renders the rest of the row
+    /// elsewhere ([`super::layout::RowMemory::give`]).
+    pub fn render_given(&self, row: &Values<'_>, json: &mut Json) {
+        for column in self.list.iter().filter(|column| column.builtin.is_none()) {
+            if column.stored.value(row).is_some() {
+                given::push(json, |json| column.render(row, json));
+            }
+        }
     }
 
     /// How many there are.

@@ -30,10 +30,22 @@ impl Json {
         Json { bytes: Vec::new(), limit: 0, left_out: 0, lossy: false, same_encoding }
     }
 
+    /// An empty text for values that are UTF-8, whatever database this process is connected to, with
+    /// room for so many bytes.
+    pub fn utf8(room: usize) -> Json {
+        Json {
+            bytes: Vec::with_capacity(room),
+            limit: 0,
+            left_out: 0,
+            lossy: false,
+            same_encoding: true,
+        }
+    }
+
     /// An empty text outside a server.
     #[cfg(test)]
     pub(super) fn for_test(limit: usize) -> Json {
-        Json { bytes: Vec::new(), limit, left_out: 0, lossy: false, same_encoding: true }
+        Json { limit, ..Json::utf8(0) }
     }
 
     /// Begins anew.
@@ -56,6 +68,11 @@ impl Json {
     /// The text so far.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The text, whose memory becomes the caller's.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Whether the limit is passed: something is missing, or too much is there.

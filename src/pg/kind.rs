@@ -5,8 +5,10 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid as B;
 
+use super::builtin;
 use super::invalidation::Dependencies;
 use super::plan_memory::PlanMemory;
+use super::storage::Storage;
 
 /// The rendering of one type.
 pub(super) enum Kind {
@@ -36,6 +38,8 @@ pub(super) enum Kind {
     /// A function from the type to json: of composites, of types with a cast, of arrays that are
     /// not known here.
     ToJson(pg_sys::Oid),
+    /// None: the value is JSON already ([`super::given`]).
+    Given,
 }
 
 /// A function in the memory of the plan.
@@ -45,10 +49,28 @@ pub(super) type Function = *mut pg_sys::FmgrInfo;
 pub(super) struct Elements {
     pub type_oid: pg_sys::Oid,
     pub kind: Kind,
-    pub length: i16,
-    pub by_value: bool,
-    /// In bytes.
-    pub alignment: usize,
+    pub storage: Storage,
+    /// Function from an array whose elements are of another type to json; none where there is no
+    /// database to look that type up in.
+    pub to_json: Option<pg_sys::Oid>,
+}
+
+impl Kind {
+    /// The rendering of a type of PostgreSQL's own, or of arrays of it, where there is no database.
+    pub fn of_builtin(
+        type_oid: pg_sys::Oid,
+        is_array: bool,
+        memory: &PlanMemory,
+    ) -> Option<(Kind, Storage)> {
+        let (kind, storage) = (builtin::kind(type_oid, memory)?, builtin::storage(type_oid)?);
+        if !is_array {
+            return Some((kind, storage));
+        }
+        let alignment = storage.alignment.max(align_of::<i32>());
+        let array = Storage { length: -1, by_value: false, alignment };
+        let elements = Elements { type_oid, kind, storage, to_json: None };
+        Some((Kind::Array(Box::new(elements)), array))
+    }
 }
 
 /// Finds the rendering of types.
@@ -66,25 +88,22 @@ impl Kinds<'_> {
         // SAFETY: a syscache look-up in a transaction.
         let base = unsafe { pg_sys::getBaseType(type_oid) };
         self.dependencies.on_type(base);
-        let is = |builtin: B| base.to_u32() == builtin as u32;
-        match () {
-            () if is(B::BOOLOID) => Kind::Bool,
-            () if is(B::INT2OID) => Kind::Int2,
-            () if is(B::INT4OID) => Kind::Int4,
-            () if is(B::INT8OID) => Kind::Int8,
-            () if is(B::TEXTOID) || is(B::VARCHAROID) || is(B::BPCHAROID) => Kind::Text,
-            () if is(B::JSONOID) => Kind::Json,
-            () if is(B::BYTEAOID) => Kind::Bytea,
-            () if is(B::NAMEOID) => Kind::Name,
-            () if is(B::UUIDOID) => Kind::Uuid,
-            () if is(B::DATEOID) => Kind::Date,
-            () if is(B::TIMESTAMPOID) => Kind::Timestamp,
-            () if is(B::TIMESTAMPTZOID) => Kind::TimestampTz,
-            () if is(B::NUMERICOID) => Kind::Numeric(self.output_function(base)),
-            () if is(B::FLOAT4OID) || is(B::FLOAT8OID) => Kind::Float(self.output_function(base)),
-            () if is(B::JSONBOID) => Kind::Jsonb(self.output_function(base)),
-            () => self.of_the_rest(base),
+        match builtin::kind(base, self.memory) {
+            Some(kind) => kind,
+            None => self.of_the_rest(base),
         }
+    }
+
+    /// A type of PostgreSQL's own that this type is, or whose array it is, by its place in the list of
+    /// those that need no database.
+    pub fn builtin(&self, type_oid: pg_sys::Oid) -> Option<(u8, bool)> {
+        // SAFETY: syscache look-ups in a transaction.
+        let (base, element) = unsafe {
+            let base = pg_sys::getBaseType(type_oid);
+            (base, pg_sys::get_element_type(base))
+        };
+        let alone = builtin::place(base).map(|place| (place, false));
+        alone.or_else(|| builtin::place(element).map(|place| (place, true)))
     }
 
     fn of_the_rest(&mut self, base: pg_sys::Oid) -> Kind {
@@ -116,13 +135,12 @@ impl Kinds<'_> {
         unsafe {
             pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut alignment);
         }
-        let alignment = match alignment as u8 {
-            pg_sys::TYPALIGN_CHAR => 1,
-            pg_sys::TYPALIGN_SHORT => align_of::<i16>(),
-            pg_sys::TYPALIGN_INT => align_of::<i32>(),
-            _ => align_of::<f64>(),
-        };
-        Elements { type_oid, kind: self.of(type_oid), length, by_value, alignment }
+        Elements {
+            type_oid,
+            kind: self.of(type_oid),
+            storage: Storage::new(length, by_value, alignment),
+            to_json: Some(pg_sys::Oid::from_u32(pg_sys::F_ARRAY_TO_JSON_ANYARRAY)),
+        }
     }
 
     fn output_function(&mut self, type_oid: pg_sys::Oid) -> Function {

@@ -45,12 +45,12 @@ const _: () = {
 };
 
 /// Writes a message that counts only if the current transaction commits, and assigns that
-/// transaction an xid if it has none. `head` and `body` follow one another in the record.
-/// Returns the LSN of the record's first byte.
-pub fn write_transactional(prefix: &'static [u8], head: &[u8], body: &[u8]) -> Lsn {
+/// transaction an xid if it has none. The parts follow one another in the record. Returns the LSN of
+/// the record's first byte.
+pub fn write_transactional(prefix: &'static [u8], parts: &[&[u8]]) -> Lsn {
     // SAFETY: in a transaction on the main thread.
     unsafe {
-        insert(prefix, true, 0, &[head, body]);
+        insert(prefix, true, 0, parts);
         Lsn(pg_sys::ProcLastRecPtr)
     }
 }

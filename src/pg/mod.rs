@@ -4,22 +4,27 @@
 //!
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
+mod builtin;
 pub mod columns;
 mod escape;
+mod given;
 pub mod invalidation;
 pub mod json;
 mod jsonb;
 mod kind;
+pub mod layout;
 pub mod message;
 mod moment;
 mod numeric;
 pub mod output;
 mod plan_memory;
 pub mod report;
+pub mod row_context;
 pub mod server;
 pub mod shared;
 pub mod slot;
 pub mod snapshot;
+mod storage;
 pub mod stored;
 pub mod text;
 pub mod threads;

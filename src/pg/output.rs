@@ -134,6 +134,28 @@ pub(super) fn push_date_time(out: &mut Vec<u8>, value: pg_sys::Datum, type_oid: 
     }
 }
 
+/// A timestamp and its text, for many that are the same in turn.
+pub struct TimestampText {
+    timestamp: i64,
+    text: String,
+}
+
+impl Default for TimestampText {
+    fn default() -> TimestampText {
+        TimestampText { timestamp: i64::MIN, text: String::new() }
+    }
+}
+
+impl TimestampText {
+    /// The text of a timestamp, as [`json_timestamp`] makes it.
+    pub fn of(&mut self, timestamp: i64) -> &str {
+        if self.text.is_empty() || self.timestamp != timestamp {
+            *self = TimestampText { timestamp, text: json_timestamp(timestamp) };
+        }
+        &self.text
+    }
+}
+
 /// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
 pub fn json_timestamp(timestamp: i64) -> String {
     let mut text = Vec::with_capacity("2000-01-01T00:00:00.000000+00:00".len());

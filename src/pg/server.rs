@@ -94,6 +94,10 @@ pub fn now() -> i64 {
 
 /// Start of the current transaction, in microseconds since 2000-01-01 UTC.
 pub fn transaction_start() -> i64 {
+    unsafe extern "C-unwind" {
+        // access/xact.h. Not pgrx's wrapper, which guards the call: it raises no error.
+        fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
+    }
     // SAFETY: a plain read.
-    unsafe { pg_sys::GetCurrentTransactionStartTimestamp() }
+    unsafe { GetCurrentTransactionStartTimestamp() }
 }

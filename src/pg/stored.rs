@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::storage::Storage;
 use super::tuple::Values;
 use super::varlena;
 
@@ -19,20 +20,18 @@ unsafe extern "C-unwind" {
 #[derive(Clone, Copy)]
 pub struct Stored {
     /// Which column it is, dropped ones counted, from 0.
-    number: usize,
-    by_value: bool,
-    /// In bytes; -1: variable.
-    length: i16,
+    pub(super) number: usize,
+    pub(super) storage: Storage,
 }
 
 impl Stored {
     pub(super) fn new(number: usize, attribute: &pg_sys::FormData_pg_attribute) -> Stored {
-        Stored { number, by_value: attribute.attbyval, length: attribute.attlen }
+        Stored { number, storage: Storage::of(attribute) }
     }
 
     /// Whether values have a length of their own.
     pub(super) fn is_varlena(&self) -> bool {
-        self.length == -1
+        self.storage.is_varlena()
     }
 
     /// The column's value; none if it is null.
@@ -49,13 +48,13 @@ impl Stored {
             (None, None) => return true,
             _ => return false,
         };
-        if self.by_value {
+        if self.storage.by_value {
             return old == new;
         }
         // SAFETY: both are values of this column, in live tuples; the guarded call holds nothing
         // that would need dropping.
         unsafe {
-            if self.length == -1 {
+            if self.is_varlena() {
                 if let (Some(old), Some(new)) = (varlena::plain(old), varlena::plain(new)) {
                     return old == new;
                 }
@@ -63,7 +62,8 @@ impl Stored {
                     return true;
                 }
             }
-            let (by_value, length) = (self.by_value, i32::from(self.length));
+            let Storage { by_value, length, .. } = self.storage;
+            let length = i32::from(length);
             pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq(old, new, by_value, length))
         }
     }

@@ -6,8 +6,8 @@ use pgrx::prelude::*;
 use super::columns::{self, Columns};
 use super::invalidation::Dependencies;
 use super::stored::Stored;
-use super::text;
 use super::tuple::{Row, take_name};
+use super::{layout, text};
 
 /// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
 ///
@@ -173,6 +173,14 @@ impl<'a> TriggerCall<'a> {
     pub fn columns(&self, numbers: &[usize], dependencies: &mut Dependencies) -> Columns {
         // SAFETY: as above.
         unsafe { Columns::of(self.relation().rd_att, numbers, dependencies) }
+    }
+
+    /// How the table's rows are stored, as bytes for a process without a database ([`layout`]). None
+    /// if these are not all the columns that have values, or their text is not UTF-8.
+    pub fn layout(&self, columns: &Columns) -> Option<Vec<u8>> {
+        // SAFETY: as above.
+        text::database_is_utf8()
+            .then(|| unsafe { layout::encode(self.relation().rd_att, columns) })?
     }
 
     /// How the columns with these numbers are stored.

@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::text;
+use super::{layout, text};
 
-// Not pgrx's wrappers: they guard each call by itself.
+// Not pgrx's wrappers, which guard each call: none of these raises an error (xact.c, combocid.c).
 unsafe extern "C-unwind" {
     // access/xact.h
     fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
@@ -15,6 +15,9 @@ unsafe extern "C-unwind" {
     fn HeapTupleHeaderGetCmin(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
     fn HeapTupleHeaderGetCmax(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
 }
+
+/// `HEAP_NATTS_MASK` (htup_details.h), of `t_infomask2`.
+const NUMBER_OF_ATTRIBUTES: u16 = 0x07FF;
 
 /// One row. Valid while the trigger runs.
 #[derive(Clone, Copy)]
@@ -59,19 +62,48 @@ impl ValueMemory {
     }
 }
 
-impl Values<'_> {
+impl<'a> Values<'a> {
+    pub(super) fn new(values: &'a [pg_sys::Datum], nulls: &'a [bool]) -> Values<'a> {
+        Values { values, nulls }
+    }
+
     /// The value of a column; none if it is null.
     pub(super) fn value(&self, column: usize) -> Option<pg_sys::Datum> {
         (!self.nulls[column]).then(|| self.values[column])
     }
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
     /// # Safety
     ///
     /// `tuple` is a tuple of this descriptor, and both live for the lifetime.
     pub(super) unsafe fn new(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Self {
         Row { tuple, descriptor, lives: PhantomData }
+    }
+
+    /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls
+    /// on. None if these are not all: values lie out of line, or columns were added since.
+    ///
+    /// The bytes may be those in the shared buffer, which is pinned while the trigger runs. Nobody
+    /// changes them meanwhile, as opposed to the header before them, which takes hints and locks:
+    /// rows are moved only by who holds the only pin (README of access/heap's pruning:
+    /// `LockBufferForCleanup`).
+    pub fn image(&self) -> Option<(bool, &'a [u8])> {
+        // SAFETY: a live tuple of so many bytes.
+        unsafe {
+            let (header, length) = ((*self.tuple).t_data, (*self.tuple).t_len as usize);
+            let infomask = u32::from((*header).t_infomask);
+            let has_nulls = infomask & pg_sys::HEAP_HASNULL != 0;
+            let columns = usize::from((*header).t_infomask2 & NUMBER_OF_ATTRIBUTES);
+            let data_offset = layout::HEADER + layout::data_offset(columns, has_nulls);
+            let is_whole = infomask & pg_sys::HEAP_HASEXTERNAL == 0
+                && (*self.descriptor).natts as usize == columns
+                && usize::from((*header).t_hoff) == data_offset;
+            is_whole.then(|| {
+                let start = header.cast::<u8>().cast_const().add(layout::HEADER);
+                (has_nulls, std::slice::from_raw_parts(start, length - layout::HEADER))
+            })
+        }
     }
 
     /// The command that inserted this row; none where the row does not say (foreign tables, table
@@ -82,9 +114,7 @@ impl Row<'_> {
         unsafe {
             let header = (*self.tuple).t_data;
             let xmin = pg_sys::htup::HeapTupleHeaderGetXmin(header);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                TransactionIdIsCurrentTransactionId(xmin).then(|| HeapTupleHeaderGetCmin(header))
-            })
+            TransactionIdIsCurrentTransactionId(xmin).then(|| HeapTupleHeaderGetCmin(header))
         }
     }
 
@@ -99,9 +129,7 @@ impl Row<'_> {
             } else {
                 (*header).t_choice.t_heap.t_xmax
             };
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                TransactionIdIsCurrentTransactionId(xmax).then(|| HeapTupleHeaderGetCmax(header))
-            })
+            TransactionIdIsCurrentTransactionId(xmax).then(|| HeapTupleHeaderGetCmax(header))
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::ffi::CStr;
 
-use pgrx::pg_sys;
+use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::kind::{Elements, Function, Kind};
-use super::{escape, json::Json, jsonb, moment, numeric, output, varlena};
+use super::report::Report;
+use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
@@ -106,6 +107,7 @@ impl Kind {
                     varlena::with_content(made, |text| json.push(text));
                     json.settle(start, false);
                 }
+                Kind::Given => json.push(given::piece(value)),
             }
         }
     }
@@ -198,7 +200,7 @@ impl Elements {
         unsafe {
             let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
             if (*array).elemtype != self.type_oid {
-                let function = pg_sys::Oid::from_u32(pg_sys::F_ARRAY_TO_JSON_ANYARRAY);
+                let Some(function) = self.to_json else { refuse_elements((*array).elemtype) };
                 return Kind::ToJson(function).render(pg_sys::Datum::from(array), json);
             }
             let dimensions = (*array).ndim.max(0) as usize;
@@ -256,35 +258,23 @@ impl Walk<'_> {
                 return json.push(b"null");
             }
             let elements = self.elements;
-            self.at = self.at.add(self.at.align_offset(elements.alignment));
-            let (value, length) = match (elements.by_value, elements.length) {
-                (true, length) => (fetch(self.at, length), length as usize),
-                (false, -1) => (pg_sys::Datum::from(self.at), pgrx::varsize_any(self.at.cast())),
-                (false, -2) => {
-                    let length = CStr::from_ptr(self.at.cast()).to_bytes_with_nul().len();
-                    (pg_sys::Datum::from(self.at), length)
-                }
-                (false, length) => (pg_sys::Datum::from(self.at), length as usize),
-            };
+            self.at = self.at.add(self.at.align_offset(elements.storage.alignment));
+            let (value, length) = elements.storage.fetch(self.at);
             elements.kind.render(value, json);
             self.at = self.at.add(length);
         }
     }
 }
 
-/// # Safety
-///
-/// A value passed by value, of so many bytes, is stored there.
-unsafe fn fetch(at: *const u8, length: i16) -> pg_sys::Datum {
-    // SAFETY: the caller's; the place is aligned.
-    unsafe {
-        match length {
-            1 => pg_sys::Datum::from(*at.cast::<i8>()),
-            2 => pg_sys::Datum::from(*at.cast::<i16>()),
-            4 => pg_sys::Datum::from(*at.cast::<i32>()),
-            _ => pg_sys::Datum::from(*at.cast::<i64>()),
-        }
-    }
+/// An array of a type that its column does not have: only a cast that somebody put into the catalogs
+/// by hand makes such a thing.
+fn refuse_elements(type_oid: pg_sys::Oid) -> ! {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+        "elements of an array are not of the type that its column has",
+    )
+    .detail(format!("Their type has oid {}.", type_oid.to_u32()))
+    .raise()
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! The message body: one JSON object with eight members in a fixed order, UTF-8, without white
-//! space.
+//! space. The worker renders it, or, where only the row's database can, the writing backend.
+
+mod shape;
 
 use std::ops::Range;
 
-use super::plan::{OperationPlan, Plan};
 use crate::event::Operation;
 use crate::pg::columns::Columns;
 use crate::pg::json::Json;
 use crate::pg::tuple::Values;
+pub use shape::{DecodedShape, Shape};
 
 /// A change, as it is to be rendered.
 pub struct Change<'a> {
-    pub plan: &'a Plan,
-    pub operation: &'a OperationPlan,
+    pub shape: &'a Shape,
+    /// The body from the operation on ([`tail`]).
+    pub tail: &'a [u8],
     /// The row before, if there was one.
     pub old: Option<Values<'a>>,
     /// The row after, if there is one.
@@ -25,7 +28,7 @@ pub struct Change<'a> {
 
 /// How much of the rows is rendered.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
+enum Extent {
     /// All that is published.
     Rows,
     /// The columns that identify them.
@@ -42,14 +45,31 @@ pub struct BodyMemory {
 }
 
 impl Change<'_> {
-    /// Appends the body.
-    pub fn render(&self, extent: Extent, memory: &mut BodyMemory, json: &mut Json) {
+    /// Renders the body: whole if it is not larger than `limit` bytes; otherwise with the keys of its
+    /// rows alone, and the size that the whole would have at least is returned.
+    pub fn render(&self, limit: usize, memory: &mut BodyMemory, json: &mut Json) -> Option<u64> {
+        let output = self.shape.columns.fix_output();
+        let mut oversize = None;
+        for extent in [Extent::Rows, Extent::Keys, Extent::Nothing] {
+            json.begin(limit);
+            self.render_extent(extent, memory, json);
+            if !json.is_full() {
+                break;
+            }
+            oversize.get_or_insert(json.size() as u64);
+        }
+        output.undo();
+        oversize
+    }
+
+    fn render_extent(&self, extent: Extent, memory: &mut BodyMemory, json: &mut Json) {
         json.push(b"{\"previous\":");
         memory.ranges.clear();
-        let columns = &self.plan.columns;
+        let shape = self.shape;
+        let columns = &shape.columns;
         match &self.old {
-            Some(old) if !self.plan.without_previous => {
-                let chosen = choose(self.plan, extent, false, self.changed, &mut memory.chosen);
+            Some(old) if !shape.without_previous => {
+                let chosen = choose(shape, extent, false, self.changed, &mut memory.chosen);
                 columns.render(old, chosen, json, &mut memory.ranges);
             }
             _ => json.push(b"null"),
@@ -58,7 +78,7 @@ impl Change<'_> {
         let is_update = self.old.is_some();
         match &self.new {
             Some(new) => {
-                let chosen = choose(self.plan, extent, is_update, self.changed, &mut memory.chosen);
+                let chosen = choose(shape, extent, is_update, self.changed, &mut memory.chosen);
                 if is_update {
                     columns.render_changed(new, chosen, json, &memory.ranges, self.changed);
                 } else {
@@ -70,7 +90,7 @@ impl Change<'_> {
         self.push_targets(json);
         json.push(b",\"timestamp\":\"");
         json.push(self.timestamp.as_bytes());
-        json.push(&self.operation.tail);
+        json.push(self.tail);
     }
 
     fn push_targets(&self, json: &mut Json) {
@@ -79,32 +99,32 @@ impl Change<'_> {
             (Some(_), Some(_)) => {
                 json.push(b",\"targets\":");
                 let changed = |&column: &usize| self.changed[column];
-                push_names(&self.plan.columns, changed, |piece| json.push(piece));
+                push_names(&self.shape.columns, changed, |piece| json.push(piece));
             }
-            _ => json.push(&self.plan.all_targets),
+            _ => json.push(&self.shape.all_targets),
         }
     }
 }
 
 /// The columns of a row that are rendered; `None`: all of them.
 fn choose<'a>(
-    plan: &'a Plan,
+    shape: &'a Shape,
     extent: Extent,
     is_updated: bool,
     changed: &[bool],
     memory: &'a mut Vec<bool>,
 ) -> Option<&'a [bool]> {
     match extent {
-        Extent::Rows if plan.only_changed && is_updated => {
+        Extent::Rows if shape.only_changed && is_updated => {
             memory.clear();
-            memory.extend(plan.key.iter().zip(changed).map(|(&key, &changed)| key || changed));
+            memory.extend(shape.key.iter().zip(changed).map(|(&key, &changed)| key || changed));
             Some(memory)
         }
         Extent::Rows => None,
-        Extent::Keys => Some(&plan.key),
+        Extent::Keys => Some(&shape.key),
         Extent::Nothing => {
             memory.clear();
-            memory.resize(plan.columns.count(), false);
+            memory.resize(shape.columns.count(), false);
             Some(memory)
         }
     }
@@ -121,7 +141,7 @@ fn push_names(columns: &Columns, is_named: impl Fn(&usize) -> bool, mut push: im
 }
 
 /// The member `targets` that names all columns, after its comma.
-pub fn all_targets(columns: &Columns) -> Vec<u8> {
+fn all_targets(columns: &Columns) -> Vec<u8> {
     let mut out = b",\"targets\":".to_vec();
     push_names(columns, |_| true, |piece| out.extend_from_slice(piece));
     out

@@ -1,0 +1,85 @@
+//! What the bodies of a trigger's events have in common, and the same as bytes, for the worker.
+//!
+//! The bytes: flags; the resource, with its length (u16) ahead; how many columns identify a row (u16)
+//! and which of those that are published they are (u16 each); the layout ([`layout`]). In the order
+//! of this machine's bytes.
+
+use super::all_targets;
+use crate::pg::columns::Columns;
+use crate::pg::layout::{self, Layout};
+
+const FLAG_WITHOUT_PREVIOUS: u8 = 1;
+const FLAG_ONLY_CHANGED: u8 = 2;
+
+/// What the bodies of a trigger's events have in common.
+pub struct Shape {
+    /// The columns that are published.
+    pub columns: Columns,
+    /// Which of them identify a row.
+    pub key: Vec<bool>,
+    /// The member `targets` that names all columns.
+    pub all_targets: Vec<u8>,
+    /// Whether there is no `previous`.
+    pub without_previous: bool,
+    /// Whether `current` holds only what an update changed, and the key.
+    pub only_changed: bool,
+}
+
+/// A shape with what else its bytes hold.
+pub struct DecodedShape {
+    pub shape: Shape,
+    pub resource: String,
+    pub layout: Layout,
+}
+
+impl Shape {
+    /// The shape of bodies with these columns.
+    pub fn new(
+        columns: Columns,
+        key: Vec<bool>,
+        without_previous: bool,
+        only_changed: bool,
+    ) -> Shape {
+        let all_targets = all_targets(&columns);
+        Shape { columns, key, all_targets, without_previous, only_changed }
+    }
+
+    /// The shape as bytes, given the layout of the table's rows.
+    pub fn encode(&self, resource: &str, layout: &[u8]) -> Vec<u8> {
+        let mut out = vec![
+            u8::from(self.without_previous) * FLAG_WITHOUT_PREVIOUS
+                + u8::from(self.only_changed) * FLAG_ONLY_CHANGED,
+        ];
+        let put_number = |number: usize| (number as u16).to_ne_bytes();
+        out.extend(put_number(resource.len()));
+        out.extend_from_slice(resource.as_bytes());
+        let key: Vec<usize> = (0..self.key.len()).filter(|&column| self.key[column]).collect();
+        out.extend(put_number(key.len()));
+        out.extend(key.into_iter().flat_map(put_number));
+        out.extend_from_slice(layout);
+        out
+    }
+
+    /// The shape that the bytes are of. None if they are of none.
+    pub fn decode(mut bytes: &[u8]) -> Option<DecodedShape> {
+        let rest = &mut bytes;
+        let flags = *rest.split_off_first()?;
+        let length = take_number(rest)?;
+        let resource = String::from_utf8(rest.split_off(..length)?.to_vec()).ok()?;
+        let count = take_number(rest)?;
+        let key_columns: Vec<usize> =
+            (0..count).map(|_| take_number(rest)).collect::<Option<_>>()?;
+        let (layout, columns) = layout::decode(rest)?;
+        let key = (0..columns.count()).map(|column| key_columns.contains(&column)).collect();
+        let without_previous = flags & FLAG_WITHOUT_PREVIOUS != 0;
+        let only_changed = flags & FLAG_ONLY_CHANGED != 0;
+        let shape = Shape::new(columns, key, without_previous, only_changed);
+        rest.is_empty().then_some(DecodedShape { shape, resource, layout })
+    }
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<usize> {
+    let (&number, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(usize::from(u16::from_ne_bytes(number)))
+}

@@ -1,0 +1,294 @@
+//! How the rows of a table are stored and rendered, as bytes: with them a process that has no
+//! database takes rows apart (heaptuple.c: `heap_deform_tuple`) and renders their columns.
+//!
+//! The bytes: the number of columns (u16), and for each, dropped ones included, a code. Codes from
+//! [`BUILTIN`] on say the type; before that the storage follows. Then, unless it is hidden, comes the
+//! column's label with its length (u16) ahead. Numbers are in the order of this machine's bytes: WAL
+//! is not read on machines of another kind.
+
+use pgrx::pg_sys;
+
+use super::columns::{Column, Columns, attributes};
+use super::kind::Kind;
+use super::plan_memory::PlanMemory;
+use super::storage::Storage;
+use super::stored::Stored;
+use super::tuple::Values;
+use super::{builtin, given};
+
+/// A column without a value that can be seen: dropped, or generated when it is read.
+const HIDDEN: u8 = 0;
+/// A column whose values are given.
+const GIVEN: u8 = 1;
+/// The first of PostgreSQL's own types.
+const BUILTIN: u8 = 2;
+/// An array of such a type.
+const ARRAY: u8 = 0x80;
+
+/// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
+pub(super) const MAXIMUM_ALIGNMENT: usize = 8;
+
+/// Bytes of a row before its bitmap of nulls, of which an image has none (htup_details.h:
+/// `SizeofHeapTupleHeader`).
+pub(super) const HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
+
+/// Where the values of a row begin, counted from its bitmap of nulls.
+pub(super) fn data_offset(columns: usize, has_nulls: bool) -> usize {
+    let bitmap = if has_nulls { columns.div_ceil(8) } else { 0 };
+    (HEADER + bitmap).next_multiple_of(MAXIMUM_ALIGNMENT) - HEADER
+}
+
+/// The layout of a table's rows as bytes. None if a column has values that are not published, or that
+/// cannot be stored in a table.
+///
+/// # Safety
+///
+/// `descriptor` is live, and the one that the columns are of.
+pub(super) unsafe fn encode(descriptor: pg_sys::TupleDesc, columns: &Columns) -> Option<Vec<u8>> {
+    // SAFETY: the caller's.
+    let attributes: Vec<_> = unsafe { attributes(descriptor) }.collect();
+    let mut out = (attributes.len() as u16).to_ne_bytes().to_vec();
+    for (number, &attribute) in attributes.iter().enumerate() {
+        let storage = Storage::of(attribute);
+        let column = columns.list.iter().find(|column| column.stored.number == number);
+        match column {
+            Some(Column { builtin: Some((place, is_array)), .. }) => {
+                out.push((BUILTIN + place) | if *is_array { ARRAY } else { 0 });
+            }
+            Some(_) => put_storage(&mut out, GIVEN, storage)?,
+            None if super::columns::is_there(attribute) => return None,
+            None => put_storage(&mut out, HIDDEN, storage)?,
+        }
+        if let Some(column) = column {
+            out.extend_from_slice(&(column.label.len() as u16).to_ne_bytes());
+            out.extend_from_slice(&column.label);
+        }
+    }
+    Some(out)
+}
+
+fn put_storage(out: &mut Vec<u8>, code: u8, storage: Storage) -> Option<()> {
+    let Storage { length, by_value, alignment } = storage;
+    out.push(code);
+    out.extend_from_slice(&length.to_ne_bytes());
+    out.extend_from_slice(&[u8::from(by_value), alignment as u8]);
+    (length >= -1).then_some(())
+}
+
+/// How the rows of a table are stored.
+pub struct Layout {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    storage: Storage,
+    is_given: bool,
+}
+
+/// Takes a layout off the front of the bytes, and the columns with it. None if they are no layout.
+pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
+    let memory = PlanMemory::new();
+    let count = usize::from(u16::from_ne_bytes(take(bytes)?));
+    let (mut slots, mut list) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for number in 0..count {
+        let [code] = take(bytes)?;
+        let (kind, storage) = match code {
+            HIDDEN | GIVEN => (Kind::Given, take_storage(bytes)?),
+            _ => {
+                let type_oid = builtin::at((code & !ARRAY).checked_sub(BUILTIN)?)?;
+                Kind::of_builtin(type_oid, code & ARRAY != 0, &memory)?
+            }
+        };
+        slots.push(Slot { storage, is_given: code == GIVEN });
+        if code != HIDDEN {
+            let length = usize::from(u16::from_ne_bytes(take(bytes)?));
+            let (label, rest) = bytes.split_at_checked(length)?;
+            *bytes = rest;
+            let stored = Stored { number, storage };
+            list.push(Column { label: label.to_vec(), stored, kind, builtin: None });
+        }
+    }
+    Some((Layout { slots }, Columns::with_memory(list, memory)))
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (&taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
+    let length = i16::from_ne_bytes(take(bytes)?);
+    let [by_value, alignment] = take(bytes)?;
+    let (by_value, alignment) = (by_value != 0, usize::from(alignment));
+    let is_sane = match (by_value, length) {
+        (true, 1 | 2 | 4 | 8) => alignment == length as usize,
+        (true, _) => false,
+        (false, length) => length >= -1 && matches!(alignment, 1 | 2 | 4 | 8),
+    };
+    is_sane.then_some(Storage { length, by_value, alignment })
+}
+
+/// A row that was taken apart; its memory is used again for the next.
+#[derive(Default)]
+pub struct RowMemory {
+    /// The row's values as they are stored, aligned.
+    data: Vec<u64>,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl RowMemory {
+    /// Takes a row apart, given its bytes from the bitmap of nulls on, none of which lie out of line.
+    /// None if they are no such row.
+    pub fn take_apart(&mut self, layout: &Layout, has_nulls: bool, image: &[u8]) -> Option<()> {
+        let count = layout.slots.len();
+        let data = align(&mut self.data, image.get(data_offset(count, has_nulls)..)?);
+        self.values.clear();
+        self.nulls.clear();
+        let mut at = 0usize;
+        for (number, slot) in layout.slots.iter().enumerate() {
+            // Bits are set for values that are there.
+            let is_null = has_nulls && image[number / 8] & (1 << (number % 8)) == 0;
+            self.nulls.push(is_null);
+            if is_null {
+                self.values.push(pg_sys::Datum::from(0));
+                continue;
+            }
+            // A header of one byte is not aligned.
+            if !(slot.storage.is_varlena() && is_short(data.get(at..)?)) {
+                at = at.next_multiple_of(slot.storage.alignment);
+            }
+            let stored = data.get(at..)?;
+            let length = stored_size(slot.storage, stored)?;
+            // SAFETY: a value that ends within the bytes, at the same alignment as in the row.
+            let (value, _) = unsafe { slot.storage.fetch(stored.as_ptr()) };
+            self.values.push(value);
+            at += length;
+        }
+        Some(())
+    }
+
+    /// Puts values in their places that are given, off the front of `pieces`, which must stay until
+    /// the row was rendered. To be called when nobody needs to know any more how the values are
+    /// stored. None if there are too few.
+    pub fn give(&mut self, layout: &Layout, pieces: &mut &[u8]) -> Option<()> {
+        for (number, _) in layout.slots.iter().enumerate().filter(|(_, slot)| slot.is_given) {
+            if !self.nulls[number] {
+                self.values[number] = given::take(pieces)?;
+            }
+        }
+        Some(())
+    }
+
+    /// The row.
+    pub fn values(&self) -> Values<'_> {
+        Values::new(&self.values, &self.nulls)
+    }
+}
+
+/// A copy of the bytes that is aligned as they were in the row.
+fn align<'a>(memory: &'a mut Vec<u64>, bytes: &[u8]) -> &'a [u8] {
+    memory.clear();
+    memory.resize(bytes.len().div_ceil(size_of::<u64>()), 0);
+    // SAFETY: there are at least as many bytes, all of them initialized, and they are no others.
+    unsafe {
+        let start = memory.as_mut_ptr().cast::<u8>();
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+        std::slice::from_raw_parts(start, bytes.len())
+    }
+}
+
+/// Whether a value of variable length begins there that has a header of one byte.
+fn is_short(stored: &[u8]) -> bool {
+    // SAFETY: the byte is there.
+    !stored.is_empty() && unsafe { pgrx::varatt_is_1b(stored.as_ptr().cast()) }
+}
+
+/// Bytes of a stored value that begins there, aligned. None if it does not end there, or lies out of
+/// line.
+fn stored_size(storage: Storage, stored: &[u8]) -> Option<usize> {
+    let length = if storage.is_varlena() {
+        let value = stored.as_ptr().cast::<pg_sys::varlena>();
+        let header = if is_short(stored) { 1 } else { size_of::<u32>() };
+        // SAFETY: the whole header is there.
+        unsafe {
+            if stored.len() < header || pgrx::varatt_is_1b_e(value) {
+                return None;
+            }
+            pgrx::varsize_any(value).max(header)
+        }
+    } else {
+        usize::try_from(storage.length).ok()?
+    };
+    (length <= stored.len()).then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INT4: Storage = Storage { length: 4, by_value: true, alignment: 4 };
+    const INT8: Storage = Storage { length: 8, by_value: true, alignment: 8 };
+    const TEXT: Storage = Storage { length: -1, by_value: false, alignment: 4 };
+
+    fn layout(storages: &[Storage]) -> Layout {
+        let slot = |&storage| Slot { storage, is_given: false };
+        Layout { slots: storages.iter().map(slot).collect() }
+    }
+
+    fn any_storage() -> impl Strategy<Value = Storage> {
+        let by_value = prop::sample::select(vec![1usize, 2, 4, 8]).prop_map(|length| Storage {
+            length: length as i16,
+            by_value: true,
+            alignment: length,
+        });
+        let by_reference = (-1i16..70, prop::sample::select(vec![1usize, 2, 4, 8]))
+            .prop_map(|(length, alignment)| Storage { length, by_value: false, alignment });
+        prop_oneof![by_value, by_reference]
+    }
+
+    #[test]
+    fn values_are_found_behind_nulls_and_what_aligns_them() {
+        // The second value is null. With the bitmap the header takes 24 bytes.
+        let mut image = vec![0b1101];
+        assert_eq!((data_offset(4, true), data_offset(9, true)), (1, 9));
+        image.extend_from_slice(&7i32.to_ne_bytes());
+        // A text of two bytes with a short header, then what aligns a number.
+        image.extend_from_slice(&[2 * 3 + 1, b'h', b'i', 0]);
+        image.extend_from_slice(&(-9i64).to_ne_bytes());
+        let mut row = RowMemory::default();
+        row.take_apart(&layout(&[INT4, INT8, TEXT, INT8]), true, &image).unwrap();
+        assert_eq!(row.nulls, [false, true, false, false]);
+        assert_eq!((row.values[0].value() as i32, row.values[3].value() as i64), (7, -9));
+        let end = image.len() - 1;
+        let cut = row.take_apart(&layout(&[INT4, INT8, TEXT, INT8]), true, &image[..end]);
+        assert!(cut.is_none());
+    }
+
+    #[test]
+    fn a_row_without_nulls_has_no_bitmap() {
+        let mut image = vec![0; data_offset(1, false)];
+        assert_eq!(image.len(), 1);
+        image.extend_from_slice(&5i32.to_ne_bytes());
+        let mut row = RowMemory::default();
+        row.take_apart(&layout(&[INT4]), false, &image).unwrap();
+        assert_eq!((row.values[0].value() as i32, row.nulls[0]), (5, false));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_read_beyond_a_row(
+            storages in prop::collection::vec(any_storage(), 0..12),
+            has_nulls in any::<bool>(),
+            image in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut row = RowMemory::default();
+            if row.take_apart(&layout(&storages), has_nulls, &image).is_some() {
+                prop_assert_eq!(row.values.len(), storages.len());
+            }
+        }
+    }
+}
