@@ -92,7 +92,7 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
             XLogBeginInsert();
             register((&raw const header).cast(), HEADER_SIZE);
             register(prefix.as_ptr(), prefix.len());
-            for part in parts {
+            for part in parts.iter().filter(|part| !part.is_empty()) {
                 register(part.as_ptr(), part.len());
             }
             if flags != 0 {
