@@ -3,16 +3,17 @@
 //! # The way of an event
 //!
 //! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), which hands the call
-//!    to [`capture`]. Rows are rendered to JSON, the changed columns found ([`pg::columns`]), and the
-//!    [`event`] is written into the WAL ([`pg::message`]), inside the writer's transaction.
+//!    to [`capture`]. The [`event`], with the rows as they are stored and their [`pg::layout`], is
+//!    written into the WAL ([`pg::message`]), inside the writer's transaction. Where only the row's
+//!    database can render it, the [`body`] is in the event instead.
 //! 2. The transaction commits; a callback wakes the worker, if that sleeps ([`pg::xact`],
 //!    [`pg::shared`]). That is all a writer ever does.
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
 //!    ([`pg::snapshot`]) and synchronous standbys have them; then their events, read again from the
-//!    WAL if they were too many to be kept, get their name and headers ([`naming`]) and go to the
-//!    [`publisher`], a thread of the same process.
+//!    WAL if they were too many to be kept, are rendered ([`rendering`], [`pg::columns`]), get their
+//!    name and headers ([`naming`]) and go to the [`publisher`], a thread of the same process.
 //! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
 //!    lets PostgreSQL remove the WAL.
 //!
@@ -22,7 +23,9 @@
 //! |---|---|
 //! | [`settings`] | every `amqp.*` setting |
 //! | [`event`] | what an event is, and its bytes in the WAL |
-//! | [`capture`] | the trigger: arguments, options, checks, the plan of a table, the message body |
+//! | [`capture`] | the trigger: arguments, options, checks, the plan of a table |
+//! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
+//! | [`rendering`] | the bodies of events whose rows came as they are stored |
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |
@@ -39,7 +42,8 @@
 //!
 //! # Words
 //!
-//! *event*: one row change, as one AMQP message. *capture*: the trigger function, in the writing
+//! *event*: one row change, as one AMQP message. *image*: a row as it is stored. *shape*: what the
+//! bodies of a trigger's events have in common. *capture*: the trigger function, in the writing
 //! backend. *stream*: the committed events of the whole cluster, in commit order. *worker*: the
 //! background process that reads the WAL. *publisher*: its thread that owns the broker connection.
 //! *confirm*: the broker's acknowledgement of one event. *position*: the pair (C, R): everything

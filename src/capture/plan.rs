@@ -46,9 +46,11 @@ pub struct OperationPlan {
 }
 
 thread_local! {
-    static PLANS: RefCell<HashMap<(u32, u32), Rc<Plan>, BuildHasherDefault<OidHasher>>> =
-        RefCell::default();
+    static PLANS: RefCell<Plans> = RefCell::default();
 }
+
+/// Plans by the identity of their trigger ([`TriggerCall::identity`]).
+type Plans = HashMap<(u32, u32), Rc<Plan>, BuildHasherDefault<OidHasher>>;
 
 /// A hash of oids, which nobody chooses so that they collide. The usual one takes longer than all
 /// else that is done to find a plan.

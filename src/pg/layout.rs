@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use super::columns::{Column, Columns, attributes};
 use super::kind::Kind;
 use super::plan_memory::PlanMemory;
-use super::storage::Storage;
+use super::storage::{MAXIMUM_ALIGNMENT, Storage};
 use super::stored::Stored;
 use super::tuple::Values;
 use super::{builtin, given};
@@ -24,9 +24,6 @@ const GIVEN: u8 = 1;
 const BUILTIN: u8 = 2;
 /// An array of such a type.
 const ARRAY: u8 = 0x80;
-
-/// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
-pub(super) const MAXIMUM_ALIGNMENT: usize = 8;
 
 /// Bytes of a row before its bitmap of nulls, of which an image has none (htup_details.h:
 /// `SizeofHeapTupleHeader`).

@@ -4,6 +4,9 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
+/// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
+pub(super) const MAXIMUM_ALIGNMENT: usize = 8;
+
 /// typlen, typbyval and typalign of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Storage {

@@ -7,6 +7,7 @@ use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::kind::{Elements, Function, Kind};
 use super::report::Report;
+use super::storage::MAXIMUM_ALIGNMENT;
 use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
@@ -174,9 +175,6 @@ unsafe fn with_output(function: Function, value: pg_sys::Datum, use_it: impl FnO
 const HEADER: usize = size_of::<pg_sys::ArrayType>();
 
 const _: () = assert!(HEADER == 16);
-
-/// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
-const MAXIMUM_ALIGNMENT: usize = 8;
 
 /// Walks through the elements of an array in the order in which they are stored, which is that of
 /// the nested lists.

@@ -4,6 +4,7 @@
 mod crash;
 mod delivery;
 mod held;
+mod images;
 mod lost;
 mod memory;
 mod message;

@@ -1,0 +1,139 @@
+//! Which rows go into the WAL as they are stored, for the worker to render, and which are rendered by
+//! their writer: that is seen in the WAL, and both make the same messages.
+
+use pg_test::{Postgres, Scene, insert_lsn};
+use postgres::Client;
+use serde_json::json;
+
+use crate::stage::{ask, blog, published_so_far, run};
+
+/// The events that a statement writes, as they are in the WAL.
+#[track_caller]
+fn payloads(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<Vec<u8>> {
+    let start = insert_lsn(client);
+    run(client, statement);
+    // Of what others write meanwhile some may not be on disk.
+    let end: String = ask(client, "SELECT pg_current_wal_flush_lsn()::text");
+    let start = format!("{:X}/{:X}", start >> 32, start & 0xFFFF_FFFF);
+    let output = Postgres::program("pg_waldump")
+        .arg("--path")
+        .arg(scene.testbed.postgres.data_dir().join("pg_wal"))
+        .args(["--rmgr=LogicalMessage", "--start", &start, "--end", &end])
+        .output()
+        .expect("could not run pg_waldump");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines()
+        .filter_map(|line| line.split_once(" bytes): "))
+        .map(|(_, bytes)| {
+            bytes.split_whitespace().filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
+        })
+        // Other tests write on the same server.
+        .filter(|payload: &Vec<u8>| has(payload, &scene.database))
+        .collect()
+}
+
+fn has(payload: &[u8], text: &str) -> bool {
+    payload.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Of each event that a statement writes: whether its writer rendered the body.
+#[track_caller]
+fn rendered_by_writer(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<bool> {
+    let payloads = payloads(scene, client, statement);
+    payloads.iter().map(|payload| has(payload, "\"previous\":")).collect()
+}
+
+#[test]
+fn the_worker_renders_what_it_can_and_the_writer_the_rest() {
+    let (scene, mut client) = blog("images");
+    run(
+        &mut client,
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');
+         CREATE TABLE diary (id int PRIMARY KEY, gone text, day date, mood mood, entry text,
+                             tags text[], details jsonb, price numeric);
+         ALTER TABLE diary DROP COLUMN gone;
+         ALTER TABLE diary ALTER entry SET STORAGE EXTERNAL;
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON diary
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
+    );
+    for (statement, expected) in [
+        (
+            "INSERT INTO diary VALUES (1, '2026-01-02', 'ok', 'a', '{x,NULL}', '{\"a\": 1}', 1.5)",
+            false,
+        ),
+        ("UPDATE diary SET mood = 'sad', entry = NULL", false),
+        // Out of line, before and after.
+        ("UPDATE diary SET entry = repeat('long', 5000)", true),
+        ("UPDATE diary SET day = NULL", true),
+        ("UPDATE diary SET entry = 'short'", true),
+        ("UPDATE diary SET entry = 'shorter'", false),
+        // The row as it was before has no such column.
+        ("ALTER TABLE diary ADD COLUMN late int DEFAULT 7; UPDATE diary SET day = 'today'", true),
+        ("UPDATE diary SET day = '2026-01-03'", false),
+        // Only its writer can fail.
+        ("SET amqp.oversize = 'error'; UPDATE diary SET late = 8", true),
+        ("RESET amqp.oversize; DELETE FROM diary", false),
+    ] {
+        assert_eq!(rendered_by_writer(&scene, &mut client, statement), [expected], "{statement}");
+    }
+    let rows: Vec<_> = published_so_far(&scene, &mut client)
+        .iter()
+        .map(|message| message.json())
+        .map(|body| (body["previous"].clone(), body["current"].clone(), body["targets"].clone()))
+        .collect();
+    let first = json!({"id": 1, "day": "2026-01-02", "mood": "ok", "entry": "a",
+        "tags": ["x", null], "details": {"a": 1}, "price": 1.5});
+    assert_eq!(rows[0].1, first);
+    assert_eq!((&rows[1].0, &rows[1].2), (&first, &json!(["mood", "entry"])));
+    let last = json!({"id": 1, "day": "2026-01-03", "mood": "sad", "entry": "shorter",
+        "tags": ["x", null], "details": {"a": 1}, "price": 1.5, "late": 8});
+    assert_eq!(rows.last().map(|row| &row.0), Some(&last));
+    // What one says is after a change, the next says was before it.
+    for pair in rows.windows(2).filter(|pair| !pair[1].0["late"].is_number()) {
+        assert_eq!(pair[0].1, pair[1].0);
+    }
+}
+
+#[test]
+fn what_is_excluded_is_not_in_the_events_bytes_either() {
+    let (scene, mut client) = blog("images_excluded");
+    run(
+        &mut client,
+        "CREATE TABLE people (id int PRIMARY KEY, name text, secret text);
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON people
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('person', 'cdc', 'exclude=secret')",
+    );
+    let statements = "INSERT INTO people VALUES (1, 'Ada', 'classified');
+        UPDATE people SET name = 'Grace'; DELETE FROM people";
+    let payloads = payloads(&scene, &mut client, statements);
+    assert_eq!(payloads.len(), 3);
+    for payload in payloads {
+        assert!(has(&payload, "Ada") || has(&payload, "Grace"));
+        assert!(!has(&payload, "classified"));
+    }
+}
+
+#[test]
+fn the_limit_holds_for_what_the_worker_renders() {
+    let (scene, mut client) = blog("images_limit");
+    run(&mut client, "SET amqp.max_message_size = '1kB'");
+    let insert =
+        |id: usize, text: &str| format!("INSERT INTO blog_articles VALUES ({id}, 'x', {text})");
+    // One that is too large as it is stored, one that only becomes so, and one that fits.
+    for (id, text) in
+        ["repeat('x', 1500)", r#"repeat('"', 600)"#, "repeat('x', 600)"].iter().enumerate()
+    {
+        let by_writer = rendered_by_writer(&scene, &mut client, &insert(id, text));
+        assert_eq!(by_writer, [false], "{text}");
+    }
+    let events = published_so_far(&scene, &mut client);
+    let sizes: Vec<_> = events
+        .iter()
+        .map(|event| event.headers.get("oversize").and_then(|size| size.as_i64()))
+        .collect();
+    assert!(sizes[0] > Some(1500) && sizes[1] > Some(1200) && sizes[2].is_none(), "{sizes:?}");
+    assert_eq!(events[0].json()["current"], json!({"id": 0}));
+    assert_eq!(events[1].json()["current"], json!({"id": 1}));
+    assert_eq!(events[2].json()["current"]["title"], json!("x"));
+}
