@@ -289,8 +289,8 @@ impl EventHead {
 }
 
 impl ImagesStart<'_> {
-    /// Appends all that comes before the rows, which are to follow: the one before, then the one
-    /// after.
+    /// Appends all that comes before the given values and the rows, which are to follow: the one
+    /// before, then the one after.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let flag = |image: Option<Image<'_>>, is_there: u8, has_nulls: u8| {
             image.map_or(0, |image| is_there + u8::from(image.has_nulls) * has_nulls)
@@ -304,7 +304,6 @@ impl ImagesStart<'_> {
             out.extend_from_slice(&(number as u32).to_le_bytes());
         }
         out.extend_from_slice(self.shape);
-        out.extend_from_slice(self.given);
     }
 }
 
@@ -385,7 +384,7 @@ impl Images {
     /// Bytes that the body is likely to take at most: labels come twice, and most values are a little
     /// longer as text.
     pub fn likely_size(&self) -> usize {
-        2 * self.payload.len() + 256
+        (2 * self.payload.len() + 256).min(self.limit)
     }
 
     fn image(&self, place: Option<&(bool, Range<usize>)>) -> Option<Image<'_>> {
@@ -532,6 +531,7 @@ mod tests {
         HeadStart { codec, command_id, first_lsn, operation, exchange, lossy, oversize }
             .encode_into(&names, &mut bytes);
         start.encode_into(&mut bytes);
+        bytes.extend_from_slice(start.given);
         for image in [start.old, start.new].into_iter().flatten() {
             bytes.extend_from_slice(image.bytes);
         }

@@ -1,9 +1,12 @@
 //! From an event in the stream to the message that the broker gets: its name for ever (message_id),
 //! its properties and headers.
 
+use pgrx::PgSqlErrorCode;
+
 use crate::event::{Content, Event, EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::pg::output::TimestampText;
+use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
 use crate::publisher::{HeaderValue, Message};
@@ -46,13 +49,16 @@ impl Naming {
         let lsn = next.recorded.key.lsn;
         let event = Event::decode(next.recorded.payload)
             .map_err(|error| format!("event at {lsn} cannot be read: {error}"))?;
-        let Rendered { body, oversize } = match event.content {
-            Content::Body(body) => Rendered { body, oversize: event.head.oversize },
+        let Rendered { body, oversize, damage } = match event.content {
+            Content::Body(body) => Rendered { body, oversize: event.head.oversize, damage: None },
             Content::Images(images) => self
                 .rendering
                 .render(&event.head, &images)
-                .ok_or_else(|| format!("rows of the event at {lsn} cannot be read"))?,
+                .ok_or_else(|| format!("event at {lsn} cannot be read: its shape is unknown"))?,
         };
+        if let Some(damage) = &damage {
+            warn_of_damage(lsn, &event.head, damage);
+        }
         let EventHead { operation, database, schema, table, .. } = event.head;
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
@@ -75,6 +81,9 @@ impl Naming {
         if let Some(bytes) = oversize {
             headers.push(("oversize", number(bytes)));
         }
+        if let Some(damage) = damage {
+            headers.push(("damaged", text(damage)));
+        }
         if event.head.first_lsn.is_valid() && event.head.first_lsn < self.begin {
             headers.push(("truncated", HeaderValue::Boolean(true)));
         }
@@ -96,4 +105,18 @@ impl Naming {
         let suffix = if operation == Operation::Gap { "/gap" } else { "" };
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
+}
+
+/// What the writer would have been told if it had rendered its row.
+fn warn_of_damage(lsn: Lsn, head: &EventHead, damage: &str) {
+    let EventHead { database, schema, table, .. } = head;
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        format!(
+            "a row of table \"{schema}.{table}\" in database \"{database}\" is damaged: {damage}"
+        ),
+    )
+    .detail(format!("The event at {lsn} is published with what could be told of it."))
+    .hint("Look for the row with SELECT, and for what may have damaged its table.")
+    .warn();
 }

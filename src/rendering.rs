@@ -1,10 +1,14 @@
 //! The bodies of events whose rows came as they are stored: rendered in the worker, so that their
 //! writers need not.
+//!
+//! What a writer's session would have failed at, a value whose bytes are damaged, must not end the
+//! stream: such an event is published with as much of its rows as can be told.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::body::{self, BodyMemory, Change, DecodedShape, Shape};
+use crate::body::{self, BodyMemory, Change, DecodedShape, Extent, Shape};
 use crate::event::{EventHead, Image, Images, Operation};
 use crate::pg::json::Json;
 use crate::pg::layout::{Layout, RowMemory};
@@ -14,35 +18,52 @@ use crate::pg::row_context::RowContext;
 /// Bytes of shapes that are kept: those of some thousand tables.
 const KEPT_BYTES: usize = 1024 * 1024;
 
+/// Ends of bodies that are kept with a shape: those of some partitions of a table.
+const KEPT_TAILS: usize = 64;
+
+/// Characters of what is said of damaged bytes: it becomes a header, and a broker sends headers back.
+const LONGEST_DAMAGE: usize = 200;
+
+/// Bytes that a body may take in memory beyond its own.
+const SLACK: usize = 4096;
+
 /// Renders bodies.
 pub struct Rendering {
     shapes: HashMap<Box<[u8]>, Rc<KnownShape>>,
     /// Bytes of all of them.
     shape_bytes: usize,
-    old: RowMemory,
-    new: RowMemory,
-    changed: Vec<bool>,
-    memory: BodyMemory,
-    /// When the transaction of the last event began.
-    timestamp: TimestampText,
+    rows: Rows,
     context: RowContext,
 }
 
+/// Memory for the rows of an event, used again by the next.
+#[derive(Default)]
+struct Rows {
+    old: RowMemory,
+    new: RowMemory,
+    changed: Vec<bool>,
+    body: BodyMemory,
+    /// When the transaction of the last event began.
+    timestamp: TimestampText,
+}
+
 /// The body of an event.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rendered {
     pub body: Vec<u8>,
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
     pub oversize: Option<u64>,
+    /// Why the rows are not whole, if their bytes are damaged.
+    pub damage: Option<String>,
 }
 
 /// A shape, and the ends of bodies that were needed.
 struct KnownShape {
     decoded: DecodedShape,
-    tails: Vec<Tail>,
+    tails: RefCell<Vec<Rc<Tail>>>,
 }
 
-/// The end of the bodies of an operation.
+/// The end of the bodies of an operation on a table.
 struct Tail {
     operation: Operation,
     table: String,
@@ -55,70 +76,104 @@ impl Rendering {
         Rendering {
             shapes: HashMap::new(),
             shape_bytes: 0,
-            old: RowMemory::default(),
-            new: RowMemory::default(),
-            changed: Vec::new(),
-            memory: BodyMemory::default(),
-            timestamp: TimestampText::default(),
+            rows: Rows::default(),
             context: RowContext::new(),
         }
     }
 
-    /// The body of an event. None if its bytes are not what this version's triggers write.
+    /// The body of an event. None if its shape is not one that this version's triggers write.
     pub fn render(&mut self, head: &EventHead, images: &Images) -> Option<Rendered> {
-        let known = self.shape(head, images.shape())?;
-        let KnownShape { decoded: DecodedShape { shape, layout, .. }, tails } = &*known;
-        let tail = tails.iter().find(|tail| tail.is_of(head))?;
-        self.context.within(|| {
-            let has_old = take_apart(&mut self.old, layout, images.old_row())?;
-            let has_new = take_apart(&mut self.new, layout, images.new_row())?;
-            if has_old && has_new {
-                shape.columns.compare(&self.old.values(), &self.new.values(), &mut self.changed);
+        let known = self.shape(images.shape())?;
+        let tail = known.tail(head);
+        let mut damage = None;
+        for most in [Extent::Rows, Extent::Keys] {
+            let attempt = || self.rows.render(&known.decoded, images, &tail.bytes, most);
+            match self.context.within(attempt) {
+                Ok(Some(rendered)) => return Some(Rendered { damage, ..rendered }),
+                Ok(None) => damage = Some("a row is not laid out as its table is".to_owned()),
+                Err(problem) => damage = Some(problem.chars().take(LONGEST_DAMAGE).collect()),
             }
-            let mut given = images.given();
-            for (row, is_there) in [(&mut self.old, has_old), (&mut self.new, has_new)] {
-                if is_there {
-                    row.give(layout, &mut given)?;
-                }
-            }
-            let change = Change {
-                shape,
-                tail: &tail.bytes,
-                old: has_old.then(|| self.old.values()),
-                new: has_new.then(|| self.new.values()),
-                changed: &self.changed,
-                timestamp: self.timestamp.of(images.timestamp),
-            };
-            let mut json = Json::utf8(images.likely_size());
-            let oversize = change.render(images.limit, &mut self.memory, &mut json);
-            Some(Rendered { body: json.into_bytes(), oversize })
-        })
+        }
+        let body = self.rows.render_none(&known.decoded.shape, images, &tail.bytes);
+        Some(Rendered { body, damage, oversize: None })
     }
 
-    /// The shape that these bytes are of, with the end of this event's body.
-    fn shape(&mut self, head: &EventHead, bytes: &[u8]) -> Option<Rc<KnownShape>> {
-        if let Some(known) = self.shapes.get(bytes)
-            && known.tails.iter().any(|tail| tail.is_of(head))
-        {
+    fn shape(&mut self, bytes: &[u8]) -> Option<Rc<KnownShape>> {
+        if let Some(known) = self.shapes.get(bytes) {
             return Some(Rc::clone(known));
         }
-        let mut known = match self.shapes.remove(bytes).and_then(Rc::into_inner) {
-            Some(known) => known,
-            None => {
-                let decoded = Shape::decode(bytes)?;
-                if self.shape_bytes + bytes.len() > KEPT_BYTES {
-                    self.shapes.clear();
-                    self.shape_bytes = 0;
-                }
-                self.shape_bytes += bytes.len();
-                KnownShape { decoded, tails: Vec::new() }
-            }
-        };
-        known.tails.retain(|tail| tail.operation != head.operation);
-        known.tails.push(Tail::new(head, &known.decoded.resource));
-        let known = Rc::new(known);
+        let decoded = Shape::decode(bytes)?;
+        if self.shape_bytes + bytes.len() > KEPT_BYTES {
+            self.shapes.clear();
+            self.shape_bytes = 0;
+        }
+        let known = Rc::new(KnownShape { decoded, tails: RefCell::default() });
+        self.shape_bytes += bytes.len();
         self.shapes.insert(bytes.into(), Rc::clone(&known));
         Some(known)
+    }
+}
+
+impl Rows {
+    /// None if the bytes are not those of such rows. Raises what PostgreSQL's functions raise.
+    fn render(
+        &mut self,
+        decoded: &DecodedShape,
+        images: &Images,
+        tail: &[u8],
+        most: Extent,
+    ) -> Option<Rendered> {
+        let DecodedShape { shape, layout, .. } = decoded;
+        let has_old = take_apart(&mut self.old, layout, images.old_row())?;
+        let has_new = take_apart(&mut self.new, layout, images.new_row())?;
+        if has_old && has_new {
+            shape.columns.compare(&self.old.values(), &self.new.values(), &mut self.changed);
+        }
+        let mut given = images.given();
+        for (row, is_there) in [(&mut self.old, has_old), (&mut self.new, has_new)] {
+            if is_there {
+                row.give(layout, &mut given)?;
+            }
+        }
+        let change = Change {
+            shape,
+            tail,
+            old: has_old.then(|| self.old.values()),
+            new: has_new.then(|| self.new.values()),
+            changed: &self.changed,
+            timestamp: self.timestamp.of(images.timestamp),
+        };
+        let mut json = Json::utf8(images.likely_size());
+        let oversize = change.render_from(most, images.limit, &mut self.body, &mut json);
+        let mut body = json.into_bytes();
+        if body.capacity() > body.len() + SLACK {
+            body.shrink_to_fit();
+        }
+        Some(Rendered { body, oversize, damage: None })
+    }
+
+    /// A body without rows.
+    fn render_none(&mut self, shape: &Shape, images: &Images, tail: &[u8]) -> Vec<u8> {
+        let timestamp = self.timestamp.of(images.timestamp);
+        let change = Change { shape, tail, old: None, new: None, changed: &[], timestamp };
+        let mut json = Json::utf8(SLACK);
+        change.render(images.limit, &mut self.body, &mut json);
+        json.into_bytes()
+    }
+}
+
+impl KnownShape {
+    fn tail(&self, head: &EventHead) -> Rc<Tail> {
+        let mut tails = self.tails.borrow_mut();
+        if let Some(tail) = tails.iter().find(|tail| tail.is_of(head)) {
+            return Rc::clone(tail);
+        }
+        if tails.len() >= KEPT_TAILS {
+            tails.clear();
+        }
+        let tail = Rc::new(Tail::new(head, &self.decoded.resource));
+        tails.push(Rc::clone(&tail));
+        tail
     }
 }
 

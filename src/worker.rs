@@ -283,9 +283,11 @@ impl Worker {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
-                    self.was_large |= size > LARGE_EVENT_BYTES;
                     match self.naming.message(next) {
-                        Ok(message) => publisher.publish(message),
+                        Ok(message) => {
+                            self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
+                            publisher.publish(message);
+                        }
                         Err(problem) => fail(problem),
                     }
                     handed_out = true;

@@ -1,8 +1,8 @@
 //! What tests run on: one PostgreSQL that knows the way to one RabbitMQ. The tests of a binary
 //! share one testbed and get a [`Scene`] each; a test that breaks servers starts a private one.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use ::postgres::Client;
 
@@ -21,13 +21,16 @@ pub const QUIET: &[&str] = &[
     "jit = off",
 ];
 
+/// What a server with the extension has in its postgresql.conf.
+const PRELOAD: &[&str] = &["shared_preload_libraries = 'amqp_cdc'"];
+
 /// A pair of servers.
 #[derive(Debug)]
 pub struct Testbed {
     /// The database server, with the extension preloaded.
     pub postgres: Postgres,
     /// The broker that the extension publishes to.
-    pub rabbitmq: RabbitMq,
+    pub rabbitmq: Arc<RabbitMq>,
     has_extension: bool,
     logs_printed: AtomicBool,
 }
@@ -48,14 +51,21 @@ impl Testbed {
     /// Like [`Testbed::private`], with further arguments to initdb, such as `--wal-segsize=1`.
     #[track_caller]
     pub fn private_with(initdb: &[&str], conf: &[&str]) -> Testbed {
-        Testbed::start(initdb, &["shared_preload_libraries = 'amqp_cdc'"], conf, true)
+        Testbed::start(Arc::new(RabbitMq::create()), initdb, PRELOAD, conf, true)
+    }
+
+    /// A testbed with the broker of another one, for measurements one after the other: a broker takes
+    /// seconds to start.
+    #[track_caller]
+    pub fn beside(rabbitmq: &Arc<RabbitMq>, conf: &[&str]) -> Testbed {
+        Testbed::start(Arc::clone(rabbitmq), &[], PRELOAD, conf, true)
     }
 
     /// A testbed whose PostgreSQL does not have the extension: the harness's own tests, and what
     /// measurements compare with.
     #[track_caller]
     pub fn without_extension(conf: &[&str]) -> Testbed {
-        Testbed::start(&[], &[], conf, false)
+        Testbed::start(Arc::new(RabbitMq::create()), &[], &[], conf, false)
     }
 
     /// A stage for one test: a database, an exchange and a consumer of its own. `name` should
@@ -91,8 +101,14 @@ impl Testbed {
     }
 
     #[track_caller]
-    fn start(initdb: &[&str], preload: &[&str], conf: &[&str], has_extension: bool) -> Testbed {
-        let rabbitmq = RabbitMq::prepare();
+    fn start(
+        // It runs already: a worker that finds none waits longer from attempt to attempt.
+        rabbitmq: Arc<RabbitMq>,
+        initdb: &[&str],
+        preload: &[&str],
+        conf: &[&str],
+        has_extension: bool,
+    ) -> Testbed {
         let port = format!("amqp.port = {}", rabbitmq.port());
         let own = [
             "amqp.host = '127.0.0.1'",
@@ -102,11 +118,7 @@ impl Testbed {
             "log_min_messages = info",
             "log_line_prefix = '%m [%p] %b '",
         ];
-        let lines = [preload, &own, conf].concat();
-
-        // The broker first: a worker that finds none waits longer from attempt to attempt.
-        rabbitmq.start();
-        let postgres = Postgres::create_with(initdb, &lines);
+        let postgres = Postgres::create_with(initdb, &[preload, &own, conf].concat());
         Testbed { postgres, rabbitmq, has_extension, logs_printed: AtomicBool::new(false) }
     }
 }

@@ -27,8 +27,8 @@ pub struct Change<'a> {
 }
 
 /// How much of the rows is rendered.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
     /// All that is published.
     Rows,
     /// The columns that identify them.
@@ -48,9 +48,21 @@ impl Change<'_> {
     /// Renders the body: whole if it is not larger than `limit` bytes; otherwise with the keys of its
     /// rows alone, and the size that the whole would have at least is returned.
     pub fn render(&self, limit: usize, memory: &mut BodyMemory, json: &mut Json) -> Option<u64> {
+        self.render_from(Extent::Rows, limit, memory, json)
+    }
+
+    /// The same, but with no more of the rows than this to begin with.
+    pub fn render_from(
+        &self,
+        most: Extent,
+        limit: usize,
+        memory: &mut BodyMemory,
+        json: &mut Json,
+    ) -> Option<u64> {
         let output = self.shape.columns.fix_output();
         let mut oversize = None;
-        for extent in [Extent::Rows, Extent::Keys, Extent::Nothing] {
+        let extents = [Extent::Rows, Extent::Keys, Extent::Nothing];
+        for extent in extents.into_iter().skip_while(|&extent| extent != most) {
             json.begin(limit);
             self.render_extent(extent, memory, json);
             if !json.is_full() {

@@ -1,6 +1,6 @@
 //! The trigger function: one row change in, one event in the WAL out, inside the writer's
 //! transaction. The rows go as they are stored, for the worker to render; where it cannot, because
-//! values lie out of line or columns are excluded, the body is rendered here. It refuses, with an error that says what to do, wherever an event would be lost or
+//! values lie out of line or columns are excluded, the body is rendered here. The function refuses, with an error that says what to do, wherever an event would be lost or
 //! could not be what the user meant; it never waits and never fails because of the broker.
 
 mod arguments;
@@ -188,7 +188,7 @@ fn write_images(
     ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    insert(&[head, old, new]);
+    insert(&[head, given, old, new]);
     true
 }
 

@@ -8,8 +8,11 @@ use super::kind::Kind;
 use super::plan_memory::PlanMemory;
 use super::storage::Storage;
 
+/// How many there are.
+pub(super) const COUNT: usize = 29;
+
 /// The types. Events in the WAL name a type by its place in this list: it may grow at its end.
-const TYPES: [B; 29] = [
+const TYPES: [B; COUNT] = [
     B::BOOLOID,
     B::INT2OID,
     B::INT4OID,

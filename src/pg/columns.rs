@@ -33,7 +33,7 @@ pub(super) struct Column {
     pub stored: Stored,
     pub kind: Kind,
     /// The type of PostgreSQL's own that its values are of, or are arrays of, and whether they are
-    /// arrays. None: they can be rendered in this database only.
+    /// arrays. None: they can be rendered in this database only, or this is not that database.
     pub builtin: Option<(u8, bool)>,
 }
 
@@ -113,12 +113,13 @@ impl Columns {
         Columns { list, depend_on_settings, _memory: memory }
     }
 
-    /// Columns whose values look the same under all string settings.
-    pub(super) fn with_memory(list: Vec<Column>, memory: PlanMemory) -> Columns {
+    /// Columns that were found elsewhere, whose values are given or look the same under all settings.
+    pub(super) fn found(list: Vec<Column>, memory: PlanMemory) -> Columns {
         Columns { list, depend_on_settings: false, _memory: memory }
     }
 
-    /// Whether some have values that can be rendered in this database only.
+    /// Whether some have values that can be rendered in this database only. For the columns of a table
+    /// of this database.
     pub fn have_given(&self) -> bool {
         self.list.iter().any(|column| column.builtin.is_none())
     }
@@ -224,8 +225,8 @@ impl Column {
         let Some(value) = self.stored.value(row) else {
             return json.push(b"null");
         };
-        // SAFETY: a value of this column: the row is of the table that the column was found in, and
-        // whoever has a stale plan makes a new one first.
+        // SAFETY: a value of this column: the row is of the table that the column was found in, where
+        // whoever has a stale plan makes a new one first, or came with the columns that it is of.
         unsafe {
             let least_size = self.kind.least_size(value, self.stored.is_varlena());
             if !json.leaves_out(least_size) {

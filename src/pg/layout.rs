@@ -25,6 +25,8 @@ const BUILTIN: u8 = 2;
 /// An array of such a type.
 const ARRAY: u8 = 0x80;
 
+const _: () = assert!(BUILTIN as usize + builtin::COUNT <= ARRAY as usize);
+
 /// Bytes of a row before its bitmap of nulls, of which an image has none (htup_details.h:
 /// `SizeofHeapTupleHeader`).
 pub(super) const HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
@@ -101,11 +103,14 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
             let length = usize::from(u16::from_ne_bytes(take(bytes)?));
             let (label, rest) = bytes.split_at_checked(length)?;
             *bytes = rest;
+            if !(label.starts_with(b"\"") && label.ends_with(b"\":")) {
+                return None;
+            }
             let stored = Stored { number, storage };
             list.push(Column { label: label.to_vec(), stored, kind, builtin: None });
         }
     }
-    Some((Layout { slots }, Columns::with_memory(list, memory)))
+    Some((Layout { slots }, Columns::found(list, memory)))
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -121,7 +126,8 @@ fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
     let is_sane = match (by_value, length) {
         (true, 1 | 2 | 4 | 8) => alignment == length as usize,
         (true, _) => false,
-        (false, length) => length >= -1 && matches!(alignment, 1 | 2 | 4 | 8),
+        (false, -1) => matches!(alignment, 4 | 8),
+        (false, length) => length >= 0 && matches!(alignment, 1 | 2 | 4 | 8),
     };
     is_sane.then_some(Storage { length, by_value, alignment })
 }
@@ -152,16 +158,7 @@ impl RowMemory {
                 self.values.push(pg_sys::Datum::from(0));
                 continue;
             }
-            // A header of one byte is not aligned.
-            if !(slot.storage.is_varlena() && is_short(data.get(at..)?)) {
-                at = at.next_multiple_of(slot.storage.alignment);
-            }
-            let stored = data.get(at..)?;
-            let length = stored_size(slot.storage, stored)?;
-            // SAFETY: a value that ends within the bytes, at the same alignment as in the row.
-            let (value, _) = unsafe { slot.storage.fetch(stored.as_ptr()) };
-            self.values.push(value);
-            at += length;
+            self.values.push(slot.storage.take(data, &mut at)?);
         }
         Some(())
     }
@@ -194,31 +191,6 @@ fn align<'a>(memory: &'a mut Vec<u64>, bytes: &[u8]) -> &'a [u8] {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
         std::slice::from_raw_parts(start, bytes.len())
     }
-}
-
-/// Whether a value of variable length begins there that has a header of one byte.
-fn is_short(stored: &[u8]) -> bool {
-    // SAFETY: the byte is there.
-    !stored.is_empty() && unsafe { pgrx::varatt_is_1b(stored.as_ptr().cast()) }
-}
-
-/// Bytes of a stored value that begins there, aligned. None if it does not end there, or lies out of
-/// line.
-fn stored_size(storage: Storage, stored: &[u8]) -> Option<usize> {
-    let length = if storage.is_varlena() {
-        let value = stored.as_ptr().cast::<pg_sys::varlena>();
-        let header = if is_short(stored) { 1 } else { size_of::<u32>() };
-        // SAFETY: the whole header is there.
-        unsafe {
-            if stored.len() < header || pgrx::varatt_is_1b_e(value) {
-                return None;
-            }
-            pgrx::varsize_any(value).max(header)
-        }
-    } else {
-        usize::try_from(storage.length).ok()?
-    };
-    (length <= stored.len()).then_some(length)
 }
 
 #[cfg(test)]
@@ -263,6 +235,22 @@ mod tests {
         let end = image.len() - 1;
         let cut = row.take_apart(&layout(&[INT4, INT8, TEXT, INT8]), true, &image[..end]);
         assert!(cut.is_none());
+    }
+
+    #[test]
+    fn headers_that_say_too_little_are_no_values() {
+        let size = |bytes: &[u8]| {
+            let mut memory = Vec::new();
+            TEXT.take(align(&mut memory, bytes), &mut 0).map(|_| ())
+        };
+        let header = |number: u32, compressed: u32| (number << 2 | compressed).to_ne_bytes();
+        assert_eq!(size(&header(4, 0)), Some(()));
+        assert_eq!(size(&[header(8, 2), [0; 4]].concat()), Some(()));
+        for bytes in
+            [&header(3, 0)[..], &header(0, 0), &header(5, 0), &header(4, 2), &[1, 18], &[5], b""]
+        {
+            assert_eq!(size(bytes), None, "{bytes:?}");
+        }
     }
 
     #[test]

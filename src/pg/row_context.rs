@@ -1,7 +1,10 @@
 //! Memory of PostgreSQL's that is used while a row is rendered, in a process that has no executor to
-//! provide it.
+//! provide it, and no statement that could fail.
+
+use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
 
 /// A memory context that is emptied after each use.
 pub struct RowContext {
@@ -25,17 +28,31 @@ impl RowContext {
         RowContext { context }
     }
 
-    /// Calls `work`; what PostgreSQL's functions allocate meanwhile is freed afterwards. After an
-    /// error it is not, and the process is about to end.
-    pub fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Calls `work`; what PostgreSQL's functions allocate meanwhile is freed afterwards. `work` takes no
+    /// lock, pins nothing and needs no transaction, so that nothing else is left behind by an error.
+    ///
+    /// # Errors
+    ///
+    /// The message of the error that was raised.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
         // SAFETY: a live context; nothing that `work` returns is allocated in it, since no function
         // here hands out PostgreSQL's memory.
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo(self.context);
-            let result = work();
+            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+                .catch_others(|error| Err(message(&error)))
+                .execute();
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.context);
             result
         }
+    }
+}
+
+fn message(error: &CaughtError) -> String {
+    match error {
+        CaughtError::PostgresError(report)
+        | CaughtError::ErrorReport(report)
+        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
     }
 }

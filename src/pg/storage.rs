@@ -39,24 +39,63 @@ impl Storage {
         self.length == -1
     }
 
-    /// The value stored at a place (`fetch_att`), and its bytes there.
-    ///
-    /// # Safety
-    ///
-    /// A value of this type is stored there, aligned.
-    pub unsafe fn fetch(&self, at: *const u8) -> (pg_sys::Datum, usize) {
-        let place = pg_sys::Datum::from(at);
-        // SAFETY: the caller's.
-        unsafe {
-            match (self.by_value, self.length) {
-                (true, 1) => (pg_sys::Datum::from(*at.cast::<i8>()), 1),
-                (true, 2) => (pg_sys::Datum::from(*at.cast::<i16>()), 2),
-                (true, 4) => (pg_sys::Datum::from(*at.cast::<i32>()), 4),
-                (true, _) => (pg_sys::Datum::from(*at.cast::<i64>()), 8),
-                (false, -1) => (place, pgrx::varsize_any(at.cast())),
-                (false, -2) => (place, CStr::from_ptr(at.cast()).to_bytes_with_nul().len()),
-                (false, length) => (place, length.max(0) as usize),
-            }
+    /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves
+    /// `at` to its end. `bytes` begin as aligned as values can be. None if it does not end within
+    /// them, or lies out of line. What it looks like inside is not checked.
+    pub fn take(&self, bytes: &[u8], at: &mut usize) -> Option<pg_sys::Datum> {
+        // A header of one byte is not aligned (`att_align_pointer`).
+        if !(self.is_varlena() && is_short(bytes.get(*at..)?)) {
+            *at = at.next_multiple_of(self.alignment);
         }
+        let stored = bytes.get(*at..)?;
+        let length = self.size(stored)?;
+        *at += length;
+        let place = stored.as_ptr();
+        // SAFETY: so many bytes are there, aligned (`fetch_att`).
+        Some(unsafe {
+            match (self.by_value, length) {
+                (true, 1) => pg_sys::Datum::from(*place.cast::<i8>()),
+                (true, 2) => pg_sys::Datum::from(*place.cast::<i16>()),
+                (true, 4) => pg_sys::Datum::from(*place.cast::<i32>()),
+                (true, 8) => pg_sys::Datum::from(*place.cast::<i64>()),
+                (true, _) => return None,
+                (false, _) => pg_sys::Datum::from(place),
+            }
+        })
+    }
+
+    /// Bytes of a value that begins there, aligned. None if it does not end there, or lies out of
+    /// line.
+    fn size(&self, stored: &[u8]) -> Option<usize> {
+        let length = match self.length {
+            -1 => varlena_size(stored)?,
+            -2 => CStr::from_bytes_until_nul(stored).ok()?.to_bytes_with_nul().len(),
+            length => usize::try_from(length).ok()?,
+        };
+        (length <= stored.len()).then_some(length)
+    }
+}
+
+/// Whether a value of variable length begins there that has a header of one byte.
+fn is_short(stored: &[u8]) -> bool {
+    // SAFETY: the byte is there.
+    !stored.is_empty() && unsafe { pgrx::varatt_is_1b(stored.as_ptr().cast()) }
+}
+
+/// What the header of a value says. None if that is not all of it, if it says less than what it takes
+/// itself, or that the value lies out of line.
+fn varlena_size(stored: &[u8]) -> Option<usize> {
+    let value = stored.as_ptr().cast::<pg_sys::varlena>();
+    // SAFETY: the first byte is there when it is looked at, and the whole header when that is.
+    unsafe {
+        if is_short(stored) {
+            return (!pgrx::varatt_is_1b_e(value)).then(|| pgrx::varsize_any(value));
+        }
+        if stored.len() < size_of::<u32>() {
+            return None;
+        }
+        // A compressed value says how long it was, too (varatt.h: "va_tcinfo").
+        let words = if pgrx::varatt_is_4b_c(value) { 2 } else { 1 };
+        Some(pgrx::varsize_any(value)).filter(|&size| size >= words * size_of::<u32>())
     }
 }

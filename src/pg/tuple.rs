@@ -82,12 +82,13 @@ impl<'a> Row<'a> {
     }
 
     /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls
-    /// on. None if these are not all: values lie out of line, or columns were added since.
+    /// on. None if these are not all, because values lie out of line or columns were added since; or
+    /// if they would not fit a page, as rows of foreign tables need not.
     ///
     /// The bytes may be those in the shared buffer, which is pinned while the trigger runs. Nobody
     /// changes them meanwhile, as opposed to the header before them, which takes hints and locks:
-    /// rows are moved only by who holds the only pin (README of access/heap's pruning:
-    /// `LockBufferForCleanup`).
+    /// rows are moved only by who holds the only pin (storage/buffer/README, "Buffer Access Rules";
+    /// pruneheap.c: `heap_page_prune_opt`).
     pub fn image(&self) -> Option<(bool, &'a [u8])> {
         // SAFETY: a live tuple of so many bytes.
         unsafe {
@@ -96,7 +97,8 @@ impl<'a> Row<'a> {
             let has_nulls = infomask & pg_sys::HEAP_HASNULL != 0;
             let columns = usize::from((*header).t_infomask2 & NUMBER_OF_ATTRIBUTES);
             let data_offset = layout::HEADER + layout::data_offset(columns, has_nulls);
-            let is_whole = infomask & pg_sys::HEAP_HASEXTERNAL == 0
+            let is_whole = length <= pg_sys::BLCKSZ as usize
+                && infomask & pg_sys::HEAP_HASEXTERNAL == 0
                 && (*self.descriptor).natts as usize == columns
                 && usize::from((*header).t_hoff) == data_offset;
             is_whole.then(|| {

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
 use super::kind::{Elements, Function, Kind};
+use super::plan_memory::PlanMemory;
 use super::report::Report;
 use super::storage::MAXIMUM_ALIGNMENT;
 use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
@@ -48,7 +49,8 @@ impl Kind {
     ///
     /// # Safety
     ///
-    /// `value` is a non-null value of the type, in a transaction.
+    /// `value` is a non-null value of the type; in a transaction, unless the type is one of
+    /// [`super::builtin`].
     pub(super) unsafe fn render(&self, value: pg_sys::Datum, json: &mut Json) {
         let start = json.bytes().len();
         // SAFETY: the caller's, for all that follows.
@@ -72,8 +74,8 @@ impl Kind {
                     json.push(b"\"");
                 }),
                 Kind::Name => {
-                    let name = CStr::from_ptr(value.cast_mut_ptr());
-                    json.push_literal(name.to_bytes());
+                    let name = &*value.cast_mut_ptr::<[u8; pg_sys::NAMEDATALEN as usize]>();
+                    json.push_literal(name.split(|&byte| byte == 0).next().unwrap_or_default());
                     json.settle(start, true);
                 }
                 Kind::Uuid => uuid(json, &*value.cast_mut_ptr::<[u8; 16]>()),
@@ -176,14 +178,18 @@ const HEADER: usize = size_of::<pg_sys::ArrayType>();
 
 const _: () = assert!(HEADER == 16);
 
+const MAX_DIMENSIONS: usize = pg_sys::MAXDIM as usize;
+
 /// Walks through the elements of an array in the order in which they are stored, which is that of
 /// the nested lists.
 struct Walk<'a> {
     elements: &'a Elements,
-    /// Where the next element is stored.
-    at: *const u8,
-    /// A bit is set for each element that is not null; no bitmap if all are not.
-    present: Option<*const u8>,
+    /// The array from its header to its end.
+    bytes: &'a [u8],
+    /// Where the next element is stored, or what aligns it.
+    at: usize,
+    /// Where a bit is set for each element that is not null; no bitmap if all are not.
+    bitmap: Option<usize>,
     /// Index of the next element.
     index: usize,
 }
@@ -197,82 +203,109 @@ impl Elements {
         // is freed with the memory context of the row.
         unsafe {
             let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let size = pgrx::varsize_any(array.cast());
+            if size < HEADER {
+                refuse_damaged_array();
+            }
             if (*array).elemtype != self.type_oid {
-                let Some(function) = self.to_json else { refuse_elements((*array).elemtype) };
-                return Kind::ToJson(function).render(pg_sys::Datum::from(array), json);
+                return self.render_others(array, json);
             }
-            let dimensions = (*array).ndim.max(0) as usize;
-            let start = array.cast::<u8>().cast_const();
-            let lengths = std::slice::from_raw_parts(start.add(HEADER).cast::<i32>(), dimensions);
-            if dimensions == 0 || lengths.contains(&0) {
-                return json.push(b"[]");
+            let bytes = std::slice::from_raw_parts(array.cast::<u8>().cast_const(), size);
+            if self.render_list(&*array, bytes, json).is_none() {
+                refuse_damaged_array();
             }
-            let after_bounds = HEADER + dimensions * 2 * size_of::<i32>();
-            let (present, data) = match (*array).dataoffset {
-                0 => (None, after_bounds.next_multiple_of(MAXIMUM_ALIGNMENT)),
-                offset => (Some(start.add(after_bounds)), offset as usize),
-            };
-            Walk { elements: self, at: start.add(data), present, index: 0 }.render(lengths, json);
+        }
+    }
+
+    /// None if the array is not laid out as its header says.
+    fn render_list(&self, array: &pg_sys::ArrayType, bytes: &[u8], json: &mut Json) -> Option<()> {
+        let dimensions =
+            usize::try_from(array.ndim).ok().filter(|&count| count <= MAX_DIMENSIONS)?;
+        let after_bounds = HEADER + dimensions * 2 * size_of::<i32>();
+        let mut lengths = [0; MAX_DIMENSIONS];
+        let stored = bytes.get(HEADER..after_bounds)?.chunks_exact(size_of::<i32>());
+        for (length, stored) in lengths[..dimensions].iter_mut().zip(stored) {
+            *length = i32::from_ne_bytes(*stored.first_chunk()?);
+        }
+        let lengths = &lengths[..dimensions];
+        if dimensions == 0 || lengths.contains(&0) {
+            json.push(b"[]");
+            return Some(());
+        }
+        let (bitmap, at) = match array.dataoffset {
+            0 => (None, after_bounds.next_multiple_of(MAXIMUM_ALIGNMENT)),
+            offset => (Some(after_bounds), usize::try_from(offset).ok()?),
+        };
+        Walk { elements: self, bytes, at, bitmap, index: 0 }.render(lengths, json)
+    }
+
+    /// Renders an array whose elements are not of the type that its column has, as functions in C and
+    /// casts that somebody put into the catalogs may make them.
+    ///
+    /// # Safety
+    ///
+    /// It is an array, in a transaction unless this is done without a database.
+    unsafe fn render_others(&self, array: *mut pg_sys::ArrayType, json: &mut Json) {
+        let value = pg_sys::Datum::from(array);
+        // SAFETY: the caller's.
+        unsafe {
+            let type_oid = (*array).elemtype;
+            if let Some(function) = self.to_json {
+                return Kind::ToJson(function).render(value, json);
+            }
+            match Kind::of_builtin(type_oid, true, &PlanMemory::new()) {
+                Some((kind, _)) => kind.render(value, json),
+                None => Report::new(
+                    PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                    "elements of an array are not of the type that its column has",
+                )
+                .detail(format!("Their type has oid {}.", type_oid.to_u32()))
+                .raise(),
+            }
         }
     }
 }
 
 impl Walk<'_> {
-    /// # Safety
-    ///
-    /// So many elements follow as the lengths say.
-    unsafe fn render(&mut self, lengths: &[i32], json: &mut Json) {
-        let Some((&length, inner)) = lengths.split_first() else {
-            return;
-        };
+    /// None if so many elements as the lengths say do not follow.
+    fn render(&mut self, lengths: &[i32], json: &mut Json) -> Option<()> {
+        let (&length, inner) = lengths.split_first()?;
         for n in 0..length {
             json.push(if n == 0 { b"[" } else { b"," });
-            // SAFETY: the caller's.
-            unsafe {
-                if inner.is_empty() {
-                    self.render_next(json);
-                } else {
-                    self.render(inner, json);
-                }
+            if inner.is_empty() {
+                self.render_next(json)?;
+            } else {
+                self.render(inner, json)?;
             }
             if json.is_full() {
                 // What comes now is not looked at any more.
-                return;
+                return Some(());
             }
         }
         json.push(b"]");
+        Some(())
     }
 
-    /// # Safety
-    ///
-    /// There is a next element.
-    unsafe fn render_next(&mut self, json: &mut Json) {
+    /// None if there is no next element.
+    fn render_next(&mut self, json: &mut Json) -> Option<()> {
         let index = self.index;
         self.index += 1;
-        // SAFETY: the caller's; elements are aligned, and read as `fetch_att` (access/tupmacs.h)
-        // does.
-        unsafe {
-            if self.present.is_some_and(|bits| *bits.add(index / 8) & (1 << (index % 8)) == 0) {
-                return json.push(b"null");
-            }
-            let elements = self.elements;
-            self.at = self.at.add(self.at.align_offset(elements.storage.alignment));
-            let (value, length) = elements.storage.fetch(self.at);
-            elements.kind.render(value, json);
-            self.at = self.at.add(length);
+        if let Some(bitmap) = self.bitmap
+            && self.bytes.get(bitmap + index / 8)? & (1 << (index % 8)) == 0
+        {
+            json.push(b"null");
+            return Some(());
         }
+        let value = self.elements.storage.take(self.bytes, &mut self.at)?;
+        // SAFETY: a value of the elements' type, that ends within the array.
+        unsafe { self.elements.kind.render(value, json) };
+        Some(())
     }
 }
 
-/// An array of a type that its column does not have: only a cast that somebody put into the catalogs
-/// by hand makes such a thing.
-fn refuse_elements(type_oid: pg_sys::Oid) -> ! {
-    Report::new(
-        PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-        "elements of an array are not of the type that its column has",
-    )
-    .detail(format!("Their type has oid {}.", type_oid.to_u32()))
-    .raise()
+fn refuse_damaged_array() -> ! {
+    Report::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "an array is not laid out as it says")
+        .raise()
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! Which rows go into the WAL as they are stored, for the worker to render, and which are rendered by
 //! their writer: that is seen in the WAL, and both make the same messages.
 
-use pg_test::{Postgres, Scene, insert_lsn};
+use std::fs;
+use std::path::Path;
+
+use pg_test::{Postgres, Scene, Shutdown, Testbed, insert_lsn};
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{ask, blog, published_so_far, run};
+use crate::stage::{ask, blog, make_blog, published_so_far, run};
 
 /// The events that a statement writes, as they are in the WAL.
 #[track_caller]
@@ -136,4 +139,50 @@ fn the_limit_holds_for_what_the_worker_renders() {
     assert_eq!(events[0].json()["current"], json!({"id": 0}));
     assert_eq!(events[1].json()["current"], json!({"id": 1}));
     assert_eq!(events[2].json()["current"]["title"], json!("x"));
+}
+
+/// Makes the value that is stored behind a short text say that it was longer than it is, as a disk that
+/// forgets would.
+fn damage(file: &Path, behind: &str) {
+    let mut bytes = fs::read(file).expect("could not read the table's file");
+    let start = bytes.windows(behind.len()).position(|window| window == behind.as_bytes());
+    // A header of four bytes, aligned, then the length of the value as it was.
+    let header = (start.expect("the row is not in its file") + behind.len()).next_multiple_of(4);
+    assert_eq!(bytes[header] & 3, 2, "the value is not compressed");
+    bytes[header + 4] ^= 1;
+    fs::write(file, bytes).expect("could not write the table's file");
+}
+
+#[test]
+fn a_row_whose_bytes_are_damaged_does_not_stop_the_stream() {
+    const MARKER: &str = "this row will be damaged";
+
+    let bed = Testbed::private(&["ignore_checksum_failure = on", "autovacuum = off"]);
+    let scene = bed.scene("images_damaged");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(
+        &mut client,
+        &format!(
+            "CREATE TABLE papers (id int PRIMARY KEY, marker text, packed text, note text);
+             INSERT INTO papers VALUES (1, '{MARKER}', repeat('ab', 2000)), (2, 'whole', 'x');
+             CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON papers
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()"
+        ),
+    );
+    let file: String = ask(&mut client, "SELECT pg_relation_filepath('papers')");
+    bed.postgres.stop(Shutdown::Fast);
+    damage(&bed.postgres.data_dir().join(file), MARKER);
+    bed.postgres.start();
+    let mut client = scene.client();
+    run(&mut client, "UPDATE papers SET note = 'seen'");
+    let events = published_so_far(&scene, &mut client);
+    let body = events[0].json();
+    assert_eq!((&body["previous"], &body["current"]), (&json!({"id": 1}), &json!({"id": 1})));
+    assert_eq!(body["targets"], json!(["note"]));
+    let damage = events[0].headers["damaged"].as_str().unwrap_or_default().to_owned();
+    assert!(damage.contains("corrupt"), "{damage}");
+    assert!(bed.postgres.log().contains("\"public.papers\""), "nothing was logged");
+    assert_eq!(events[1].json()["current"]["note"], json!("seen"));
+    assert_eq!(events[1].headers.get("damaged"), None);
 }

@@ -32,7 +32,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
     captured::make(&mut server.client);
     let worker = Worker::of(&mut server);
     let filler = BODY - captured::smallest_body(&mut server);
-    server.bind_queue("backlog");
+    server.bind("classic");
     server.settle();
     let (resident, before) = (worker.resident(), server.confirmed());
 

@@ -36,12 +36,12 @@ pub fn write(client: &mut Client, transactions: u64, rows: u64, filler: usize) {
 
 /// The size of a body whose filler is empty, as it arrives. The table must be there.
 pub fn smallest_body(server: &mut Server) -> usize {
-    let queue = server.bind_queue("probe");
+    let queue = server.bind("classic");
     let broker = server.bed.rabbitmq.broker();
     let consumer = broker.consume(&queue);
     write(&mut server.client, 1, 1, 0);
     let event = consumer.next_within(DEADLINE).expect("the first event did not come");
     drop(consumer);
-    broker.delete_queue(queue.name());
+    server.unbind();
     event.body.len()
 }

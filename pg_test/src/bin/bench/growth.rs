@@ -80,7 +80,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
 
 fn measure(server: &mut Server, worker: &Worker, shape: Shape, events: u64) -> Drained {
     let mut clients = shape.clients(server);
-    let queue = server.bind_queue("growth");
+    server.bind("classic");
     server.settle();
     let before = server.confirmed();
     let cpu = worker.cpu();
@@ -100,7 +100,7 @@ fn measure(server: &mut Server, worker: &Worker, shape: Shape, events: u64) -> D
     server.settle();
     let (took, cpu) = (began.elapsed(), worker.cpu() - cpu);
     let events = server.confirmed() - before;
-    server.bed.rabbitmq.broker().delete_queue(queue.name());
+    server.unbind();
     Drained { events, cpu, took }
 }
 

@@ -96,7 +96,7 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
         if plan.quick { (2, Duration::from_millis(1_200)) } else { (20, Duration::from_secs(2)) };
     let mut server = Server::start(&[]);
     server.run(TABLES);
-    server.bind(Some("classic"));
+    server.bind("classic");
     let receiver = Receiver::start(server.broker().url(), server.queue());
     let relays = [(Way::Relay, false), (Way::ConfirmedRelay, true)]
         .map(|(way, with_confirms)| relay(&server, way, with_confirms));
@@ -180,7 +180,7 @@ fn connect(server: &mut Server, load: Load, way: Way) -> Clients {
 /// What the writer notices with worker and broker on a core of their own, and nobody to receive.
 fn writer_apart(server: &mut Server, load: Load, rounds: usize, time: Duration) -> Vec<Line> {
     let ways = [Way::Nobody, Way::Ours];
-    server.bind(None);
+    server.unbind();
     let mut clients = ways.map(|way| connect(server, load, way));
     let _apart = Worker::of(server).part(server);
     let slices: [_; 2] = take_turns(rounds, |number| {

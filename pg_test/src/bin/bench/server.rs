@@ -1,10 +1,13 @@
-//! The servers under measurement: a testbed of their own, a database with the extension in it whose
-//! events go to one exchange, and the session that asks and orders. `fsync` is off, as the harness has it, so that no disk hides what
-//! else takes time.
+//! The servers under measurement: one broker for all, a PostgreSQL for each subject, a database with
+//! the extension in it whose events go to one exchange, and the session that asks and orders. `fsync`
+//! is off, as the harness has it, so that no disk hides what else takes time.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use pg_test::{Broker, QUIET, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed_within};
+use pg_test::{
+    Broker, QUIET, Queue, RabbitMq, Shutdown, Testbed, wait_until, wait_until_confirmed_within,
+};
 use postgres::Client;
 use postgres::types::FromSqlOwned;
 
@@ -34,8 +37,11 @@ pub struct Server {
 impl Server {
     /// `conf` holds further lines of postgresql.conf.
     pub fn start(conf: &[&str]) -> Server {
-        let bed = Testbed::private(&[QUIET, CONF, conf].concat());
-        bed.rabbitmq.broker().declare_exchange(EXCHANGE, "topic");
+        static RABBITMQ: LazyLock<Arc<RabbitMq>> = LazyLock::new(|| Arc::new(RabbitMq::create()));
+        // What the subject before has left is not to take the broker's time.
+        RABBITMQ.broker().delete_queue(QUEUE);
+        RABBITMQ.broker().declare_exchange(EXCHANGE, "topic");
+        let bed = Testbed::beside(&RABBITMQ, &[QUIET, CONF, conf].concat());
         let client = bed.make_database(DATABASE);
         Server { client, bed }
     }
@@ -72,21 +78,18 @@ impl Server {
         QUEUE
     }
 
-    /// Binds an empty queue of this type; none: whatever is published is returned.
-    pub fn bind(&self, queue_type: Option<&str>) {
-        let broker = self.broker();
-        broker.delete_queue(QUEUE);
-        if let Some(queue_type) = queue_type {
-            let queue = Queue::durable(QUEUE).with_text("x-queue-type", queue_type);
-            broker.declare_queue(&queue.bound_to(EXCHANGE, "#"));
-        }
-    }
-
-    /// Declares a durable classic queue that gets every event.
-    pub fn bind_queue(&self, name: &str) -> Queue {
-        let queue = Queue::durable(name).bound_to(EXCHANGE, "#");
+    /// Binds an empty durable queue of this type that gets every event.
+    pub fn bind(&self, queue_type: &str) -> Queue {
+        self.unbind();
+        let queue = Queue::durable(QUEUE).with_text("x-queue-type", queue_type);
+        let queue = queue.bound_to(EXCHANGE, "#");
         self.broker().declare_queue(&queue);
         queue
+    }
+
+    /// Deletes that queue: whatever is published is returned.
+    pub fn unbind(&self) {
+        self.broker().delete_queue(QUEUE);
     }
 
     #[track_caller]

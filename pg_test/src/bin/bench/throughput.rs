@@ -84,6 +84,14 @@ impl Target {
             None => "no queue bound".to_owned(),
         }
     }
+
+    /// Leaves nothing but an empty queue of this kind.
+    fn bind(self, server: &Server) {
+        match self.queue_type() {
+            Some(queue_type) => drop(server.bind(queue_type)),
+            None => server.unbind(),
+        }
+    }
 }
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
@@ -142,12 +150,12 @@ fn from_backlog(server: &mut Server, target: Target, events: u64, round: usize) 
         server.run(&format!(
             "DO $$ BEGIN FOR n IN 1..{events} LOOP {insert}; COMMIT; END LOOP; END $$"
         ));
-        server.bind(target.queue_type());
+        target.bind(server);
         server.rejoin();
         Look::at_birth().watch(&mut server.client, events).undisturbed()
     };
     let raw = |server: &mut Server| {
-        server.bind(target.queue_type());
+        target.bind(server);
         raw::publish(server.broker().url(), SAMPLE, events).undisturbed()
     };
     let pair = in_turn(server, round, ours, raw);
@@ -159,7 +167,7 @@ fn live(server: &mut Server, target: Target, events: u64, round: usize) -> Live 
     let mut committed = [0.0; 2];
     let [beside_ours, beside_raw] = &mut committed;
     let ours = |server: &mut Server| {
-        server.bind(target.queue_type());
+        target.bind(server);
         let before = Look::take(&mut server.client);
         let began = Instant::now();
         let writers = Writers::start(server, &insert("event"), events);
@@ -168,7 +176,7 @@ fn live(server: &mut Server, target: Target, events: u64, round: usize) -> Live 
         Pace { rate: events as f64 / began.elapsed().as_secs_f64(), cpu }
     };
     let raw = |server: &mut Server| {
-        server.bind(target.queue_type());
+        target.bind(server);
         let began = Instant::now();
         let writers = Writers::start(server, &insert("bare"), events);
         let cpu = raw::publish(server.broker().url(), SAMPLE, events).cpu;

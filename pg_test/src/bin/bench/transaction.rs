@@ -23,7 +23,7 @@ pub fn run(plan: &Plan) -> Vec<Line> {
     captured::make(&mut server.client);
     let worker = Worker::of(&mut server);
     let filler = BODY - captured::smallest_body(&mut server);
-    let queue = server.bind_queue("transaction");
+    let queue = server.bind("classic");
     let consumer = server.bed.rabbitmq.broker().consume(&queue);
     server.settle();
     let (resident, cpu) = (worker.resident(), worker.cpu());
