@@ -33,6 +33,8 @@ pub struct Throughput {
 pub struct Pgbench {
     /// Worker and broker have a core of their own.
     pub apart: Throughput,
+    /// The same, but the trigger does nothing: what PostgreSQL needs to call one.
+    pub floor: Throughput,
     /// Worker and broker take their part of the machine.
     pub together: Throughput,
     /// Nobody publishes.
@@ -47,19 +49,29 @@ impl Pgbench {
         eprintln!("pgbench, worker and broker on a core of their own");
         let parted = stage.part();
         // What one run left to be published is not to slow down the next.
-        let apart = in_turn(stage, plan.pgbench_seconds, Stage::settle);
+        let apart = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
+        eprintln!("the same with amqp.capture = off");
+        let floor = in_turn(stage, plan.pgbench_seconds, "off", |_| {});
         drop(parted);
         eprintln!("pgbench, everything on all cores");
-        let together = in_turn(stage, plan.pgbench_seconds, Stage::settle);
+        let together = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
         stage.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");
-        let broker_down = in_turn(stage, plan.pgbench_seconds, |_| {});
-        Pgbench { apart, together, broker_down }
+        let broker_down = in_turn(stage, plan.pgbench_seconds, "on", |_| {});
+        Pgbench { apart, floor, together, broker_down }
     }
 }
 
-/// Without, with, with, without: what grows or slows down in time falls on both alike.
-fn in_turn(stage: &mut Stage, seconds: u64, after: impl Fn(&mut Stage)) -> Throughput {
+/// Without, with, with, without: what grows or slows down in time falls on both alike. `capture` is
+/// that of the sessions (amqp.capture).
+fn in_turn(
+    stage: &mut Stage,
+    seconds: u64,
+    capture: &str,
+    after: impl Fn(&mut Stage),
+) -> Throughput {
+    let database = stage.database();
+    stage.run(&format!("ALTER DATABASE \"{database}\" SET amqp.capture = {capture}"));
     let mut run = |is_captured: bool| {
         if is_captured {
             stage.run(ATTACH);

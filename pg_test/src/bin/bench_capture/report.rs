@@ -80,10 +80,14 @@ impl Report {
             let tps = format!("{:.0} ÷ {:.0} tps", throughput.with, throughput.without);
             write_line(f, &name, [tps, cell, String::new()])
         };
-        let Pgbench { apart, together, broker_down } = self.pgbench;
+        let Pgbench { apart, floor, together, broker_down } = self.pgbench;
         let goal = at_least(apart.ratio, OF_THROUGHPUT);
         throughput(f, "worker and broker on a core of their own", apart, goal)?;
-        for (name, beside) in [("all on the same cores", together), ("broker down", broker_down)] {
+        for (name, beside) in [
+            ("the same with `amqp.capture = off`", floor),
+            ("all on the same cores", together),
+            ("broker down", broker_down),
+        ] {
             throughput(f, name, beside, format!("{:.2}", beside.ratio))?;
         }
         Ok(())
