@@ -71,7 +71,18 @@ fn put_storage(out: &mut Vec<u8>, code: u8, storage: Storage) -> Option<()> {
     out.push(code);
     out.extend_from_slice(&length.to_ne_bytes());
     out.extend_from_slice(&[u8::from(by_value), alignment as u8]);
-    (length >= -1).then_some(())
+    is_expected(storage).then_some(())
+}
+
+/// Whether it is the storage of a type that PostgreSQL lets a column have (pg_type.c: `TypeCreate`).
+fn is_expected(storage: Storage) -> bool {
+    let Storage { length, by_value, alignment } = storage;
+    match (by_value, length) {
+        (true, 1 | 2 | 4 | 8) => alignment == length as usize,
+        (true, _) => false,
+        (false, -1) => matches!(alignment, 4 | 8),
+        (false, length) => length >= 0 && matches!(alignment, 1 | 2 | 4 | 8),
+    }
 }
 
 /// How the rows of a table are stored.
@@ -122,14 +133,8 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
     let length = i16::from_ne_bytes(take(bytes)?);
     let [by_value, alignment] = take(bytes)?;
-    let (by_value, alignment) = (by_value != 0, usize::from(alignment));
-    let is_sane = match (by_value, length) {
-        (true, 1 | 2 | 4 | 8) => alignment == length as usize,
-        (true, _) => false,
-        (false, -1) => matches!(alignment, 4 | 8),
-        (false, length) => length >= 0 && matches!(alignment, 1 | 2 | 4 | 8),
-    };
-    is_sane.then_some(Storage { length, by_value, alignment })
+    let storage = Storage { length, by_value: by_value != 0, alignment: usize::from(alignment) };
+    is_expected(storage).then_some(storage)
 }
 
 /// A row that was taken apart; its memory is used again for the next.
