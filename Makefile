@@ -50,7 +50,7 @@ bench: install ## from commit to queue, beside what a user would otherwise run, 
 	mkdir -p docs
 	cargo run --release --package pg_test --bin bench -- $(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
 
-bench-quick: install ## the same, everything smaller, for daily use; 3 to 4 minutes, or ONLY=latency
+bench-quick: install ## the same, everything smaller, for daily use; about 2 minutes, or ONLY=latency
 	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
 bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=4 (20 minutes)
