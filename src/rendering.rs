@@ -48,7 +48,7 @@ struct Rows {
 }
 
 /// The body of an event.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Rendered {
     pub body: Vec<u8>,
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.

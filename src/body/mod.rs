@@ -27,7 +27,7 @@ pub struct Change<'a> {
 }
 
 /// How much of the rows is rendered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// All that is published.
     Rows,

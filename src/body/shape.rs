@@ -50,12 +50,10 @@ impl Shape {
             u8::from(self.without_previous) * FLAG_WITHOUT_PREVIOUS
                 + u8::from(self.only_changed) * FLAG_ONLY_CHANGED,
         ];
-        let put_number = |number: usize| (number as u16).to_ne_bytes();
-        out.extend(put_number(resource.len()));
-        out.extend_from_slice(resource.as_bytes());
+        layout::put_bytes(&mut out, resource.as_bytes());
         let key: Vec<usize> = (0..self.key.len()).filter(|&column| self.key[column]).collect();
-        out.extend(put_number(key.len()));
-        out.extend(key.into_iter().flat_map(put_number));
+        layout::put_number(&mut out, key.len());
+        key.into_iter().for_each(|column| layout::put_number(&mut out, column));
         out.extend_from_slice(layout);
         out
     }
@@ -64,11 +62,10 @@ impl Shape {
     pub fn decode(mut bytes: &[u8]) -> Option<DecodedShape> {
         let rest = &mut bytes;
         let flags = *rest.split_off_first()?;
-        let length = take_number(rest)?;
-        let resource = String::from_utf8(rest.split_off(..length)?.to_vec()).ok()?;
-        let count = take_number(rest)?;
+        let resource = String::from_utf8(layout::take_bytes(rest)?.to_vec()).ok()?;
+        let count = layout::take_number(rest)?;
         let key_columns: Vec<usize> =
-            (0..count).map(|_| take_number(rest)).collect::<Option<_>>()?;
+            (0..count).map(|_| layout::take_number(rest)).collect::<Option<_>>()?;
         let (layout, columns) = layout::decode(rest)?;
         let key = (0..columns.count()).map(|column| key_columns.contains(&column)).collect();
         let without_previous = flags & FLAG_WITHOUT_PREVIOUS != 0;
@@ -76,10 +73,4 @@ impl Shape {
         let shape = Shape::new(columns, key, without_previous, only_changed);
         rest.is_empty().then_some(DecodedShape { shape, resource, layout })
     }
-}
-
-fn take_number(bytes: &mut &[u8]) -> Option<usize> {
-    let (&number, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(usize::from(u16::from_ne_bytes(number)))
 }

@@ -1,7 +1,8 @@
 //! The trigger function: one row change in, one event in the WAL out, inside the writer's
 //! transaction. The rows go as they are stored, for the worker to render; where it cannot, because
-//! values lie out of line or columns are excluded, the body is rendered here. The function refuses, with an error that says what to do, wherever an event would be lost or
-//! could not be what the user meant; it never waits and never fails because of the broker.
+//! values lie out of line or columns are excluded, the body is rendered here. The function refuses,
+//! with an error that says what to do, wherever an event would be lost or could not be what the user
+//! meant; it never waits and never fails because of the broker.
 
 mod arguments;
 mod options;

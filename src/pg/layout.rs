@@ -46,7 +46,8 @@ pub(super) fn data_offset(columns: usize, has_nulls: bool) -> usize {
 pub(super) unsafe fn encode(descriptor: pg_sys::TupleDesc, columns: &Columns) -> Option<Vec<u8>> {
     // SAFETY: the caller's.
     let attributes: Vec<_> = unsafe { attributes(descriptor) }.collect();
-    let mut out = (attributes.len() as u16).to_ne_bytes().to_vec();
+    let mut out = Vec::new();
+    put_number(&mut out, attributes.len());
     for (number, &attribute) in attributes.iter().enumerate() {
         let storage = Storage::of(attribute);
         let column = columns.list.iter().find(|column| column.stored.number == number);
@@ -59,8 +60,7 @@ pub(super) unsafe fn encode(descriptor: pg_sys::TupleDesc, columns: &Columns) ->
             None => put_storage(&mut out, HIDDEN, storage)?,
         }
         if let Some(column) = column {
-            out.extend_from_slice(&(column.label.len() as u16).to_ne_bytes());
-            out.extend_from_slice(&column.label);
+            put_bytes(&mut out, &column.label);
         }
     }
     Some(out)
@@ -98,7 +98,7 @@ struct Slot {
 /// Takes a layout off the front of the bytes, and the columns with it. None if they are no layout.
 pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
     let memory = PlanMemory::new();
-    let count = usize::from(u16::from_ne_bytes(take(bytes)?));
+    let count = take_number(bytes)?;
     let (mut slots, mut list) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 0..count {
         let [code] = take(bytes)?;
@@ -111,9 +111,7 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
         };
         slots.push(Slot { storage, is_given: code == GIVEN });
         if code != HIDDEN {
-            let length = usize::from(u16::from_ne_bytes(take(bytes)?));
-            let (label, rest) = bytes.split_at_checked(length)?;
-            *bytes = rest;
+            let label = take_bytes(bytes)?;
             if !(label.starts_with(b"\"") && label.ends_with(b"\":")) {
                 return None;
             }
@@ -122,6 +120,28 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
         }
     }
     Some((Layout { slots }, Columns::found(list, memory)))
+}
+
+/// Appends a number of two bytes.
+pub fn put_number(out: &mut Vec<u8>, number: usize) {
+    out.extend_from_slice(&(number as u16).to_ne_bytes());
+}
+
+/// Appends bytes with their length ahead.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Takes a number off the front that [`put_number`] has appended.
+pub fn take_number(bytes: &mut &[u8]) -> Option<usize> {
+    take(bytes).map(|number| usize::from(u16::from_ne_bytes(number)))
+}
+
+/// Takes bytes off the front that [`put_bytes`] has appended.
+pub fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = take_number(bytes)?;
+    bytes.split_off(..length)
 }
 
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
