@@ -33,6 +33,7 @@
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
+//! | [`commit_rate`] | whether commits come so thick that not each is to wake the worker |
 //! | [`condition`] | in what state the stream is, as status and log have it |
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
@@ -56,6 +57,7 @@
 
 mod body;
 mod capture;
+mod commit_rate;
 mod condition;
 mod event;
 mod gap;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
+use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::gap::Gap;
 use crate::naming::Naming;
@@ -46,6 +47,9 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 /// How long commits are left unread, after some were read, while they could not be published anyhow:
 /// many at once cost less than each by itself.
 const NAP: Duration = Duration::from_millis(100);
+
+/// How long many commits are left unread for a confirm that is due, instead of each waking us.
+const CONFIRM_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -114,6 +118,7 @@ struct Worker {
     commits: u64,
     /// Whether some of them were new then.
     is_busy: bool,
+    commit_rate: CommitRate,
     /// Whether enough is read ahead of the publisher.
     is_ahead: bool,
     /// Whether the publisher took all there was.
@@ -162,6 +167,7 @@ impl Worker {
             seen: Published::default(),
             commits: 0,
             is_busy: false,
+            commit_rate: CommitRate::new(Instant::now()),
             is_ahead: false,
             took_all: false,
             was_large: false,
@@ -232,6 +238,7 @@ impl Worker {
         let commits = shared::commits();
         self.is_busy = commits != self.commits;
         self.commits = commits;
+        self.commit_rate.look(Instant::now(), commits);
         for _ in 0..BATCHES_PER_ROUND {
             self.is_ahead = self.stream.bytes() >= READ_AHEAD_BYTES;
             if self.is_ahead {
@@ -383,6 +390,11 @@ impl Worker {
             self.sleep(timeout);
         } else if self.is_busy && !(self.condition.may_publish() && self.took_all) {
             self.sleep(timeout.min(NAP));
+        } else if self.commit_rate.is_high()
+            && self.publisher.as_ref().is_some_and(Publisher::has_unconfirmed)
+        {
+            // A confirm is about to wake us anyhow.
+            self.sleep(timeout.min(CONFIRM_PATIENCE));
         } else {
             shared::await_commit();
             if shared::commits() != self.commits {

@@ -46,7 +46,8 @@ pub struct OperationPlan {
 }
 
 thread_local! {
-    static PLANS: RefCell<Plans> = RefCell::default();
+    static PLANS: RefCell<Plans> =
+        const { RefCell::new(Plans::with_hasher(BuildHasherDefault::new())) };
 }
 
 /// Plans by the identity of their trigger ([`TriggerCall::identity`]).

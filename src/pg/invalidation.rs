@@ -5,6 +5,7 @@
 //! Changes are counted by a hash of what changed. Two things with the same hash cost a plan that is
 //! made anew for nothing.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pgrx::pg_sys;
@@ -34,6 +35,8 @@ pub struct Dependencies {
 pub struct Stamp {
     buckets: Box<[u16]>,
     sum: Option<u32>,
+    /// [`ANY`] when the stamp was last found to be current.
+    verified: Cell<u32>,
 }
 
 impl Dependencies {
@@ -94,14 +97,22 @@ impl Dependencies {
     pub fn seal(self) -> Stamp {
         let buckets = self.buckets.into_boxed_slice();
         let unchanged = self.begun == ANY.load(Ordering::Relaxed);
-        Stamp { sum: unchanged.then(|| sum(&buckets)), buckets }
+        let sum = unchanged.then(|| sum(&buckets));
+        Stamp { sum, buckets, verified: Cell::new(self.begun) }
     }
 }
 
 impl Stamp {
     /// Whether nothing has changed.
     pub fn is_current(&self) -> bool {
-        self.sum == Some(sum(&self.buckets))
+        let any = ANY.load(Ordering::Relaxed);
+        if any != self.verified.get() {
+            if self.sum != Some(sum(&self.buckets)) {
+                return false;
+            }
+            self.verified.set(any);
+        }
+        true
     }
 }
 

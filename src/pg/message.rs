@@ -14,6 +14,7 @@ use crate::lsn::Lsn;
 unsafe extern "C-unwind" {
     // access/xact.h
     fn GetCurrentTransactionId() -> pg_sys::TransactionId;
+    fn GetCurrentTransactionIdIfAny() -> pg_sys::TransactionId;
     // access/xloginsert.h. XLogRegisterData is `(char *, int)` in 15, `(char *, uint32)` in 16 and 17,
     // `(const void *, uint32)` in 18: called alike by whoever passes no more than an int can hold.
     fn XLogBeginInsert();
@@ -33,6 +34,9 @@ struct LogicalMessageHeader {
 
 /// The only operation of the resource manager (replication/message.h). Missing from pgrx.
 pub(super) const XLOG_LOGICAL_MESSAGE: u8 = 0;
+
+/// Far fewer bytes than make a record too long (16 and later, xloginsert.c: `XLogRecordMaxSize`).
+const SMALL: usize = 1024 * 1024;
 
 /// `SizeOfLogicalMessage`.
 pub(super) const HEADER_SIZE: usize = size_of::<LogicalMessageHeader>();
@@ -82,24 +86,34 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
         // SAFETY: it outlives XLogInsert, which copies it.
         unsafe { XLogRegisterData(bytes.cast(), length as u32) }
     };
-    // SAFETY: the caller's. Nothing in the guarded code has a destructor.
-    let end = unsafe {
-        pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            if transactional {
-                // It may itself write a record (XLOG_XACT_ASSIGNMENT), so it comes first.
-                GetCurrentTransactionId();
-            }
-            XLogBeginInsert();
-            register((&raw const header).cast(), HEADER_SIZE);
-            register(prefix.as_ptr(), prefix.len());
-            for part in parts.iter().filter(|part| !part.is_empty()) {
-                register(part.as_ptr(), part.len());
-            }
-            if flags != 0 {
-                XLogSetRecordFlags(flags);
-            }
-            XLogInsert(pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId, XLOG_LOGICAL_MESSAGE)
-        })
+    // SAFETY: the caller's.
+    let write = || unsafe {
+        if transactional {
+            // It may itself write a record (XLOG_XACT_ASSIGNMENT), so it comes first.
+            GetCurrentTransactionId();
+        }
+        XLogBeginInsert();
+        register((&raw const header).cast(), HEADER_SIZE);
+        register(prefix.as_ptr(), prefix.len());
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            register(part.as_ptr(), part.len());
+        }
+        if flags != 0 {
+            XLogSetRecordFlags(flags);
+        }
+        XLogInsert(pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId, XLOG_LOGICAL_MESSAGE)
     };
-    Lsn(end)
+    // With an xid, which a transaction in recovery or a parallel worker never gets, and for a few
+    // parts of a few bytes there is no ERROR on this way (xact.c: `GetCurrentTransactionId`;
+    // xloginsert.c: `XLogRegisterData`, `XLogRecordAssemble`; xlog.c: `XLogInsertRecord`, whose
+    // critical section makes one a PANIC). A guard takes longer than the rest of this function.
+    // SAFETY: reads a variable.
+    let has_xid = unsafe { GetCurrentTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
+    let cannot_raise = transactional && has_xid && header.message_size <= SMALL;
+    Lsn(if cannot_raise {
+        write()
+    } else {
+        // SAFETY: nothing in the guarded code has a destructor.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(write) }
+    })
 }

@@ -9,6 +9,8 @@ const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
 unsafe extern "C-unwind" {
+    // mb/pg_wchar.h. Not pgrx's wrapper, which guards a call that cannot raise.
+    fn GetDatabaseEncoding() -> c_int;
     // mb/pg_wchar.h; missing from pgrx.
     fn pg_do_encoding_conversion_buf(
         conversion: pg_sys::Oid,
@@ -31,7 +33,7 @@ const GROWTH: usize = 4;
 /// Whether the current database's encoding is UTF-8.
 pub(super) fn database_is_utf8() -> bool {
     // SAFETY: reads a variable.
-    unsafe { pg_sys::GetDatabaseEncoding() == UTF8 }
+    unsafe { GetDatabaseEncoding() == UTF8 }
 }
 
 /// Text of the current database as UTF-8. What has no meaning in UTF-8 is replaced by U+FFFD.
@@ -41,12 +43,15 @@ pub fn to_utf8(bytes: &[u8]) -> Cow<'_, str> {
 
 /// The same; sets `lossy` if something had to be replaced.
 pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
-    // SAFETY: reads a variable.
-    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
-    if bytes.is_ascii() || encoding == UTF8 || encoding == SQL_ASCII {
-        return replace_invalid(bytes, lossy);
+    if bytes.is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Cow::Borrowed(unsafe { std::str::from_utf8_unchecked(bytes) });
     }
-    Cow::Owned(convert(bytes, encoding, lossy))
+    // SAFETY: reads a variable.
+    match unsafe { GetDatabaseEncoding() } {
+        UTF8 | SQL_ASCII => replace_invalid(bytes, lossy),
+        encoding => Cow::Owned(convert(bytes, encoding, lossy)),
+    }
 }
 
 fn replace_invalid<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
