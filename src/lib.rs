@@ -38,6 +38,7 @@
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
+//! | [`pipe`] | what threads and processes wake each other with |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
@@ -65,6 +66,7 @@ mod lsn;
 mod naming;
 mod pace;
 mod pg;
+mod pipe;
 mod position;
 mod publisher;
 mod rendering;

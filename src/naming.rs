@@ -62,8 +62,6 @@ impl Naming {
         let EventHead { operation, database, schema, table, .. } = event.head;
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
-        let of_table =
-            if operation == Operation::Gap { String::new() } else { format!("{schema}.{table}") };
         let mut headers = Vec::with_capacity(10);
         if operation != Operation::Gap {
             headers.push(("database", text(database)));
@@ -94,7 +92,6 @@ impl Naming {
             message_id: self.message_id(lsn, operation),
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
             kind: operation.as_str(),
-            table: of_table,
             headers,
         })
     }

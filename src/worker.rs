@@ -5,6 +5,7 @@
 //! [`reader::BATCH`](crate::wal::reader::BATCH) records. Any ERROR ends the process; the postmaster
 //! starts it again, and it goes on from the saved position.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
@@ -15,7 +16,7 @@ use crate::gap::Gap;
 use crate::naming::Naming;
 use crate::pace::Pace;
 use crate::pg::report::{self, Report};
-use crate::pg::snapshot::Snapshot;
+use crate::pg::snapshot::SnapshotMemory;
 use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::ReadError;
@@ -93,12 +94,10 @@ fn stand_by_at_minimal_wal_level() {
     )
     .hint("Set wal_level = replica and restart the server.")
     .log();
-    if let Ok((_bell, listener)) = bell::bell() {
-        let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
-        while !worker_process::must_end() {
-            wait.wait(LONGEST_SLEEP);
-            worker_process::settings_reloaded();
-        }
+    let wait = WaitSet::new(&[]);
+    while !worker_process::must_end() {
+        wait.wait(LONGEST_SLEEP);
+        worker_process::settings_reloaded();
     }
 }
 
@@ -129,6 +128,8 @@ struct Worker {
     poll: Duration,
     /// In what state the stream is.
     condition: Condition,
+    /// Which committed transactions others can see.
+    snapshot: SnapshotMemory,
     /// Since when a committed transaction lacks nothing but a synchronous standby.
     awaiting_standby: Option<Instant>,
     /// How fast the lag falls.
@@ -154,7 +155,9 @@ impl Worker {
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
-        let wait = WaitSet::new(std::os::fd::AsFd::as_fd(&listener));
+        let doorbell = shared::doorbell();
+        let wait =
+            WaitSet::new(&[listener.as_fd()].into_iter().chain(doorbell).collect::<Vec<_>>());
         let mut worker = Worker {
             reader: TransactionReader::new(position.restart, server::logical_decoding_work_mem()),
             stream: Stream::resume(position),
@@ -173,6 +176,7 @@ impl Worker {
             was_large: false,
             poll: Duration::ZERO,
             condition: Condition::default(),
+            snapshot: SnapshotMemory::new(),
             awaiting_standby: None,
             pace: Pace::default(),
         };
@@ -268,9 +272,9 @@ impl Worker {
         }
         let standby = server::synchronous_flush_lsn();
         let has_standby = |commit_lsn| standby.is_none_or(|flushed| commit_lsn <= flushed);
-        let snapshot = Snapshot::take();
+        let mut snapshot = self.snapshot.take();
         self.stream.release(|xid, lsn| has_standby(lsn) && !snapshot.is_running(xid));
-        snapshot.finish();
+        drop(snapshot);
 
         let awaited = !self.stream.first_held_back().is_none_or(has_standby);
         let since = awaited.then(|| self.awaiting_standby.unwrap_or_else(Instant::now));
@@ -406,8 +410,10 @@ impl Worker {
     }
 
     fn sleep(&self, timeout: Duration) {
-        if self.wait.wait(timeout) {
-            self.listener.clear();
+        match self.wait.wait(timeout) {
+            Some(0) => self.listener.clear(),
+            Some(_) => shared::answer_doorbell(),
+            None => {}
         }
     }
 

@@ -1,19 +1,20 @@
 //! The shared memory of the extension: what the worker tells the backends and the other way round.
 //! It exists only where the library is in shared_preload_libraries; [`is_available`] says so.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering,
-};
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
-use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, pg_sys};
+use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, PgSqlErrorCode, pg_sys};
 
+use super::report::Report;
 use crate::lsn::Lsn;
+use crate::pipe;
 
 /// Numbers that the worker publishes; each is written by the worker alone unless it says otherwise.
 #[derive(Default)]
 pub struct Numbers {
-    /// Address of the worker's latch, the same in every process of the server; 0 while none runs.
-    worker_latch: AtomicUsize,
     /// End of the latest commit (or PREPARE) that wrote events. Raised by the writing backends.
     last_commit: AtomicU64,
     /// How many there were. Raised by the writing backends. They do not come in the order of the WAL.
@@ -119,12 +120,25 @@ static TEXTS: PgLwLock<Texts> = unsafe { PgLwLock::new(c"amqp_cdc texts") };
 /// Whether the library was loaded through shared_preload_libraries.
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
+/// Wakes the worker: a pipe that the postmaster makes and all its children have. Not the worker's
+/// latch: setting that sends a signal, at twice the price, and each commit that wakes pays it.
+static DOORBELL: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
+
 /// Requests the shared memory. Only from `_PG_init` in the postmaster.
 pub fn init() {
     use pgrx::pg_shmem_init;
     use pgrx::prelude::pg_guard;
     pg_shmem_init!(NUMBERS);
     pg_shmem_init!(TEXTS);
+    match pipe::new() {
+        // The library is loaded once.
+        Ok(ends) => drop(DOORBELL.set(ends)),
+        Err(error) => Report::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
+            format!("amqp_cdc could not make a pipe: {error}"),
+        )
+        .raise(),
+    }
     AVAILABLE.store(true, Ordering::Relaxed);
 }
 
@@ -196,28 +210,33 @@ pub fn take_skip_request() -> Option<String> {
     requested.then(|| texts().skip.get()).flatten()
 }
 
-fn wake_worker() {
-    let latch = numbers().worker_latch.load(Ordering::Acquire) as *mut pg_sys::Latch;
-    if !latch.is_null() {
-        // SAFETY: a PGPROC is never freed, so the latch is one even if the worker has just left; a
-        // late SetLatch is a spurious wake-up at worst. SetLatch raises no error.
-        unsafe { pg_sys::SetLatch(latch) }
+/// What becomes readable when the worker is to wake up.
+pub fn doorbell() -> Option<BorrowedFd<'static>> {
+    DOORBELL.get().map(|(reader, _)| reader.as_fd())
+}
+
+/// To be called when it has become so.
+pub fn answer_doorbell() {
+    if let Some((reader, _)) = DOORBELL.get() {
+        pipe::drain(reader);
     }
 }
 
-/// Makes this process the one that commits wake, until it leaves.
+fn wake_worker() {
+    if let Some((_, writer)) = DOORBELL.get() {
+        pipe::knock(writer);
+    }
+}
+
+/// Makes this process known as the worker, until it leaves.
 pub(super) fn become_the_worker() {
-    // SAFETY: MyLatch points into this process's PGPROC, which lies in shared memory.
+    // SAFETY: a callback with the C ABI and no way to unwind; reads a variable.
     unsafe {
         pg_sys::on_shmem_exit(Some(leave), pg_sys::Datum::from(0));
-        let numbers = numbers();
-        numbers.worker_latch.store(pg_sys::MyLatch as usize, Ordering::Release);
-        numbers.worker_pid.store(pg_sys::MyProcPid, Ordering::Relaxed);
+        numbers().worker_pid.store(pg_sys::MyProcPid, Ordering::Relaxed);
     }
 }
 
 unsafe extern "C-unwind" fn leave(_code: i32, _argument: pg_sys::Datum) {
-    let numbers = numbers();
-    numbers.worker_latch.store(0, Ordering::Release);
-    numbers.worker_pid.store(0, Ordering::Relaxed);
+    numbers().worker_pid.store(0, Ordering::Relaxed);
 }

@@ -2,51 +2,57 @@
 
 use pgrx::pg_sys;
 
-/// A snapshot of the running transactions, taken in a transaction of its own that lasts as long as
-/// this value. Works without a database (launcher.c: `get_subscription_list` does the same).
+/// Memory for one snapshot of the running transactions after the other.
+pub struct SnapshotMemory {
+    data: Box<pg_sys::SnapshotData>,
+}
+
+/// A snapshot of the running transactions, without a transaction of its own: starting and ending
+/// one would take longer than all else that is done with a small transaction's events. Nothing is
+/// read under it but the list of running transactions. As long as it lives it keeps back vacuum, as
+/// every snapshot does (`PGPROC.xmin`), and pg_subtrans with it.
 ///
 /// A backend leaves the list of running transactions only after its commit record is on disk and,
 /// with synchronous replication, on the standby (xact.c: `RecordTransactionCommit` before
 /// `ProcArrayEndTransaction`), so what is visible here is safe to announce.
-pub struct Snapshot {
-    snapshot: pg_sys::Snapshot,
+pub struct Snapshot<'a> {
+    data: &'a mut pg_sys::SnapshotData,
 }
 
-/// Sets what [`Snapshot::take`] relies on, once per process: a serializable default would make each
-/// snapshot one that predicate locking tracks.
-pub fn prepare_process() {
-    // SAFETY: constant strings; autovacuum.c's workers do the same.
-    unsafe {
-        pg_sys::SetConfigOption(
-            c"default_transaction_isolation".as_ptr(),
-            c"read committed".as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
+impl SnapshotMemory {
+    /// None is taken yet.
+    pub fn new() -> SnapshotMemory {
+        // SAFETY: as the static ones of snapmgr.c begin: zeros, which is SNAPSHOT_MVCC, too.
+        // GetSnapshotData gives it the arrays it needs, which are never freed.
+        SnapshotMemory { data: Box::new(unsafe { std::mem::zeroed() }) }
     }
-}
 
-impl Snapshot {
     /// Takes a snapshot.
-    pub fn take() -> Snapshot {
-        // SAFETY: main thread, outside any transaction.
-        unsafe {
-            pg_sys::StartTransactionCommand();
-            Snapshot { snapshot: pg_sys::GetLatestSnapshot() }
-        }
+    pub fn take(&mut self) -> Snapshot<'_> {
+        let data = &mut *self.data;
+        // SAFETY: main thread of a process that has a PGPROC and no snapshot; the memory outlives
+        // the snapshot.
+        unsafe { pg_sys::GetSnapshotData(data) };
+        Snapshot { data }
     }
+}
 
+impl Snapshot<'_> {
     /// Whether the transaction was still running: its changes were invisible to others.
-    pub fn is_running(&self, xid: u32) -> bool {
-        // SAFETY: the snapshot lives until this value is consumed. Not TransactionIdIsInProgress:
-        // that one may ask pg_subtrans about xids that are long truncated.
-        unsafe { pg_sys::XidInMVCCSnapshot(pg_sys::TransactionId::from(xid), self.snapshot) }
+    pub fn is_running(&mut self, xid: u32) -> bool {
+        // SAFETY: a snapshot that was taken. Not TransactionIdIsInProgress: that one may ask
+        // pg_subtrans about xids that are long truncated.
+        unsafe { pg_sys::XidInMVCCSnapshot(pg_sys::TransactionId::from(xid), self.data) }
     }
+}
 
-    /// Ends the snapshot's transaction. If this is never reached because of an error, the process
-    /// ends and PostgreSQL cleans up.
-    pub fn finish(self) {
-        // SAFETY: the transaction that `take` started; it has no xid and writes nothing.
-        unsafe { pg_sys::CommitTransactionCommand() }
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        // SAFETY: main thread; it was the only snapshot (snapmgr.c: `SnapshotResetXmin`, the same in
+        // 15 to 18).
+        unsafe {
+            pg_sys::TransactionXmin = pg_sys::InvalidTransactionId;
+            (*pg_sys::MyProc).xmin = pg_sys::InvalidTransactionId;
+        }
     }
 }

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::{PgTryBuilder, pg_guard};
 
-use super::{shared, snapshot};
+use super::shared;
 
 /// Seconds between the worker's end and its next start.
 const RESTART_SECONDS: u64 = 5;
@@ -55,7 +55,8 @@ fn message_of(error: &CaughtError) -> String {
 }
 
 /// Makes this process the worker: signal handlers, a connection without a database (so that it
-/// blocks no DROP DATABASE and reads no catalog), the latch that commits set.
+/// blocks no DROP DATABASE and reads no catalog), its pid in shared memory. It never starts a
+/// transaction.
 pub fn begin() {
     // SIGINT (pg_cancel_backend) is caught and means nothing: there is no query to cancel.
     BackgroundWorker::attach_signal_handlers(
@@ -65,7 +66,6 @@ pub fn begin() {
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
-    snapshot::prepare_process();
     shared::become_the_worker();
     reload_settings();
 }

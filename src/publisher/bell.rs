@@ -1,25 +1,26 @@
-//! A bell that wakes another thread out of its wait: a socket that becomes readable.
+//! A bell that wakes another thread out of its wait: a pipe that becomes readable.
 
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{ErrorKind, PipeReader, PipeWriter, Result};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::pipe;
+
 /// The end that rings.
 #[derive(Clone)]
 pub struct Bell {
-    socket: Arc<UnixStream>,
+    pipe: Arc<PipeWriter>,
     rung: Arc<AtomicBool>,
 }
 
 /// The end that is woken.
 pub struct BellListener {
-    socket: UnixStream,
+    pipe: PipeReader,
     rung: Arc<AtomicBool>,
 }
 
@@ -29,13 +30,11 @@ pub struct BellListener {
 ///
 /// If the operating system has no more file descriptors.
 pub fn bell() -> Result<(Bell, BellListener)> {
-    let (near, far) = UnixStream::pair()?;
-    near.set_nonblocking(true)?;
-    far.set_nonblocking(true)?;
+    let (reader, writer) = pipe::new()?;
     let rung = Arc::new(AtomicBool::new(false));
     Ok((
-        Bell { socket: Arc::new(near), rung: Arc::clone(&rung) },
-        BellListener { socket: far, rung },
+        Bell { pipe: Arc::new(writer), rung: Arc::clone(&rung) },
+        BellListener { pipe: reader, rung },
     ))
 }
 
@@ -43,26 +42,16 @@ impl Bell {
     /// Rings, unless it has been rung since the listener last looked. Never waits.
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::SeqCst) {
-            // A full socket is a bell that was rung, and a closed one has nobody to wake.
-            let _ = (&*self.socket).write(&[1]);
+            pipe::knock(&self.pipe);
         }
     }
 }
 
 impl BellListener {
     /// To be called before looking at what the bell was rung for: what happens afterwards rings it
-    /// again. The socket is emptied first, or a ring in between would leave it marked but silent.
+    /// again. The pipe is emptied first, or a ring in between would leave it marked but silent.
     pub fn clear(&self) {
-        let mut bytes = [0; 16];
-        loop {
-            match (&self.socket).read(&mut bytes) {
-                // Nothing is left after less than was asked for.
-                Ok(count) if count < bytes.len() => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
+        pipe::drain(&self.pipe);
         self.rung.store(false, Ordering::SeqCst);
     }
 
@@ -72,7 +61,7 @@ impl BellListener {
     ///
     /// If the operating system cannot wait.
     pub fn wait(&self, until: Option<Instant>) -> Result<()> {
-        wait(&mut [PollFd::new(&self.socket, PollFlags::IN)], until)?;
+        wait(&mut [PollFd::new(&self.pipe, PollFlags::IN)], until)?;
         self.clear();
         Ok(())
     }
@@ -90,7 +79,7 @@ impl BellListener {
         until: Option<Instant>,
     ) -> Result<bool> {
         let interest = if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut both = [PollFd::new(socket, interest), PollFd::new(&self.socket, PollFlags::IN)];
+        let mut both = [PollFd::new(socket, interest), PollFd::new(&self.pipe, PollFlags::IN)];
         wait(&mut both, until)?;
         let [socket, bell] = both.map(|one| one.revents());
         if !bell.is_empty() {
@@ -114,7 +103,7 @@ fn wait(descriptors: &mut [PollFd<'_>], until: Option<Instant>) -> Result<()> {
 
 impl AsFd for BellListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.pipe.as_fd()
     }
 }
 
@@ -125,7 +114,7 @@ mod tests {
     use super::*;
 
     fn is_ringing(listener: &BellListener) -> bool {
-        (&listener.socket).read(&mut [0]).is_ok()
+        std::io::Read::read(&mut &listener.pipe, &mut [0]).is_ok()
     }
 
     #[test]

@@ -139,7 +139,6 @@ mod tests {
             message_id: "7/1/0/16B3748".to_owned(),
             timestamp: 1_790_000_000,
             kind: "insert",
-            table: String::new(),
             headers: vec![
                 ("table", HeaderValue::Text("blog articles".to_owned())),
                 ("tx_seq", HeaderValue::Number(-5)),

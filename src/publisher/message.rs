@@ -21,16 +21,23 @@ pub struct Message {
     pub timestamp: u64,
     /// The AMQP property `type`.
     pub kind: &'static str,
-    /// Where the row lives, for the operator.
-    pub table: String,
     pub headers: Vec<(&'static str, HeaderValue)>,
 }
 
 impl Message {
     /// What the operator is told about it.
     pub(super) fn description(&self) -> String {
-        let Message { message_id, table, body, routing_key, .. } = self;
-        let of = if table.is_empty() { String::new() } else { format!("table {table}, ") };
+        let Message { message_id, body, routing_key, .. } = self;
+        let name = |header| {
+            self.headers.iter().find_map(|(name, value)| match value {
+                HeaderValue::Text(text) if *name == header => Some(text),
+                _ => None,
+            })
+        };
+        let of = match (name("schema"), name("table")) {
+            (Some(schema), Some(table)) => format!("table {schema}.{table}, "),
+            _ => String::new(),
+        };
         format!("message {message_id} ({of}{} bytes, routing key \"{routing_key}\")", body.len())
     }
 }

@@ -173,7 +173,6 @@ mod tests {
             message_id: id.to_owned(),
             timestamp: 0,
             kind: "insert",
-            table: String::new(),
             headers: Vec::new(),
         }
     }

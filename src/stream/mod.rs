@@ -104,7 +104,7 @@ impl Stream {
 
     /// Lets the transactions go that may be announced, given their xid and commit LSN, up to the
     /// first that may not: order comes before speed.
-    pub fn release(&mut self, may_be_announced: impl Fn(u32, Lsn) -> bool) {
+    pub fn release(&mut self, mut may_be_announced: impl FnMut(u32, Lsn) -> bool) {
         while let Some(next) = self.transactions.get(self.visible)
             && may_be_announced(next.xid, next.commit_lsn)
         {

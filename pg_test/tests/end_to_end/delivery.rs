@@ -57,6 +57,21 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     wait_until_confirmed(&mut client);
 }
 
+/// A worker that nobody wakes looks at the WAL only now and then, and would need a minute.
+#[test]
+fn each_commit_wakes_the_worker() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("wake");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let begun = Instant::now();
+    for id in 1..=1000i32 {
+        client.execute("INSERT INTO blog_articles VALUES ($1)", &[&id]).unwrap();
+        assert_eq!(ids(&scene.consumer.wait_for_events(1)), [i64::from(id)]);
+    }
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+}
+
 /// Whatever was confirmed before: one confirm after an outage says that it is over.
 #[test]
 fn an_outage_is_over_with_the_first_confirm() {
