@@ -35,24 +35,28 @@ enum Way {
     Ours,
     Relay,
     ConfirmedRelay,
+    /// Nobody, but with a trigger that is called: what PostgreSQL takes for that.
+    IdleTrigger,
 }
 
 impl Way {
+    /// Those that all take turns.
     const ALL: [Way; 4] = [Way::Nobody, Way::Ours, Way::Relay, Way::ConfirmedRelay];
 
-    /// Each relay has a database of its own.
+    /// Each relay has a database of its own, and so have sessions with settings of their own.
     fn database(self, server: &Server) -> &'static str {
         match self {
             Way::Nobody | Way::Ours => server.database(),
             Way::Relay => "relayed",
             Way::ConfirmedRelay => "relayed_with_confirms",
+            Way::IdleTrigger => "idle",
         }
     }
 
     fn table(self) -> &'static str {
         match self {
             Way::Nobody => "bare",
-            Way::Ours => "captured",
+            Way::Ours | Way::IdleTrigger => "captured",
             Way::Relay | Way::ConfirmedRelay => "notified",
         }
     }
@@ -91,6 +95,14 @@ fn relay(server: &Server, way: Way, with_confirms: bool) -> Relay {
     Relay::start(server, way.database(server), with_confirms)
 }
 
+/// Makes the database where the trigger does nothing.
+fn make_idle_trigger(server: &Server) {
+    let database = Way::IdleTrigger.database(server);
+    let mut client = server.make_database(database);
+    let capture = format!("ALTER DATABASE {database} SET amqp.capture = off");
+    server::run(&mut client, &format!("{TABLES} {capture}"));
+}
+
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
         if plan.quick { (2, Duration::from_millis(1_200)) } else { (20, Duration::from_secs(2)) };
@@ -118,6 +130,7 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     drop(relays);
     if !plan.quick {
         drop(receiver);
+        make_idle_trigger(&server);
         for load in LOADS {
             lines.extend(writer_apart(&mut server, load, rounds / 2, time));
         }
@@ -179,28 +192,27 @@ fn connect(server: &mut Server, load: Load, way: Way) -> Clients {
 
 /// What the writer notices with worker and broker on a core of their own, and nobody to receive.
 fn writer_apart(server: &mut Server, load: Load, rounds: usize, time: Duration) -> Vec<Line> {
-    let ways = [Way::Nobody, Way::Ours];
+    let ways = [Way::Nobody, Way::Ours, Way::IdleTrigger];
     server.unbind();
     let mut clients = ways.map(|way| connect(server, load, way));
     let _apart = Worker::of(server).part(server);
-    let slices: [_; 2] = take_turns(rounds, |number| {
+    let slices: [_; 3] = take_turns(rounds, |number| {
         let writer = of_writers(&clients[number].write(time));
         eprintln!("{}, {:?}, apart: writer {writer:.0?} µs", load.name(), ways[number]);
         Slice { writer, way: None }
     });
-    let line = |(number, (part, _)): (usize, (&str, f64))| {
-        let [bare, ours] = slices.each_ref().map(|slices| of_writer(slices, number));
-        line(
-            format!(
-                "writer's transaction, worker and broker on a core of their own, {}, {part}: \
-                 captured ÷ no trigger",
-                load.name()
-            ),
-            [ours, bare],
-            Some(WANTED_OF_WRITER),
-        )
+    let lines = |(number, (part, _)): (usize, (&str, f64))| {
+        let [bare, ours, idle] = slices.each_ref().map(|slices| of_writer(slices, number));
+        let name = format!(
+            "writer's transaction, worker and broker on a core of their own, {}, {part}",
+            load.name()
+        );
+        [
+            line(format!("{name}: captured ÷ no trigger"), [ours, bare], Some(WANTED_OF_WRITER)),
+            line(format!("{name}: amqp.capture = off ÷ no trigger"), [idle, bare], None),
+        ]
     };
-    PARTS.into_iter().enumerate().map(line).collect()
+    PARTS.into_iter().enumerate().flat_map(lines).collect()
 }
 
 fn slice(clients: &mut Clients, way: Way, receiver: &Receiver, time: Duration) -> Slice {
