@@ -53,7 +53,7 @@ bench: install ## from commit to queue, beside what a user would otherwise run, 
 bench-quick: install ## the same, everything smaller, for daily use; about 2 minutes, or ONLY=latency
 	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
-bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=4 (20 minutes)
+bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=30 (20 minutes)
 	@scripts/setup bench
 	cargo run --release --package pg_test --bin bench_capture -- \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

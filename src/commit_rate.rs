@@ -19,9 +19,9 @@ pub struct CommitRate {
 }
 
 impl CommitRate {
-    /// Nothing was committed until now.
-    pub fn new(now: Instant) -> CommitRate {
-        CommitRate { since: now, commits: 0, is_high: false }
+    /// So many commits were there until now.
+    pub fn new(now: Instant, commits: u64) -> CommitRate {
+        CommitRate { since: now, commits, is_high: false }
     }
 
     /// So many commits were there until now.
@@ -48,7 +48,7 @@ mod tests {
     /// Looks at commits that come at these times, in microseconds, as they come.
     fn is_high_after(times: impl IntoIterator<Item = u64>) -> bool {
         let start = Instant::now();
-        let mut rate = CommitRate::new(start);
+        let mut rate = CommitRate::new(start, 0);
         for (before, time) in times.into_iter().enumerate() {
             rate.look(start + Duration::from_micros(time), before as u64 + 1);
         }

@@ -17,10 +17,14 @@ pub fn new() -> Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Makes the other end readable. Never waits; cannot fail: a full pipe is readable already, and one
-/// that nobody reads from has nobody to wake.
-pub fn knock(mut writer: &PipeWriter) {
-    let _ = writer.write(&[1]);
+/// Makes the other end readable, without waiting. Whether it is so now; it is not if the operating
+/// system has no memory left.
+pub fn knock(mut writer: &PipeWriter) -> bool {
+    match writer.write_all(&[1]) {
+        Ok(()) => true,
+        // A full pipe is readable already.
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
 }
 
 /// Empties the pipe.

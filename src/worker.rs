@@ -49,8 +49,9 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 /// many at once cost less than each by itself.
 const NAP: Duration = Duration::from_millis(100);
 
-/// How long many commits are left unread for a confirm that is due, instead of each waking us.
-const CONFIRM_PATIENCE: Duration = Duration::from_millis(1);
+/// How long many commits gather unread, instead of each waking us, while the broker is busy with
+/// earlier ones anyhow.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -141,7 +142,7 @@ impl Worker {
     fn start() -> Option<Worker> {
         let (bell, listener) = match bell::bell() {
             Ok(pair) => pair,
-            Err(error) => fail(format!("could not make a socket pair: {error}")),
+            Err(error) => fail(format!("could not make a pipe: {error}")),
         };
         let timelines = Timelines::read();
         let opened = PositionKeeper::open(&timelines, || {
@@ -170,7 +171,7 @@ impl Worker {
             seen: Published::default(),
             commits: 0,
             is_busy: false,
-            commit_rate: CommitRate::new(Instant::now()),
+            commit_rate: CommitRate::new(Instant::now(), shared::commits()),
             is_ahead: false,
             took_all: false,
             was_large: false,
@@ -397,8 +398,7 @@ impl Worker {
         } else if self.commit_rate.is_high()
             && self.publisher.as_ref().is_some_and(Publisher::has_unconfirmed)
         {
-            // A confirm is about to wake us anyhow.
-            self.sleep(timeout.min(CONFIRM_PATIENCE));
+            self.sleep(timeout.min(GATHERING));
         } else {
             shared::await_commit();
             if shared::commits() != self.commits {

@@ -35,6 +35,10 @@ struct LogicalMessageHeader {
 /// The only operation of the resource manager (replication/message.h). Missing from pgrx.
 pub(super) const XLOG_LOGICAL_MESSAGE: u8 = 0;
 
+/// As many parts as any record takes, beside the header and the prefix (xloginsert.c:
+/// `XLR_NORMAL_RDATAS`).
+const FEW: usize = 18;
+
 /// Far fewer bytes than make a record too long (16 and later, xloginsert.c: `XLogRecordMaxSize`).
 const SMALL: usize = 1024 * 1024;
 
@@ -103,13 +107,14 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
         }
         XLogInsert(pg_sys::RmgrIds::RM_LOGICALMSG_ID as pg_sys::RmgrId, XLOG_LOGICAL_MESSAGE)
     };
-    // With an xid, which a transaction in recovery or a parallel worker never gets, and for a few
-    // parts of a few bytes there is no ERROR on this way (xact.c: `GetCurrentTransactionId`;
-    // xloginsert.c: `XLogRegisterData`, `XLogRecordAssemble`; xlog.c: `XLogInsertRecord`, whose
-    // critical section makes one a PANIC). A guard takes longer than the rest of this function.
+    // With an xid, which there is none of in recovery, none is assigned here; and for a few parts of
+    // a few bytes there is no ERROR on this way (xact.c: `GetCurrentTransactionId`; xloginsert.c:
+    // `XLogRegisterData`, `XLogRecordAssemble`; xlog.c: `XLogInsertRecord`, whose critical section
+    // makes one a PANIC). A guard takes longer than the rest of this function.
     // SAFETY: reads a variable.
     let has_xid = unsafe { GetCurrentTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
-    let cannot_raise = transactional && has_xid && header.message_size <= SMALL;
+    let cannot_raise =
+        transactional && has_xid && parts.len() <= FEW && header.message_size <= SMALL;
     Lsn(if cannot_raise {
         write()
     } else {

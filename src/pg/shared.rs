@@ -120,8 +120,9 @@ static TEXTS: PgLwLock<Texts> = unsafe { PgLwLock::new(c"amqp_cdc texts") };
 /// Whether the library was loaded through shared_preload_libraries.
 static AVAILABLE: AtomicBool = AtomicBool::new(false);
 
-/// Wakes the worker: a pipe that the postmaster makes and all its children have. Not the worker's
-/// latch: setting that sends a signal, at twice the price, and each commit that wakes pays it.
+/// Wakes the worker: a pipe that the postmaster makes and all its children have (but for builds
+/// with EXEC_BACKEND, where each would make its own). Not the worker's latch: setting that sends a
+/// signal, which costs more, and each commit that wakes pays it.
 static DOORBELL: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
 /// Requests the shared memory. Only from `_PG_init` in the postmaster.
@@ -177,8 +178,10 @@ pub(super) fn announce_commit(lsn: Lsn) {
     // Of many that commit while it wakes up, one wakes it.
     if numbers.awaits_commit.load(Ordering::SeqCst)
         && numbers.awaits_commit.swap(false, Ordering::SeqCst)
+        && !wake_worker()
     {
-        wake_worker();
+        // The next one tries again.
+        numbers.awaits_commit.store(true, Ordering::SeqCst);
     }
 }
 
@@ -222,10 +225,9 @@ pub fn answer_doorbell() {
     }
 }
 
-fn wake_worker() {
-    if let Some((_, writer)) = DOORBELL.get() {
-        pipe::knock(writer);
-    }
+/// Whether it wakes up now, if it sleeps.
+fn wake_worker() -> bool {
+    DOORBELL.get().is_some_and(|(_, writer)| pipe::knock(writer))
 }
 
 /// Makes this process known as the worker, until it leaves.

@@ -9,8 +9,8 @@ pub struct SnapshotMemory {
 
 /// A snapshot of the running transactions, without a transaction of its own: starting and ending
 /// one would take longer than all else that is done with a small transaction's events. Nothing is
-/// read under it but the list of running transactions. As long as it lives it keeps back vacuum, as
-/// every snapshot does (`PGPROC.xmin`), and pg_subtrans with it.
+/// read under it but the list of running transactions. As long as it lives it keeps back pg_subtrans,
+/// as every snapshot does (`PGPROC.xmin`).
 ///
 /// A backend leaves the list of running transactions only after its commit record is on disk and,
 /// with synchronous replication, on the standby (xact.c: `RecordTransactionCommit` before
@@ -48,8 +48,7 @@ impl Snapshot<'_> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        // SAFETY: main thread; it was the only snapshot (snapmgr.c: `SnapshotResetXmin`, the same in
-        // 15 to 18).
+        // SAFETY: main thread; it was the only snapshot (snapmgr.c: `SnapshotResetXmin`).
         unsafe {
             pg_sys::TransactionXmin = pg_sys::InvalidTransactionId;
             (*pg_sys::MyProc).xmin = pg_sys::InvalidTransactionId;

@@ -56,7 +56,7 @@ fn message_of(error: &CaughtError) -> String {
 
 /// Makes this process the worker: signal handlers, a connection without a database (so that it
 /// blocks no DROP DATABASE and reads no catalog), its pid in shared memory. It never starts a
-/// transaction.
+/// transaction, and so never hears of changes to a catalog (inval.c: `AcceptInvalidationMessages`).
 pub fn begin() {
     // SIGINT (pg_cancel_backend) is caught and means nothing: there is no query to cancel.
     BackgroundWorker::attach_signal_handlers(

@@ -41,8 +41,8 @@ pub fn bell() -> Result<(Bell, BellListener)> {
 impl Bell {
     /// Rings, unless it has been rung since the listener last looked. Never waits.
     pub fn ring(&self) {
-        if !self.rung.swap(true, Ordering::SeqCst) {
-            pipe::knock(&self.pipe);
+        if !self.rung.swap(true, Ordering::SeqCst) && !pipe::knock(&self.pipe) {
+            self.rung.store(false, Ordering::SeqCst);
         }
     }
 }

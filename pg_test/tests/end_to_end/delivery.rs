@@ -65,7 +65,7 @@ fn each_commit_wakes_the_worker() {
     let mut client = scene.client();
     make_blog(&mut client);
     let begun = Instant::now();
-    for id in 1..=1000i32 {
+    for id in 1..=2000i32 {
         client.execute("INSERT INTO blog_articles VALUES ($1)", &[&id]).unwrap();
         assert_eq!(ids(&scene.consumer.wait_for_events(1)), [i64::from(id)]);
     }

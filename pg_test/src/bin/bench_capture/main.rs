@@ -43,7 +43,7 @@ pub struct Plan {
     pub rows: u64,
     /// How often everything is measured; the lowest counts.
     pub rounds: usize,
-    /// How long each run of pgbench takes.
+    /// How long pgbench runs in each case, without and with the trigger.
     pub pgbench_seconds: u64,
 }
 
@@ -77,7 +77,7 @@ fn run(plan: Plan) -> Report {
 
 /// What the arguments ask for.
 fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
-    let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 4 };
+    let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 30 };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         let value: u64 = match value.parse() {

@@ -1,31 +1,42 @@
 //! Throughput of pgbench's simple-update transactions without and with the trigger on
-//! `pgbench_accounts`, in turn. What the trigger costs the writers shows when worker and broker have a
-//! core of their own, that the writers do not use without the trigger either; what the whole costs
-//! a machine that has nothing to spare shows when all share all cores.
+//! `pgbench_accounts`. Two pgbenches, of which only one has the trigger, run in turn for a quarter of
+//! a second each, and are stopped meanwhile: a machine that is slow for a second is so for both of
+//! them. What the trigger costs the writers shows when worker and broker have a core of their own,
+//! that the writers do not use without the trigger either; what the whole costs a machine that has
+//! nothing to spare shows when all share all cores.
 
-use pg_test::Postgres;
-use pg_test::numbers::median;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pg_test::{DEADLINE, Postgres, send_signal, wait_until};
 
 use crate::Plan;
 use crate::stage::Stage;
 
 const CLIENTS: &str = "8";
 
-/// So many pairs of one run without and one with. Many short ones tell more than few long ones.
-const PAIRS: usize = 10;
+/// How long one runs until it is the other's turn.
+const SLICE: Duration = Duration::from_millis(250);
 
-const ATTACH: &str = "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts \
-     FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('account')";
-const DETACH: &str = "DROP TRIGGER capture ON pgbench_accounts";
+/// Where the tables without the trigger are, and those with it.
+const SCHEMAS: [&str; 2] = ["bare", "captured"];
 
-/// Transactions per second, the medians.
+const ATTACH: &str = "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE
+    ON captured.pgbench_accounts FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('account')";
+
+/// Transactions per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Throughput {
     pub without: f64,
     pub with: f64,
-    /// The median of what two runs in succession make: a machine that is slow for a minute is so for
-    /// both of them.
-    pub ratio: f64,
+}
+
+impl Throughput {
+    /// With the trigger in that without.
+    pub fn ratio(self) -> f64 {
+        self.with / self.without
+    }
 }
 
 /// All measurements.
@@ -44,11 +55,16 @@ pub struct Pgbench {
 impl Pgbench {
     /// Runs it. Leaves the broker down.
     pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
-        pgbench(stage, &["--initialize", "--scale=10", "--quiet"]);
+        for schema in SCHEMAS {
+            stage.run(&format!("CREATE SCHEMA {schema}"));
+            let made = pgbench(stage, schema, &["--initialize", "--scale=10", "--quiet"]).status();
+            assert!(made.expect("could not run pgbench").success(), "pgbench failed");
+        }
+        stage.run(ATTACH);
         stage.run("CHECKPOINT");
         eprintln!("pgbench, worker and broker on a core of their own");
         let parted = stage.part();
-        // What one run left to be published is not to slow down the next.
+        // What one left to be published is not to slow down the other.
         let apart = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
         eprintln!("the same with amqp.capture = off");
         let floor = in_turn(stage, plan.pgbench_seconds, "off", |_| {});
@@ -62,8 +78,8 @@ impl Pgbench {
     }
 }
 
-/// Without, with, with, without: what grows or slows down in time falls on both alike. `capture` is
-/// that of the sessions (amqp.capture).
+/// So many seconds for each. `capture` is that of the sessions (amqp.capture), and `after` is done
+/// when they have stopped.
 fn in_turn(
     stage: &mut Stage,
     seconds: u64,
@@ -72,50 +88,79 @@ fn in_turn(
 ) -> Throughput {
     let database = stage.database();
     stage.run(&format!("ALTER DATABASE \"{database}\" SET amqp.capture = {capture}"));
-    let mut run = |is_captured: bool| {
-        if is_captured {
-            stage.run(ATTACH);
+    let mut contestants = SCHEMAS.map(|schema| Contestant::enter(stage, schema));
+    let slices = u128::from(seconds) * 1000 / SLICE.as_millis();
+    for slice in 0..slices {
+        // Without, with, with, without: what grows in time falls on both alike.
+        for turn in 0..2 {
+            contestants[usize::from((slice + turn) % 2 == 1)].run();
+            after(stage);
         }
-        let tps = simple_update(stage, seconds);
-        if is_captured {
-            stage.run(DETACH);
-        }
-        after(stage);
-        eprintln!("{} trigger: {tps:.0} tps", if is_captured { "with" } else { "without" });
-        tps
-    };
-    let pairs: Vec<(f64, f64)> = (0..PAIRS)
-        .map(|pair| {
-            let (first, second) = (run(pair % 2 == 1), run(pair % 2 == 0));
-            if pair % 2 == 1 { (second, first) } else { (first, second) }
-        })
-        .collect();
-    Throughput {
-        without: median(pairs.iter().map(|pair| pair.0)),
-        with: median(pairs.iter().map(|pair| pair.1)),
-        ratio: median(pairs.iter().map(|(without, with)| with / without)),
+    }
+    let [without, with] = contestants.map(|contestant| contestant.leave(stage));
+    eprintln!("without trigger: {without:.0} tps, with trigger: {with:.0} tps");
+    Throughput { without, with }
+}
+
+/// A pgbench whose turn it is or is not.
+struct Contestant {
+    schema: &'static str,
+    process: Child,
+    /// Transactions that do not count.
+    before: i64,
+    /// How long it was its turn.
+    time: Duration,
+}
+
+impl Contestant {
+    /// Its sessions have begun when this returns, and wait.
+    fn enter(stage: &mut Stage, schema: &'static str) -> Contestant {
+        let clients = format!("--client={CLIENTS}");
+        let endless =
+            ["--skip-some-updates", "--no-vacuum", "--jobs=2", "--time=1000000", &clients];
+        let before = transactions(stage, schema);
+        let process = pgbench(stage, schema, &endless).spawn().expect("could not run pgbench");
+        wait_until("pgbench has begun", DEADLINE, || {
+            (transactions(stage, schema) > before + 1000).then_some(())
+        });
+        send_signal(process.id(), "STOP");
+        let before = transactions(stage, schema);
+        Contestant { schema, process, before, time: Duration::ZERO }
+    }
+
+    fn run(&mut self) {
+        send_signal(self.process.id(), "CONT");
+        let begun = Instant::now();
+        thread::sleep(SLICE);
+        send_signal(self.process.id(), "STOP");
+        self.time += begun.elapsed();
+    }
+
+    /// Transactions per second of its time.
+    fn leave(mut self, stage: &mut Stage) -> f64 {
+        let done = transactions(stage, self.schema) - self.before;
+        self.process.kill().expect("could not end pgbench");
+        self.process.wait().expect("could not wait for pgbench");
+        done as f64 / self.time.as_secs_f64()
     }
 }
 
-fn simple_update(stage: &Stage, seconds: u64) -> f64 {
-    let time = format!("--time={seconds}");
-    let clients = format!("--client={CLIENTS}");
-    let output = pgbench(stage, &["--skip-some-updates", "--jobs=2", &clients, &time]);
-    let tps = output.lines().find_map(|line| line.strip_prefix("tps = "));
-    let number = tps.and_then(|rest| rest.split(' ').next()).and_then(|word| word.parse().ok());
-    number.unwrap_or_else(|| panic!("pgbench did not tell its throughput:\n{output}"))
+/// Each leaves a row.
+fn transactions(stage: &mut Stage, schema: &str) -> i64 {
+    let count = format!("SELECT count(*) FROM {schema}.pgbench_history");
+    stage.client.query_one(&count, &[]).expect("could not count").get(0)
 }
 
-/// Runs pgbench and returns what it printed.
-fn pgbench(stage: &Stage, arguments: &[&str]) -> String {
-    let output = Postgres::program("pgbench")
+/// A pgbench on the tables of this schema.
+fn pgbench(stage: &Stage, schema: &str, arguments: &[&str]) -> Command {
+    let mut command = Postgres::program("pgbench");
+    command
+        .env("PGOPTIONS", format!("--search_path={schema}"))
         .args(["--host=127.0.0.1", "--username=postgres"])
         .arg(format!("--port={}", stage.bed.postgres.port()))
         .args(arguments)
         .arg(stage.database())
-        .output()
-        .expect("could not run pgbench");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "pgbench failed:\n{errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
 }

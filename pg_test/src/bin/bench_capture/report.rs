@@ -81,14 +81,14 @@ impl Report {
             write_line(f, &name, [tps, cell, String::new()])
         };
         let Pgbench { apart, floor, together, broker_down } = self.pgbench;
-        let goal = at_least(apart.ratio, OF_THROUGHPUT);
+        let goal = at_least(apart.ratio(), OF_THROUGHPUT);
         throughput(f, "worker and broker on a core of their own", apart, goal)?;
         for (name, beside) in [
             ("the same with `amqp.capture = off`", floor),
             ("all on the same cores", together),
             ("broker down", broker_down),
         ] {
-            throughput(f, name, beside, format!("{:.2}", beside.ratio))?;
+            throughput(f, name, beside, format!("{:.2}", beside.ratio()))?;
         }
         Ok(())
     }
