@@ -142,6 +142,19 @@ impl RabbitMq {
         text
     }
 
+    /// Has each quorum queue elect a leader, unless it has one. The only member of a queue should
+    /// elect itself when its node starts, but sometimes waits for ever for a leader that nobody else
+    /// can be, and lets everybody wait who publishes to the queue or consumes from it
+    /// (<https://github.com/rabbitmq/ra/issues/179>).
+    #[track_caller]
+    pub fn elect_leaders(&self) {
+        self.ctl(&[
+            "eval",
+            "[ok = ra:trigger_election(amqqueue:get_pid(Queue), 60000) || \
+             Queue <- rabbit_amqqueue:list(), amqqueue:get_type(Queue) =:= rabbit_quorum_queue].",
+        ]);
+    }
+
     /// The AMQP port on 127.0.0.1; the same for the life of the node.
     pub fn port(&self) -> u16 {
         self.amqp.number()

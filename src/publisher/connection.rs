@@ -15,6 +15,7 @@ use crossbeam_channel::TryRecvError;
 use super::failure::{Failure, SessionEnd};
 use super::frame::short;
 use super::message::Message;
+use super::shortcut::Way;
 use super::window::{Answer, ResendReason};
 use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link};
@@ -264,6 +265,30 @@ impl Connection {
     /// latest.
     pub fn publish(&mut self, message: Arc<Message>, resent: Option<ResendReason>) {
         self.wire.put_message(PUBLISHING, message, resent);
+    }
+
+    /// Writes what the socket takes, if there is no more than is written at once. Whether that was all
+    /// there is, and nothing had to wait for room.
+    pub fn write_all(&mut self) -> bool {
+        // If the connection is gone, the next wait says so.
+        self.wire.has_room() && self.wire.flush().is_ok() && self.wire.is_all_written()
+    }
+
+    /// How the worker may publish messages to this exchange, to which one was published before, while
+    /// all is written.
+    pub fn way<'a>(&'a self, exchange: &'a str, room: usize) -> Way<'a> {
+        Way {
+            socket: self.wire.socket(),
+            channel: PUBLISHING,
+            frame_max: self.wire.frame_max(),
+            exchange,
+            room,
+        }
+    }
+
+    /// Sends the rest of what the worker wrote, before everything else.
+    pub fn write_first(&mut self, rest: Vec<u8>) {
+        self.wire.put_first(rest);
     }
 
     /// Sends what is to be sent, and waits until there may be news, the worker has something to say,

@@ -1,10 +1,11 @@
 //! The publisher: a thread of the worker's process that owns the broker connection. It takes
 //! messages in order, publishes each with a confirm, and reports how many, counted from the first,
 //! the broker has confirmed. It never gives up: while the broker is away, refuses or is blocked it
-//! says why and tries again, and sends everything from the first unconfirmed message on anew.
+//! says why and tries again, and sends everything from the first unconfirmed message on anew. While
+//! it has nothing to do it sleeps, and lets the worker write to the socket meanwhile ([`shortcut`]).
 //!
 //! Nothing here calls PostgreSQL. What crosses the thread boundary is plain data: messages and
-//! settings in, counts and reports out, a [`bell`] to wake the worker.
+//! settings in, counts and reports out, a [`bell`] to wake the worker; and the socket, as said.
 
 pub mod bell;
 mod connection;
@@ -13,9 +14,11 @@ mod failure;
 mod frame;
 mod message;
 mod session;
+mod shortcut;
 mod window;
 mod wire;
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,6 +31,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use bell::{Bell, BellListener};
 use failure::{Backoff, Failure, SessionEnd};
 pub use message::{HeaderValue, Message};
+use shortcut::{FEW, FEW_BYTES, Handed, Shortcut};
 use window::{ResendReason, Window};
 
 /// Messages that may wait for the thread.
@@ -181,7 +185,12 @@ pub struct Published {
 
 /// The worker's handle on the thread. Dropping it stops the thread and waits for it.
 pub struct Publisher {
-    messages: Option<Sender<Message>>,
+    /// Messages of which the thread does not know.
+    batch: RefCell<Vec<Message>>,
+    /// Whether the thread is to be woken for others.
+    is_wake_due: Cell<bool>,
+    messages: Option<Sender<Handed>>,
+    shortcut: Arc<Shortcut>,
     control: Sender<Control>,
     reports: Receiver<Report>,
     counts: Arc<Counts>,
@@ -202,9 +211,11 @@ impl Publisher {
         let (control, instructions) = unbounded();
         let (report_to, reports) = unbounded();
         let counts = Arc::new(Counts::default());
+        let shortcut = Arc::<Shortcut>::default();
         let (wake, woken) = bell::bell()?;
         let link = Link {
             messages: incoming,
+            shortcut: Arc::clone(&shortcut),
             control: instructions,
             reports: report_to,
             counts: Arc::clone(&counts),
@@ -218,15 +229,26 @@ impl Publisher {
         let thread = std::thread::Builder::new()
             .name("amqp_cdc publisher".to_owned())
             .spawn(move || publish_until_stopped(link))?;
-        let messages = Some(messages);
-        Ok(Publisher { messages, control, reports, counts, wake, thread: Some(thread) })
+        Ok(Publisher {
+            batch: RefCell::default(),
+            is_wake_due: Cell::default(),
+            messages: Some(messages),
+            shortcut,
+            control,
+            reports,
+            counts,
+            wake,
+            thread: Some(thread),
+        })
     }
 
     /// Whether a message of this size would be taken without waiting. One message always is when
     /// nothing is outstanding, however large.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let outstanding = self.counts.outstanding_bytes.load(Ordering::SeqCst);
-        let queue_has_room = self.messages.as_ref().is_some_and(|queue| !queue.is_full());
+        let in_batch = self.batch.borrow().len();
+        let queue_has_room =
+            self.messages.as_ref().is_some_and(|queue| queue.len() + in_batch < QUEUE_LENGTH);
         queue_has_room && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
     }
 
@@ -242,19 +264,32 @@ impl Publisher {
         self.has_room_for(bytes)
     }
 
-    /// Hands over the next message. Only after [`Publisher::has_room_for`]; never waits.
+    /// Takes the next message. Only after [`Publisher::has_room_for`]; never waits.
     pub fn publish(&self, message: Message) {
         self.counts.outstanding_bytes.fetch_add(message.body.len(), Ordering::SeqCst);
-        if let Some(queue) = &self.messages {
-            // The queue has room, or the thread is gone, which `is_running` tells the caller.
-            let taken = queue.try_send(message);
-            debug_assert!(taken.is_ok());
+        let is_large = message.body.len() > FEW_BYTES;
+        self.batch.borrow_mut().push(message);
+        if is_large || self.batch.borrow().len() > FEW {
+            self.hand_over();
         }
     }
 
-    /// Wakes the thread after a batch of [`Publisher::publish`].
+    /// Sends what was taken, or has the thread send it.
     pub fn flush(&self) {
-        self.wake.ring();
+        self.hand_over();
+        if self.is_wake_due.take() {
+            self.wake.ring();
+        }
+    }
+
+    fn hand_over(&self) {
+        let mut batch = self.batch.borrow_mut();
+        if let Some(queue) = &self.messages
+            && !batch.is_empty()
+            && self.shortcut.hand_over(&mut batch, queue, &self.counts.published)
+        {
+            self.is_wake_due.set(true);
+        }
     }
 
     /// Gives the thread new settings; it makes a new connection if they differ, or if the stream
@@ -319,9 +354,20 @@ impl Drop for Publisher {
     }
 }
 
+/// What the worker wrote while the thread slept.
+struct Written {
+    /// Of the bodies of the messages.
+    bytes: usize,
+    /// When it began to.
+    since: Option<Instant>,
+    /// What the socket did not take of it.
+    rest: Vec<u8>,
+}
+
 /// The thread's ends of everything it shares with the worker.
 struct Link {
-    messages: Receiver<Message>,
+    messages: Receiver<Handed>,
+    shortcut: Arc<Shortcut>,
     control: Receiver<Control>,
     reports: Sender<Report>,
     counts: Arc<Counts>,
@@ -388,6 +434,24 @@ impl Link {
         self.bell.ring();
     }
 
+    /// Takes into the window what the worker wrote to the socket itself, and the message behind it if
+    /// there is one, and has the worker write no more.
+    fn close_shortcut(&mut self, window: &mut Window) -> Written {
+        let rest = self.shortcut.close();
+        let (mut bytes, mut since) = (0, None);
+        while let Ok(Handed { message, written }) = self.messages.try_recv() {
+            let size = message.body.len();
+            window.push(message);
+            if written.is_none() {
+                break;
+            }
+            window.send_next();
+            bytes += size;
+            since = since.or(written);
+        }
+        Written { bytes, since, rest }
+    }
+
     /// Takes new settings, if there are any, and orders.
     ///
     /// # Errors
@@ -427,6 +491,8 @@ fn publish_until_stopped(mut link: Link) {
             session::run(&mut link, &mut window, &address, delay)
         }))
         .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
+        // Whatever ended the session: what is still to be written is not.
+        link.close_shortcut(&mut window);
         let has_confirmed = link.counts.confirmed.load(Ordering::Acquire) > confirmed;
         if has_confirmed || began.elapsed() > LASTING {
             backoff.reset();

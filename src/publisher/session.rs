@@ -9,7 +9,7 @@ use super::connection::{Connection, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::Message;
 use super::window::{Answer, Window};
-use super::{Address, Link, Report, Unroutable};
+use super::{Address, Link, QUEUE_LENGTH, Report, Unroutable, Written};
 
 /// Shortest time between two reports of returned messages.
 const RETURNED_INTERVAL: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Durat
         progress_at: Instant::now(),
         blocked: false,
         has_leftovers: false,
+        exchange: String::new(),
         returned: Returned::default(),
     };
     let Err(end) = session.stream();
@@ -79,6 +80,8 @@ struct Session<'a> {
     blocked: bool,
     /// Whether messages were taken back that the broker may still object to.
     has_leftovers: bool,
+    /// Of the last message.
+    exchange: String,
     returned: Returned,
 }
 
@@ -109,7 +112,29 @@ impl Session<'_> {
             let text = format!("broker confirmed nothing for {:?}", self.confirm_timeout);
             return Err(Failure::of_connection(text).into());
         }
-        Ok(self.wait(deadline)?)
+        Ok(self.wait_with_shortcut(deadline)?)
+    }
+
+    /// Waits, and lets the worker write to the socket meanwhile if nothing is to be written before that.
+    fn wait_with_shortcut(&mut self, until: Option<Instant>) -> Result<(), Failure> {
+        let in_flight = self.window.in_flight();
+        // What is written takes a place in the queue until this thread wakes.
+        let room = self.limit().saturating_sub(in_flight).min(QUEUE_LENGTH / 2);
+        let has_more = self.window.peek_next().is_some();
+        if room == 0 || has_more || self.blocked || !self.connection.write_all() {
+            return self.wait(until);
+        }
+        self.link.shortcut.open(self.connection.way(&self.exchange, room), &self.link.messages);
+        // What is written meanwhile is to be confirmed in time, too.
+        let until = until.unwrap_or_else(|| Instant::now() + self.confirm_timeout);
+        let waited = self.wait(Some(until));
+        let Written { bytes, since, rest } = self.link.close_shortcut(self.window);
+        self.connection.write_first(rest);
+        self.bytes_in_flight += bytes;
+        if let Some(since) = since.filter(|_| in_flight == 0) {
+            self.progress_at = since;
+        }
+        waited
     }
 
     /// Waits for the broker and the worker, and tells the worker of confirms when it is time to.
@@ -174,7 +199,7 @@ impl Session<'_> {
         while self.window.in_flight() < self.limit() && self.connection.make_room() {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
-                    Ok(message) => self.window.push(message),
+                    Ok(handed) => self.window.push(handed.message),
                     // The worker that is gone has also sent an instruction.
                     Err(_) => return Ok(()),
                 }
@@ -193,6 +218,7 @@ impl Session<'_> {
             }
             let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
             self.bytes_in_flight += message.body.len();
+            self.exchange.clone_from(&message.exchange);
             self.connection.publish(Arc::clone(message), resent);
             let counts = &self.link.counts;
             counts.published.fetch_add(1, Ordering::AcqRel);

@@ -36,7 +36,7 @@ const INPUT: usize = 2 * FRAME_MAX;
 
 /// A socket with its frames.
 pub struct Wire {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     frame_max: usize,
     /// No heartbeats if zero.
     heartbeat: Duration,
@@ -72,7 +72,7 @@ impl Wire {
         // What is written is as much as there is: waiting for more would only cost time.
         socket.set_nodelay(true)?;
         Ok(Wire {
-            socket,
+            socket: Arc::new(socket),
             frame_max: FRAME_MAX,
             heartbeat: Duration::ZERO,
             input: vec![0; INPUT].into_boxed_slice(),
@@ -143,6 +143,26 @@ impl Wire {
         }
     }
 
+    /// Whether everything that was put is written.
+    pub fn is_all_written(&self) -> bool {
+        !self.is_in_message() && self.unwritten() == 0
+    }
+
+    /// Takes bytes to send before all others: the rest of what somebody else has begun to write.
+    pub fn put_first(&mut self, bytes: Vec<u8>) {
+        self.output.splice(self.written..self.written, bytes);
+    }
+
+    /// The socket, on which nobody may write while not everything is written.
+    pub fn socket(&self) -> &Arc<TcpStream> {
+        &self.socket
+    }
+
+    /// The largest frame that was agreed upon.
+    pub fn frame_max(&self) -> usize {
+        self.frame_max
+    }
+
     fn unwritten(&self) -> usize {
         self.output.len() - self.written
     }
@@ -157,7 +177,7 @@ impl Wire {
             if self.unwritten() == 0 {
                 break;
             }
-            match self.socket.write(&self.output[self.written..]) {
+            match self.socket.as_ref().write(&self.output[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.written += count,
                 Err(error) if is_for_later(&error) => return Ok(()),
@@ -212,7 +232,7 @@ impl Wire {
         self.input.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        match self.socket.read(&mut self.input[self.end..]) {
+        match self.socket.as_ref().read(&mut self.input[self.end..]) {
             Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "broker closed the socket")),
             Ok(count) => self.end += count,
             Err(error) if is_for_later(&error) => return Ok(false),
@@ -356,10 +376,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_an_error() {
+    fn the_rest_of_what_another_has_begun_comes_before_everything_else() {
         let (mut near, mut far) = pair();
         let (_bell, listener) = bell().unwrap();
-        near.socket.write_all(b"HTTP/1.1 400 Bad Request").unwrap();
+        near.put(&AMQPFrame::Heartbeat);
+        let mut head = Vec::new();
+        frame::put_head(&mut head, 1, &message(0), None);
+        near.socket.as_ref().write_all(&head[..10]).unwrap();
+        near.put_first(head[10..].to_vec());
+        near.flush().unwrap();
+        let mut frames = Vec::new();
+        while frames.len() < 3 {
+            far.wait(&listener, None).unwrap();
+            while let Some(frame) = far.next_frame().unwrap() {
+                frames.push(frame);
+            }
+        }
+        assert!(matches!(
+            frames.as_slice(),
+            [AMQPFrame::Method(..), AMQPFrame::Header(..), AMQPFrame::Heartbeat]
+        ));
+    }
+
+    #[test]
+    fn what_is_no_frame_is_an_error() {
+        let (near, mut far) = pair();
+        let (_bell, listener) = bell().unwrap();
+        near.socket.as_ref().write_all(b"HTTP/1.1 400 Bad Request").unwrap();
         far.wait(&listener, None).unwrap();
         assert_eq!(far.next_frame().unwrap_err().kind(), ErrorKind::InvalidData);
     }
@@ -368,7 +411,7 @@ mod tests {
     #[test]
     fn tables_in_one_another_take_no_more_than_a_threads_stack() {
         for (levels, is_taken) in [(790, true), (1_000, false)] {
-            let (mut near, mut far) = pair();
+            let (near, mut far) = pair();
             let (_bell, listener) = bell().unwrap();
             let mut value = vec![b'V'];
             for _ in 0..levels {
@@ -380,7 +423,7 @@ mod tests {
             // connection.start: the version, the server's properties, mechanisms, locales.
             let start = [b"\0\x0a\0\x0a\0\x09", properties.as_slice(), &[0; 8]].concat();
             let head = [b"\x01\0\0", (start.len() as u32).to_be_bytes().as_slice()].concat();
-            near.socket.write_all(&[head, start, vec![0xCE]].concat()).unwrap();
+            near.socket.as_ref().write_all(&[head, start, vec![0xCE]].concat()).unwrap();
             let frame = loop {
                 far.wait(&listener, None).unwrap();
                 if let Some(frame) = far.next_frame().transpose() {

@@ -179,12 +179,12 @@ impl<'a> Saboteur<'a> {
             Fault::BrokerKilled => {
                 rabbitmq.kill();
                 self.let_last(0, 2_000);
-                rabbitmq.start();
+                self.start_broker();
             }
             Fault::BrokerRestarted => {
                 rabbitmq.stop();
                 self.let_last(0, 1_000);
-                rabbitmq.start();
+                self.start_broker();
             }
             Fault::BrokerFrozen => self.freeze_broker(),
             Fault::MemoryAlarm => {
@@ -240,6 +240,11 @@ impl<'a> Saboteur<'a> {
     fn let_last(&mut self, low: u64, high: u64) {
         let time = self.dice.time(low, high);
         self.curtain.falls_within(time);
+    }
+
+    fn start_broker(&self) {
+        self.stage.bed.rabbitmq.start();
+        self.stage.bed.rabbitmq.elect_leaders();
     }
 
     /// For all of the time, even if the run ends meanwhile.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use pg_test::installation;
 
-use crate::workload::{Setup, Workload};
+use crate::workload::{Setup, THESE, Workload};
 use crate::{floor, slony};
 
 /// A trigger, or none.
@@ -61,9 +61,6 @@ impl Contender {
 
     fn workload(self, rows: u64, folder: &Path) -> Workload {
         let table = self.table();
-        // One statement for all rows. The rows come from a table, so that making them up does not
-        // count.
-        let insert = format!("INSERT INTO {table} ({COLUMNS}) SELECT {COLUMNS} FROM source");
         Workload {
             name: self.name().to_owned(),
             setup: match self.trigger(folder) {
@@ -77,9 +74,10 @@ impl Contender {
             warm: String::new(),
             set: if self == Contender::CaptureOff { "SET amqp.capture = off" } else { "" },
             statements: [
-                insert,
-                format!("UPDATE {table} SET quantity = quantity + 1"),
-                format!("DELETE FROM {table}"),
+                // The rows come from a table, so that making them up does not count.
+                format!("INSERT INTO {table} ({COLUMNS}) SELECT {COLUMNS} FROM source {THESE}"),
+                format!("UPDATE {table} SET quantity = quantity + 1 {THESE}"),
+                format!("DELETE FROM {table} {THESE}"),
             ],
             rows,
             log: self.log(),
@@ -163,8 +161,9 @@ impl Contender {
     /// The table that it writes to.
     fn log(self) -> Option<&'static str> {
         match self {
-            // The parent of all tables of all queues.
-            Contender::PgqLogutriga | Contender::PgqJsontriga => Some("pgq.event_template"),
+            // The parents of the tables of the first queue and the second.
+            Contender::PgqLogutriga => Some("pgq.event_1"),
+            Contender::PgqJsontriga => Some("pgq.event_2"),
             Contender::Slony => Some(slony::LOG),
             Contender::Outbox => Some("outbox"),
             Contender::Message => Some("message_outbox"),
@@ -185,7 +184,8 @@ fn source(rows: u64) -> String {
     format!(
         r#"
         CREATE TABLE source AS
-        SELECT 'article ' || n AS name,
+        SELECT n AS id,
+               'article ' || n AS name,
                'A "description" of some length, number ' || n AS description,
                n % 1000 AS quantity,
                n::numeric / 100 AS price,
@@ -193,6 +193,7 @@ fn source(rows: u64) -> String {
                jsonb_build_object('colour', 'red', 'size', n % 50, 'sale', n % 2 = 0) AS attributes,
                timestamptz '2026-01-01 00:00:00+00' + n * interval '1.000001 s' AS changed
         FROM generate_series(1, {rows}) AS n;
+        ALTER TABLE source ADD PRIMARY KEY (id);
         "#
     )
 }

@@ -2,7 +2,7 @@
 //! be linear in the bytes that are rendered, and flat in the number of tables.
 
 use crate::contenders::DEFINITION;
-use crate::workload::{Setup, Workload};
+use crate::workload::{Setup, THESE, Workload};
 
 /// What grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Shape {
             clear: for_each_table(&prefix, self.tables(), "TRUNCATE %1$I"),
             warm: self.warm(&prefix),
             set: "",
-            statements: self.statements(&prefix, rows),
+            statements: self.statements(&prefix),
             rows,
             log: None,
         }
@@ -121,13 +121,15 @@ impl Shape {
         }
     }
 
-    fn statements(self, prefix: &str, rows: u64) -> [String; 3] {
+    fn statements(self, prefix: &str) -> [String; 3] {
         let table = format!("{prefix}_1");
         let all_rows = |values: &str| {
             [
-                format!("INSERT INTO {table} SELECT n, {values} FROM generate_series(1, {rows}) n"),
-                format!("UPDATE {table} SET number_1 = number_1 + 1"),
-                format!("DELETE FROM {table}"),
+                format!(
+                    "INSERT INTO {table} SELECT n, {values} FROM generate_series(:first, :last) n"
+                ),
+                format!("UPDATE {table} SET number_1 = number_1 + 1 {THESE}"),
+                format!("DELETE FROM {table} {THESE}"),
             ]
         };
         match self {
@@ -147,7 +149,7 @@ impl Shape {
                 "UPDATE %1$I SET quantity = quantity + 1 WHERE id = $1",
                 "DELETE FROM %1$I WHERE id = $1",
             ]
-            .map(|statement| row_by_row(prefix, tables, rows, statement)),
+            .map(|statement| row_by_row(prefix, tables, statement)),
         }
     }
 }
@@ -163,11 +165,10 @@ fn for_each_table(prefix: &str, tables: u32, statement: &str) -> String {
 
 /// Runs a statement for each row, whose number is its first parameter; neighbours are in different
 /// tables.
-fn row_by_row(prefix: &str, tables: u32, rows: u64, statement: &str) -> String {
+fn row_by_row(prefix: &str, tables: u32, statement: &str) -> String {
     let statement = statement.replace('\'', "''");
     format!(
-        "DO $$ BEGIN FOR n IN 0..{} LOOP \
-         EXECUTE format('{statement}', '{prefix}_' || n % {tables} + 1) USING n; END LOOP; END $$",
-        rows - 1
+        "DO $$ BEGIN FOR n IN :first..:last LOOP \
+         EXECUTE format('{statement}', '{prefix}_' || n % {tables} + 1) USING n; END LOOP; END $$"
     )
 }

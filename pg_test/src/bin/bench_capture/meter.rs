@@ -41,12 +41,19 @@ impl Meter {
 }
 
 impl Cost {
+    pub const ZERO: Cost = Cost { micros: 0.0, wal: 0.0 };
+
     /// What is above everything.
     pub const INFINITE: Cost = Cost { micros: f64::INFINITY, wal: f64::INFINITY };
 
     /// The lower CPU time and the lower WAL, of whichever measurement.
     pub fn lowest(self, other: Cost) -> Cost {
         Cost { micros: self.micros.min(other.micros), wal: self.wal.min(other.wal) }
+    }
+
+    /// Both together.
+    pub fn and(self, other: Cost) -> Cost {
+        Cost { micros: self.micros + other.micros, wal: self.wal + other.wal }
     }
 
     /// What this costs more than `other`.

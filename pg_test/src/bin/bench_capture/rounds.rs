@@ -1,9 +1,9 @@
-//! Workloads in turn, several times: what disturbs the machine for a while disturbs all of them,
-//! and the lowest cost of each is what it costs undisturbed.
+//! Workloads in turn, slice by slice, several times: what disturbs the machine for a while disturbs
+//! all of them, and the lowest cost of a slice is what it costs undisturbed.
 
 use crate::meter::{Cost, Meter};
 use crate::stage::Stage;
-use crate::workload::{Costs, Setup, Workload};
+use crate::workload::{Costs, OPERATIONS, SLICES, Setup, Workload};
 
 /// The lowest cost per row of each workload, or why there is none.
 pub type Lowest<Subject> = Vec<(Subject, Result<Costs, String>)>;
@@ -11,8 +11,8 @@ pub type Lowest<Subject> = Vec<(Subject, Result<Costs, String>)>;
 /// Several measurements of each of several workloads.
 pub struct Rounds<Subject> {
     workloads: Vec<(Subject, Workload)>,
-    /// For each workload what it cost in each round.
-    costs: Vec<Vec<Costs>>,
+    /// For each workload what each slice of each operation cost in each round.
+    costs: Vec<[[Vec<Cost>; SLICES]; 3]>,
 }
 
 impl<Subject> Rounds<Subject> {
@@ -25,60 +25,77 @@ impl<Subject> Rounds<Subject> {
                 stage.run(statements);
             }
         }
-        let mut all = vec![Vec::new(); workloads.len()];
+        let costs = workloads.iter().map(|_| Default::default()).collect();
+        let mut rounds_run = Rounds { workloads, costs };
         for round in 0..=rounds {
-            for turn in 0..workloads.len() {
-                // Each round begins with another one: what a predecessor leaves is not always the
-                // same.
-                let number = (turn + round) % workloads.len();
-                let workload = &workloads[number].1;
-                if let Setup::Impossible(_) = workload.setup {
-                    continue;
-                }
-                let costs = workload.measure(stage, &meter);
-                tell(round, workload, &costs);
-                if round > 0 {
-                    all[number].push(costs);
+            eprintln!("round {round} of {rounds}");
+            rounds_run.round(stage, &meter, round);
+            if round == 0 {
+                rounds_run.costs.fill_with(Default::default);
+            }
+        }
+        rounds_run
+    }
+
+    /// Every row of every workload once, in an order that depends on the number.
+    fn round(&mut self, stage: &mut Stage, meter: &Meter, round: usize) {
+        let possible: Vec<_> = (0..self.workloads.len())
+            .filter(|number| matches!(self.workloads[*number].1.setup, Setup::Sql(_)))
+            .collect();
+        for number in &possible {
+            self.workloads[*number].1.clear(stage);
+        }
+        // No checkpoint in a measurement, and none that was just before one: what is written to a
+        // page for the first time after it, is written to the WAL whole.
+        stage.run("CHECKPOINT");
+        for number in &possible {
+            self.workloads[*number].1.warm(stage);
+        }
+        for operation in 0..OPERATIONS.len() {
+            for slice in 0..SLICES {
+                for turn in 0..possible.len() {
+                    // Each slice begins with another one, and every other one goes backwards: what
+                    // a predecessor leaves is not always the same.
+                    let place = (turn + slice + round) % possible.len();
+                    let is_backwards = (slice + round) % 2 == 1;
+                    let number =
+                        possible[if is_backwards { possible.len() - 1 - place } else { place }];
+                    let cost = self.workloads[number].1.measure(stage, meter, operation, slice);
+                    self.costs[number][operation][slice].push(cost);
                 }
             }
         }
-        Rounds { workloads, costs: all }
+        for number in &possible {
+            self.workloads[*number].1.check(stage);
+        }
     }
 
     /// By how much the medians are above the lowest, on average: near 0 on a machine that did
     /// nothing else.
     pub fn unrest(&self) -> f64 {
-        let measured = self.costs.iter().filter(|rounds| !rounds.is_empty());
-        let excess = measured.flat_map(|rounds| {
-            [0, 1, 2].map(|operation| {
-                let mut micros: Vec<_> =
-                    rounds.iter().map(|costs| costs[operation].micros).collect();
+        let slices = self.costs.iter().flatten().flatten().filter(|rounds| !rounds.is_empty());
+        let excess: Vec<_> = slices
+            .map(|rounds| {
+                let mut micros: Vec<_> = rounds.iter().map(|cost| cost.micros).collect();
                 micros.sort_by(f64::total_cmp);
                 micros[micros.len() / 2] / micros[0] - 1.0
             })
-        });
-        let excess: Vec<_> = excess.collect();
+            .collect();
         excess.iter().sum::<f64>() / excess.len() as f64
     }
 
     pub fn lowest(self) -> Lowest<Subject> {
         let results = self.workloads.into_iter().zip(self.costs);
-        results.map(|((subject, workload), rounds)| (subject, outcome(workload, &rounds))).collect()
+        results.map(|((subject, workload), costs)| (subject, outcome(workload, costs))).collect()
     }
 }
 
-fn outcome(workload: Workload, rounds: &[Costs]) -> Result<Costs, String> {
+fn outcome(workload: Workload, costs: [[Vec<Cost>; SLICES]; 3]) -> Result<Costs, String> {
+    let lowest = |rounds: Vec<Cost>| rounds.into_iter().fold(Cost::INFINITE, Cost::lowest);
     match workload.setup {
-        Setup::Sql(_) => Ok([0, 1, 2].map(|operation| {
-            let costs = rounds.iter().map(|costs| costs[operation]);
-            costs.fold(Cost::INFINITE, Cost::lowest)
+        Setup::Sql(_) => Ok(costs.map(|slices| {
+            slices.map(lowest).into_iter().fold(Cost::ZERO, Cost::and).per(workload.rows)
         })),
         Setup::Impossible(reason) => Err(reason),
     }
-}
-
-fn tell(round: usize, workload: &Workload, costs: &Costs) {
-    let round = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
-    let micros = costs.map(|cost| format!("{:.2}", cost.micros)).join(" / ");
-    eprintln!("{round}: {}: {micros} µs per row", workload.name);
 }

@@ -1,5 +1,6 @@
 //! Three statements on tables that the workload brings: an insert, an update and a delete of all
-//! rows. What makes the difference between workloads is the trigger, or the shape of the tables.
+//! rows, slice by slice. What makes the difference between workloads is the trigger, or the shape of
+//! the tables.
 
 use crate::meter::{Cost, Meter};
 use crate::stage::Stage;
@@ -9,6 +10,13 @@ pub const OPERATIONS: [&str; 3] = ["insert", "update", "delete"];
 
 /// One cost for each of [`OPERATIONS`].
 pub type Costs = [Cost; 3];
+
+/// So many parts of the rows are changed and measured each by itself, all workloads in turn: a core
+/// whose speed changes every few seconds is as fast for one workload as for its neighbours.
+pub const SLICES: usize = 10;
+
+/// What a statement says after its table to mean the rows of a slice.
+pub const THESE: &str = "WHERE id BETWEEN :first AND :last";
 
 /// What is done to the tables of one trigger or shape.
 #[derive(Debug)]
@@ -23,7 +31,8 @@ pub struct Workload {
     pub warm: String,
     /// Settings of the session while it works.
     pub set: &'static str,
-    /// For each of [`OPERATIONS`], every row once.
+    /// For each of [`OPERATIONS`], on the rows whose numbers are `:first` to `:last`; they count
+    /// from 1.
     pub statements: [String; 3],
     /// So many rows each statement changes.
     pub rows: u64,
@@ -41,27 +50,39 @@ pub enum Setup {
 }
 
 impl Workload {
-    /// Runs each statement once, and tells what a row cost.
-    pub fn measure(&self, stage: &mut Stage, meter: &Meter) -> Costs {
+    /// Empties its tables.
+    pub fn clear(&self, stage: &mut Stage) {
         stage.run(&self.clear);
-        // No checkpoint in a measurement, and none that was just before one: what is written to a
-        // page for the first time after it, is written to the WAL whole.
-        stage.run("CHECKPOINT");
+    }
+
+    /// Brings into the session's caches what it needs there.
+    pub fn warm(&self, stage: &mut Stage) {
         stage.run(&self.warm);
         stage.settle();
+    }
+
+    /// Does one of the [`OPERATIONS`] to a slice of the rows, and tells what it cost.
+    pub fn measure(
+        &self,
+        stage: &mut Stage,
+        meter: &Meter,
+        operation: usize,
+        slice: usize,
+    ) -> Cost {
         stage.run(self.set);
-        let costs = self.statements.each_ref().map(|statement| {
-            let cost = meter.measure(&mut stage.client, statement);
-            stage.settle();
-            cost.per(self.rows)
-        });
+        let before = |slice| self.rows * slice as u64 / SLICES as u64;
+        let (first, last) = (before(slice) + 1, before(slice + 1));
+        let statement = self.statements[operation]
+            .replace(":first", &first.to_string())
+            .replace(":last", &last.to_string());
+        let cost = meter.measure(&mut stage.client, &statement);
+        stage.settle();
         stage.run("RESET ALL");
-        self.check(stage);
-        costs
+        cost
     }
 
     /// A trigger that did nothing would be the cheapest.
-    fn check(&self, stage: &mut Stage) {
+    pub fn check(&self, stage: &mut Stage) {
         if let Some(log) = self.log {
             let row = stage.client.query_one(&format!("SELECT count(*) FROM {log}"), &[]);
             let logged: i64 = row.expect("could not count what was logged").get(0);
