@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, PgSqlErrorCode, pg_sys};
 
 use super::report::Report;
@@ -13,21 +14,18 @@ use crate::lsn::Lsn;
 use crate::pipe;
 
 /// Numbers that the worker publishes; each is written by the worker alone unless it says otherwise.
+/// What each captured row or commit touches has cache lines to itself: the worker changes the others
+/// all the time, and a backend would have to fetch them from the worker's core again and again.
 #[derive(Default)]
 pub struct Numbers {
-    /// End of the latest commit (or PREPARE) that wrote events. Raised by the writing backends.
-    last_commit: AtomicU64,
-    /// How many there were. Raised by the writing backends. They do not come in the order of the WAL.
-    commits: AtomicU64,
-    /// Whether the worker sleeps until the next commit. Raised by it, lowered by whoever wakes it.
-    awaits_commit: AtomicBool,
+    commits: CachePadded<Commits>,
+    /// Whether the worker tried to make its replication slot and could not: triggers refuse then.
+    /// Written by [`super::slot`].
+    pub slot_missing: CachePadded<AtomicBool>,
     /// Process id of the worker; 0 while none runs.
     pub worker_pid: AtomicI32,
     /// [`crate::status::State`] of the worker.
     pub state: AtomicU8,
-    /// Whether the worker tried to make its replication slot and could not: triggers refuse then.
-    /// Written by [`super::slot`].
-    pub slot_missing: AtomicBool,
     /// Messages sent to the broker, those sent again included. Since the server started.
     pub published: AtomicU64,
     /// Events the broker confirmed. Since the server started.
@@ -63,6 +61,17 @@ pub struct Numbers {
     pub gap_at: AtomicI64,
     /// When the last error happened, microseconds since 2000; 0 if none did.
     pub last_error_at: AtomicI64,
+}
+
+/// What backends tell the worker when they commit.
+#[derive(Default)]
+struct Commits {
+    /// End of the latest commit (or PREPARE) that wrote events.
+    latest: AtomicU64,
+    /// How many there were. They do not come in the order of the WAL.
+    count: AtomicU64,
+    /// Whether the worker sleeps until the next one. Raised by it, lowered by whoever wakes it.
+    awaited: AtomicBool,
 }
 
 /// Texts that the worker publishes.
@@ -165,39 +174,39 @@ pub fn update_texts(change: impl FnOnce(&mut Texts)) {
 
 /// End of the latest commit that wrote events.
 pub fn last_commit() -> Lsn {
-    Lsn(numbers().last_commit.load(Ordering::SeqCst))
+    Lsn(numbers().commits.latest.load(Ordering::SeqCst))
 }
 
 /// Says that a transaction with events ended at `lsn`, and wakes the worker if it sleeps until then.
 /// Cannot fail. The order of both, here and in [`await_commit`], is what keeps a commit from being
 /// slept through.
 pub(super) fn announce_commit(lsn: Lsn) {
-    let numbers = numbers();
-    numbers.last_commit.fetch_max(lsn.0, Ordering::SeqCst);
-    numbers.commits.fetch_add(1, Ordering::SeqCst);
+    let commits = &numbers().commits;
+    commits.latest.fetch_max(lsn.0, Ordering::SeqCst);
+    commits.count.fetch_add(1, Ordering::SeqCst);
     // Of many that commit while it wakes up, one wakes it.
-    if numbers.awaits_commit.load(Ordering::SeqCst)
-        && numbers.awaits_commit.swap(false, Ordering::SeqCst)
+    if commits.awaited.load(Ordering::SeqCst)
+        && commits.awaited.swap(false, Ordering::SeqCst)
         && !wake_worker()
     {
         // The next one tries again.
-        numbers.awaits_commit.store(true, Ordering::SeqCst);
+        commits.awaited.store(true, Ordering::SeqCst);
     }
 }
 
 /// How many commits that wrote events were announced.
 pub fn commits() -> u64 {
-    numbers().commits.load(Ordering::SeqCst)
+    numbers().commits.count.load(Ordering::SeqCst)
 }
 
 /// From now on the next commit wakes the worker; [`commits`] tells of those before.
 pub fn await_commit() {
-    numbers().awaits_commit.store(true, Ordering::SeqCst);
+    numbers().commits.awaited.store(true, Ordering::SeqCst);
 }
 
 /// Commits wake nobody any more.
 pub fn ignore_commits() {
-    numbers().awaits_commit.store(false, Ordering::SeqCst);
+    numbers().commits.awaited.store(false, Ordering::SeqCst);
 }
 
 /// Orders the worker to pass over a message.
