@@ -19,6 +19,8 @@ use crate::pg::trigger::{self, Action, TriggerCall};
 
 /// What the events of one trigger have in common.
 pub struct Plan {
+    /// Of its trigger ([`TriggerCall::identity`]).
+    identity: (u32, u32),
     stamp: Stamp,
     /// Whether an error came in the middle of using it.
     doubtful: Cell<bool>,
@@ -94,6 +96,11 @@ impl Plan {
         plan
     }
 
+    /// Whether it is the plan of the trigger that fires.
+    pub fn is_of(&self, call: &TriggerCall<'_>) -> bool {
+        self.identity == call.identity() && self.is_current()
+    }
+
     fn is_current(&self) -> bool {
         !self.doubtful.get() && self.stamp.is_current()
     }
@@ -137,6 +144,7 @@ impl Plan {
         let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
         let layout = call.layout(&shape.columns);
         Plan {
+            identity: call.identity(),
             doubtful: Cell::new(false),
             excluded: call.stored(&chosen.excluded),
             shape_bytes: layout.map(|layout| shape.encode(&resource, &layout)),

@@ -31,7 +31,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use bell::{Bell, BellListener};
 use failure::{Backoff, Failure, SessionEnd};
 pub use message::{HeaderValue, Message};
-use shortcut::{FEW, FEW_BYTES, Handed, Shortcut};
+use shortcut::{FEW, FEW_BYTES, Shortcut};
 use window::{ResendReason, Window};
 
 /// Messages that may wait for the thread.
@@ -189,7 +189,7 @@ pub struct Publisher {
     batch: RefCell<Vec<Message>>,
     /// Whether the thread is to be woken for others.
     is_wake_due: Cell<bool>,
-    messages: Option<Sender<Handed>>,
+    messages: Option<Sender<Message>>,
     shortcut: Arc<Shortcut>,
     control: Sender<Control>,
     reports: Receiver<Report>,
@@ -354,19 +354,9 @@ impl Drop for Publisher {
     }
 }
 
-/// What the worker wrote while the thread slept.
-struct Written {
-    /// Of the bodies of the messages.
-    bytes: usize,
-    /// When it began to.
-    since: Option<Instant>,
-    /// What the socket did not take of it.
-    rest: Vec<u8>,
-}
-
 /// The thread's ends of everything it shares with the worker.
 struct Link {
-    messages: Receiver<Handed>,
+    messages: Receiver<Message>,
     shortcut: Arc<Shortcut>,
     control: Receiver<Control>,
     reports: Sender<Report>,
@@ -434,24 +424,6 @@ impl Link {
         self.bell.ring();
     }
 
-    /// Takes into the window what the worker wrote to the socket itself, and the message behind it if
-    /// there is one, and has the worker write no more.
-    fn close_shortcut(&mut self, window: &mut Window) -> Written {
-        let rest = self.shortcut.close();
-        let (mut bytes, mut since) = (0, None);
-        while let Ok(Handed { message, written }) = self.messages.try_recv() {
-            let size = message.body.len();
-            window.push(message);
-            if written.is_none() {
-                break;
-            }
-            window.send_next();
-            bytes += size;
-            since = since.or(written);
-        }
-        Written { bytes, since, rest }
-    }
-
     /// Takes new settings, if there are any, and orders.
     ///
     /// # Errors
@@ -491,8 +463,8 @@ fn publish_until_stopped(mut link: Link) {
             session::run(&mut link, &mut window, &address, delay)
         }))
         .unwrap_or_else(|panic| SessionEnd::Failed(Failure::from_panic(panic.as_ref())));
-        // Whatever ended the session: what is still to be written is not.
-        link.close_shortcut(&mut window);
+        // What ended it may have done so before the session could take these over.
+        link.shortcut.close().messages.into_iter().for_each(|message| window.push_sent(message));
         let has_confirmed = link.counts.confirmed.load(Ordering::Acquire) > confirmed;
         if has_confirmed || began.elapsed() > LASTING {
             backoff.reset();

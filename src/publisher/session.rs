@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::Message;
+use super::shortcut::Written;
 use super::window::{Answer, Window};
-use super::{Address, Link, QUEUE_LENGTH, Report, Unroutable, Written};
+use super::{Address, Link, Report, Unroutable};
 
 /// Shortest time between two reports of returned messages.
 const RETURNED_INTERVAL: Duration = Duration::from_secs(10);
@@ -118,8 +119,7 @@ impl Session<'_> {
     /// Waits, and lets the worker write to the socket meanwhile if nothing is to be written before that.
     fn wait_with_shortcut(&mut self, until: Option<Instant>) -> Result<(), Failure> {
         let in_flight = self.window.in_flight();
-        // What is written takes a place in the queue until this thread wakes.
-        let room = self.limit().saturating_sub(in_flight).min(QUEUE_LENGTH / 2);
+        let room = self.limit().saturating_sub(in_flight);
         let has_more = self.window.peek_next().is_some();
         if room == 0 || has_more || self.blocked || !self.connection.write_all() {
             return self.wait(until);
@@ -128,9 +128,12 @@ impl Session<'_> {
         // What is written meanwhile is to be confirmed in time, too.
         let until = until.unwrap_or_else(|| Instant::now() + self.confirm_timeout);
         let waited = self.wait(Some(until));
-        let Written { bytes, since, rest } = self.link.close_shortcut(self.window);
+        let Written { messages, since, rest } = self.link.shortcut.close();
         self.connection.write_first(rest);
-        self.bytes_in_flight += bytes;
+        for message in messages {
+            self.bytes_in_flight += message.body.len();
+            self.window.push_sent(message);
+        }
         if let Some(since) = since.filter(|_| in_flight == 0) {
             self.progress_at = since;
         }
@@ -199,7 +202,7 @@ impl Session<'_> {
         while self.window.in_flight() < self.limit() && self.connection.make_room() {
             if self.window.peek_next().is_none() {
                 match self.link.messages.try_recv() {
-                    Ok(handed) => self.window.push(handed.message),
+                    Ok(message) => self.window.push(message),
                     // The worker that is gone has also sent an instruction.
                     Err(_) => return Ok(()),
                 }

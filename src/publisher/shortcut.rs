@@ -1,6 +1,6 @@
 //! The short way of a few messages: while the thread sleeps and everything before them is written, the
 //! worker writes them to the socket itself. To wake the thread for it would take longer than writing.
-//! The thread finds them in its queue when it wakes, at the latest with their confirms.
+//! The thread takes them over when it wakes, at the latest with their confirms.
 
 use std::io::{Error, Write};
 use std::net::TcpStream;
@@ -18,12 +18,15 @@ use super::message::Message;
 pub const FEW: usize = 8;
 pub const FEW_BYTES: usize = 16 * 1024;
 
-/// A message on its way to the thread.
-#[derive(Debug)]
-pub struct Handed {
-    pub message: Message,
-    /// When it was written to the socket, if it was.
-    pub written: Option<Instant>,
+/// What was written to the socket.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Before all that are in the queue.
+    pub messages: Vec<Message>,
+    /// When the first of them was.
+    pub since: Option<Instant>,
+    /// What the socket did not take of them.
+    pub rest: Vec<u8>,
 }
 
 /// What the worker needs to write messages as the thread would.
@@ -50,8 +53,7 @@ struct State {
     frame_max: usize,
     exchange: String,
     room: usize,
-    /// What was to be written and is not.
-    unwritten: Vec<u8>,
+    written: Written,
 }
 
 impl Shortcut {
@@ -63,7 +65,7 @@ impl Shortcut {
 
     /// Has the worker use this way until [`Shortcut::close`], unless there is something in the queue,
     /// which comes first. To be called when everything that was taken from the queue is written.
-    pub fn open(&self, way: Way<'_>, queue: &Receiver<Handed>) {
+    pub fn open(&self, way: Way<'_>, queue: &Receiver<Message>) {
         let mut state = self.lock();
         if queue.is_empty() {
             state.socket = Some(Arc::clone(way.socket));
@@ -75,38 +77,38 @@ impl Shortcut {
         }
     }
 
-    /// From now on the worker leaves all to the thread. What the socket did not take of what was
-    /// written, is to be written next. What was written is in the queue, before everything that was not.
-    pub fn close(&self) -> Vec<u8> {
+    /// From now on the worker leaves all to the thread. What was written and not taken over yet.
+    pub fn close(&self) -> Written {
         let mut state = self.lock();
         state.socket = None;
-        std::mem::take(&mut state.unwritten)
+        std::mem::take(&mut state.written)
     }
 
-    /// Writes these messages, which are counted, if this way is open to them, and hands them over.
-    /// Whether the thread is to be woken for them.
+    /// Writes these messages, which are counted, if this way is open to them, or puts them into the
+    /// queue. Whether the thread is to be woken.
     pub fn hand_over(
         &self,
         messages: &mut Vec<Message>,
-        queue: &Sender<Handed>,
+        queue: &Sender<Message>,
         published: &AtomicU64,
     ) -> bool {
         let mut state = self.lock();
-        let is_written = state.is_open_to(messages);
-        if is_written {
+        if state.is_open_to(messages) {
             published.fetch_add(messages.len() as u64, Ordering::AcqRel);
+            state.write(messages);
+            state.written.messages.append(messages);
+            if state.written.rest.is_empty() {
+                return false;
+            }
         }
-        let is_for_the_thread = if is_written { state.write(messages) } else { true };
-        if is_for_the_thread {
-            state.socket = None;
-        }
-        let written = is_written.then(Instant::now);
+        // It has messages to send, or the rest of one, or finds out what is wrong with the socket.
+        state.socket = None;
         for message in messages.drain(..) {
             // The queue has room, or the thread is gone, which `is_running` tells the caller.
-            let taken = queue.try_send(Handed { message, written });
+            let taken = queue.try_send(message);
             debug_assert!(taken.is_ok());
         }
-        is_for_the_thread
+        true
     }
 }
 
@@ -119,21 +121,19 @@ impl State {
             && bytes.sum::<usize>() <= FEW_BYTES
     }
 
-    /// Writes messages. Whether something is left for the thread: to write what the socket did not
-    /// take, or to find out what is wrong with it.
-    fn write(&mut self, messages: &[Message]) -> bool {
-        let State { socket, channel, frame_max, room, unwritten, .. } = self;
-        let Some(socket) = socket else { return true };
+    fn write(&mut self, messages: &[Message]) {
+        let Some(socket) = &self.socket else { return };
+        let rest = &mut self.written.rest;
         for message in messages {
-            frame::put_head(unwritten, *channel, message, None);
-            for part in message.body.chunks(*frame_max - frame::OVERHEAD) {
-                frame::put_body(unwritten, *channel, part);
+            frame::put_head(rest, self.channel, message, None);
+            for part in message.body.chunks(self.frame_max - frame::OVERHEAD) {
+                frame::put_body(rest, self.channel, part);
             }
         }
-        *room -= messages.len();
-        let written: Result<_, Error> = socket.as_ref().write(unwritten);
-        unwritten.drain(..written.unwrap_or(0));
-        !unwritten.is_empty()
+        self.room -= messages.len();
+        self.written.since.get_or_insert_with(Instant::now);
+        let written: Result<_, Error> = socket.as_ref().write(rest);
+        rest.drain(..written.unwrap_or(0));
     }
 }
 
@@ -152,8 +152,8 @@ mod tests {
         shortcut: Shortcut,
         near: Arc<TcpStream>,
         far: TcpStream,
-        queue: Sender<Handed>,
-        thread: Receiver<Handed>,
+        queue: Sender<Message>,
+        thread: Receiver<Message>,
     }
 
     impl Scene {
@@ -177,11 +177,11 @@ mod tests {
             let published = AtomicU64::new(0);
             let mut batch = messages.to_vec();
             let is_for_thread = self.shortcut.hand_over(&mut batch, &self.queue, &published);
-            let handed: Vec<_> = self.thread.try_iter().collect();
-            assert!(handed.iter().map(|one| &one.message).eq(messages));
-            let written = handed.iter().filter(|one| one.written.is_some()).count();
-            assert_eq!(published.into_inner() as usize, written);
-            (written == messages.len(), is_for_thread)
+            let queued: Vec<_> = self.thread.try_iter().collect();
+            let is_written = queued.is_empty();
+            assert!(is_written || queued == messages);
+            assert_eq!(published.into_inner() as usize, messages.len() - queued.len());
+            (is_written, is_for_thread)
         }
     }
 
@@ -215,10 +215,15 @@ mod tests {
         let messages = [message(EXCHANGE, 0), message(EXCHANGE, 5000), message(EXCHANGE, 3)];
         assert_eq!(scene.hand_over(&messages), (true, false));
         assert_eq!(scene.hand_over(&messages), (true, false));
-        assert!(scene.shortcut.close().is_empty());
-        let mut arrived = vec![0; 2 * bytes(&messages).len()];
+        let all = [messages.clone(), messages].concat();
+        let mut arrived = vec![0; bytes(&all).len()];
         scene.far.read_exact(&mut arrived).unwrap();
-        assert!(arrived == bytes(&[messages.clone(), messages].concat()));
+        assert!(arrived == bytes(&all));
+        let written = scene.shortcut.close();
+        assert!(written.messages == all && written.rest.is_empty() && written.since.is_some());
+        let written = scene.shortcut.close();
+        assert!(written.messages.is_empty() && written.since.is_none());
+        assert_eq!(scene.hand_over(&all), (false, true));
     }
 
     #[test]
@@ -247,8 +252,7 @@ mod tests {
     #[test]
     fn it_does_not_open_before_the_queue_is_empty() {
         let scene = Scene::set();
-        let handed = Handed { message: message(EXCHANGE, 1), written: None };
-        scene.queue.send(handed).unwrap();
+        scene.queue.send(message(EXCHANGE, 1)).unwrap();
         scene.open(10);
         scene.thread.recv().unwrap();
         assert_eq!(scene.hand_over(&[message(EXCHANGE, 2)]), (false, true));
@@ -270,7 +274,8 @@ mod tests {
         }
         // The next one is not begun in the middle of this one.
         assert_eq!(scene.hand_over(&one), (false, true));
-        let rest = scene.shortcut.close();
+        let Written { messages, rest, .. } = scene.shortcut.close();
+        assert_eq!(messages.len(), written);
         assert!(!rest.is_empty());
         let all = bytes(&one).repeat(written);
         let mut arrived = vec![0; all.len() - rest.len()];

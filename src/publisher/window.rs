@@ -71,6 +71,13 @@ impl Window {
         self.messages.push_back(Unconfirmed::new(Arc::new(message), None));
     }
 
+    /// Adds the message that follows all others, which are in flight, and that is, too.
+    pub fn push_sent(&mut self, message: Message) {
+        debug_assert_eq!(self.sent, self.messages.len());
+        self.push(message);
+        self.sent = self.messages.len();
+    }
+
     /// The message to send next, with the reason if it was sent before, and counts it as sent.
     pub fn send_next(&mut self) -> Option<(&Arc<Message>, Option<ResendReason>)> {
         let next = self.messages.get(self.sent)?;
@@ -232,6 +239,22 @@ mod tests {
         window.answer(5, true, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed, Refused, Confirmed]);
         assert_eq!(window.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_another_has_sent_is_answered_and_sent_again_like_all_others() {
+        use Answer::{Confirmed, Refused};
+        let mut window = window(&["a"]);
+        window.push_sent(message("b"));
+        window.push(message("c"));
+        assert_eq!(window.in_flight(), 2);
+        assert_eq!(send(&mut window), Some(("c".to_owned(), None)));
+        window.answer(2, true, Confirmed);
+        window.answer(3, false, Refused);
+        assert_eq!(settle(&mut window), [Confirmed, Confirmed, Refused]);
+        window.push_sent(message("d"));
+        window.rewind(ResendReason::Reconnect);
+        assert_eq!(send(&mut window), Some(("d".to_owned(), Some(ResendReason::Reconnect))));
     }
 
     #[test]
