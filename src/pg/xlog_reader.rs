@@ -290,18 +290,19 @@ unsafe extern "C-unwind" fn read_page(
     // it runs.
     unsafe {
         let kept = (*state).private_data.cast::<PageReadState>();
-        let mut timeline = 0;
         if page != (*kept).page || (*kept).length == 0 {
             (*kept).length = 0;
             let length = read_local_xlog_page_no_wait(state, page, required, record, buffer);
-            GetFlushRecPtr(&mut timeline);
-            // To an older timeline's page nothing comes any more.
-            if length > 0 && timeline == (*state).currTLI {
+            // To an older timeline's page nothing comes any more (xlogutils.c:
+            // `XLogReadDetermineTimeline`).
+            let is_of_the_server = (*state).currTLIValidUntil == 0;
+            if length > 0 && is_of_the_server {
                 (*kept).page = page;
                 (*kept).length = length as usize;
             }
             return length;
         }
+        let mut timeline = 0;
         let flushed = GetFlushRecPtr(&mut timeline).saturating_sub(page);
         let length = usize::try_from(flushed).map_or(PAGE, |length| length.min(PAGE));
         if length < required as usize {

@@ -276,12 +276,12 @@ impl Connection {
 
     /// How the worker may publish messages to this exchange, to which one was published before, while
     /// all is written.
-    pub fn way<'a>(&'a self, exchange: &'a str, room: usize) -> Way<'a> {
+    pub fn way(&self, exchange: &str, room: usize) -> Way {
         Way {
-            socket: self.wire.socket(),
+            socket: Arc::clone(self.wire.socket()),
             channel: PUBLISHING,
             frame_max: self.wire.frame_max(),
-            exchange,
+            exchange: exchange.to_owned(),
             room,
         }
     }

@@ -68,6 +68,14 @@ pub fn put_body(out: &mut Vec<u8>, channel: u16, part: &[u8]) {
     put(out, BODY, channel, |out| out.extend_from_slice(part));
 }
 
+/// Adds all frames of a message that is sent for the first time, none larger than `frame_max`.
+pub fn put_whole(out: &mut Vec<u8>, channel: u16, message: &Message, frame_max: usize) {
+    put_head(out, channel, message, None);
+    for part in message.body.chunks(frame_max - OVERHEAD) {
+        put_body(out, channel, part);
+    }
+}
+
 fn put(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     put_u16(out, channel);

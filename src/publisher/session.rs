@@ -129,11 +129,11 @@ impl Session<'_> {
         let until = until.unwrap_or_else(|| Instant::now() + self.confirm_timeout);
         let waited = self.wait(Some(until));
         let Written { messages, since, rest } = self.link.shortcut.close();
-        self.connection.write_first(rest);
         for message in messages {
             self.bytes_in_flight += message.body.len();
             self.window.push_sent(message);
         }
+        self.connection.write_first(rest);
         if let Some(since) = since.filter(|_| in_flight == 0) {
             self.progress_at = since;
         }

@@ -30,13 +30,13 @@ pub struct Written {
 }
 
 /// What the worker needs to write messages as the thread would.
-#[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
-    pub socket: &'a Arc<TcpStream>,
+#[derive(Debug)]
+pub struct Way {
+    pub socket: Arc<TcpStream>,
     pub channel: u16,
     pub frame_max: usize,
     /// Messages to it need nothing before them.
-    pub exchange: &'a str,
+    pub exchange: String,
     /// So many messages may be written.
     pub room: usize,
 }
@@ -48,11 +48,7 @@ pub struct Shortcut(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     /// Where to write, if it is open.
-    socket: Option<Arc<TcpStream>>,
-    channel: u16,
-    frame_max: usize,
-    exchange: String,
-    room: usize,
+    way: Option<Way>,
     written: Written,
 }
 
@@ -65,22 +61,17 @@ impl Shortcut {
 
     /// Has the worker use this way until [`Shortcut::close`], unless there is something in the queue,
     /// which comes first. To be called when everything that was taken from the queue is written.
-    pub fn open(&self, way: Way<'_>, queue: &Receiver<Message>) {
+    pub fn open(&self, way: Way, queue: &Receiver<Message>) {
         let mut state = self.lock();
         if queue.is_empty() {
-            state.socket = Some(Arc::clone(way.socket));
-            state.channel = way.channel;
-            state.frame_max = way.frame_max;
-            state.exchange.clear();
-            state.exchange.push_str(way.exchange);
-            state.room = way.room;
+            state.way = Some(way);
         }
     }
 
     /// From now on the worker leaves all to the thread. What was written and not taken over yet.
     pub fn close(&self) -> Written {
         let mut state = self.lock();
-        state.socket = None;
+        state.way = None;
         std::mem::take(&mut state.written)
     }
 
@@ -102,7 +93,7 @@ impl Shortcut {
             }
         }
         // It has messages to send, or the rest of one, or finds out what is wrong with the socket.
-        state.socket = None;
+        state.way = None;
         for message in messages.drain(..) {
             // The queue has room, or the thread is gone, which `is_running` tells the caller.
             let taken = queue.try_send(message);
@@ -115,24 +106,22 @@ impl Shortcut {
 impl State {
     fn is_open_to(&self, messages: &[Message]) -> bool {
         let bytes = messages.iter().map(|message| message.body.len());
-        self.socket.is_some()
-            && messages.len() <= self.room.min(FEW)
-            && messages.iter().all(|message| message.exchange == self.exchange)
-            && bytes.sum::<usize>() <= FEW_BYTES
+        self.way.as_ref().is_some_and(|way| {
+            messages.len() <= way.room.min(FEW)
+                && messages.iter().all(|message| message.exchange == way.exchange)
+                && bytes.sum::<usize>() <= FEW_BYTES
+        })
     }
 
     fn write(&mut self, messages: &[Message]) {
-        let Some(socket) = &self.socket else { return };
+        let Some(way) = &mut self.way else { return };
         let rest = &mut self.written.rest;
         for message in messages {
-            frame::put_head(rest, self.channel, message, None);
-            for part in message.body.chunks(self.frame_max - frame::OVERHEAD) {
-                frame::put_body(rest, self.channel, part);
-            }
+            frame::put_whole(rest, way.channel, message, way.frame_max);
         }
-        self.room -= messages.len();
+        way.room -= messages.len();
         self.written.since.get_or_insert_with(Instant::now);
-        let written: Result<_, Error> = socket.as_ref().write(rest);
+        let written: Result<_, Error> = way.socket.as_ref().write(rest);
         rest.drain(..written.unwrap_or(0));
     }
 }
@@ -167,8 +156,8 @@ mod tests {
         }
 
         fn open(&self, room: usize) {
-            let way =
-                Way { socket: &self.near, channel: 1, frame_max: 4096, exchange: EXCHANGE, room };
+            let (socket, exchange) = (Arc::clone(&self.near), EXCHANGE.to_owned());
+            let way = Way { socket, channel: 1, frame_max: 4096, exchange, room };
             self.shortcut.open(way, &self.thread);
         }
 
@@ -200,10 +189,7 @@ mod tests {
     fn bytes(messages: &[Message]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for message in messages {
-            frame::put_head(&mut bytes, 1, message, None);
-            for part in message.body.chunks(4096 - frame::OVERHEAD) {
-                frame::put_body(&mut bytes, 1, part);
-            }
+            frame::put_whole(&mut bytes, 1, message, 4096);
         }
         bytes
     }
