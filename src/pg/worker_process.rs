@@ -68,6 +68,21 @@ pub fn begin() {
     }
     shared::become_the_worker();
     reload_settings();
+    let_others_finish();
+}
+
+/// Has this thread wait for its turn where it wakes up: Linux would let it take the core from the
+/// backend whose commit woke it, before that has released its locks (xact.c: `CommitTransaction`) and
+/// answered its client. Its share of the cores stays what it was (sched(7), SCHED_BATCH).
+fn let_others_finish() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain C calls; the parameter is of this thread, and read only.
+    unsafe {
+        let mut parameter: libc::sched_param = std::mem::zeroed();
+        // Of the policy that any process may have, only 0. Where a sandbox forbids it, it stays as it was.
+        parameter.sched_priority = 0;
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameter);
+    }
 }
 
 /// Whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
