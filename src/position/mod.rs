@@ -3,7 +3,9 @@
 //!
 //! A position is saved before the WAL it no longer needs is released, so that a crash never asks
 //! for WAL that is gone. What is lost by a crash between two saves is only knowledge of confirms:
-//! those events are sent again.
+//! those events are sent again. When to save, [`schedule`] tells.
+
+mod schedule;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -20,15 +22,13 @@ use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{message, server};
 use crate::wal::reader::{Survey, survey};
+use schedule::{Due, Schedule};
 
 /// Prefix of the logical message that carries a position record; unforgeable like the events' one.
 pub const POSITION_PREFIX: &[u8] = b"amqp_cdc\0position\0";
 
 /// Version of the position record's layout.
 const VERSION: u8 = 1;
-
-/// Shortest time between two saves.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far the stream got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,11 +124,9 @@ pub enum Origin {
 /// Holds the slot and saves the position in it.
 pub struct PositionKeeper {
     slot: Slot,
-    saved: Position,
     /// C before the gap that is not announced yet.
     gap_from: Option<Lsn>,
-    /// When it was last looked at whether there is something to save.
-    looked_at: Instant,
+    schedule: Schedule,
     /// The WAL segment that was the newest when the last position record was written.
     recorded_in: u64,
     segment_size: u64,
@@ -181,16 +179,16 @@ impl PositionKeeper {
                 None => return Ok(None),
             }
         };
+        let segment_size = server::wal_segment_size();
         let mut keeper = PositionKeeper {
             slot,
-            saved: position,
             gap_from: match origin {
                 Origin::Lost(gap) => gap.from,
                 _ => None,
             },
-            looked_at: Instant::now(),
+            schedule: Schedule::new(Instant::now(), position, segment_size),
             recorded_in: 0,
-            segment_size: server::wal_segment_size(),
+            segment_size,
         };
         if origin != Origin::Slot {
             keeper.save(position);
@@ -203,31 +201,27 @@ impl PositionKeeper {
 
     /// The position that is saved.
     pub fn saved(&self) -> Position {
-        self.saved
+        self.schedule.saved()
     }
 
-    /// Saves the position if something in it is worth saving, at most once a second: within that
-    /// time, says when to ask again. An idle server writes nothing.
+    /// Looks at the position at most once a second, and saves it when it is due. When to ask again,
+    /// if there is or may be something left to save. An idle server writes nothing.
     pub fn save_if_due(&mut self, position: impl FnOnce() -> Position) -> Option<Duration> {
-        let elapsed = self.looked_at.elapsed();
-        if elapsed < SAVE_INTERVAL {
-            return Some(SAVE_INTERVAL - elapsed);
+        let wait = self.schedule.until_next_look(Instant::now());
+        if !wait.is_zero() {
+            return Some(wait);
         }
-        self.looked_at = Instant::now();
         let position = position();
-        if self.is_worth_saving(position) {
-            self.save(position);
-        } else if self.newest_segment() != self.recorded_in {
-            self.record();
+        match self.schedule.look(Instant::now(), position) {
+            Due::Save => self.save(position),
+            Due::Record => {
+                self.record(position);
+                return Some(self.schedule.until_next_look(Instant::now()));
+            }
+            Due::Nothing if self.newest_segment() != self.recorded_in => self.record(position),
+            Due::Nothing => {}
         }
         None
-    }
-
-    fn is_worth_saving(&self, position: Position) -> bool {
-        let confirmed = (position.confirmed, position.tx_seq);
-        let segment = |lsn: Lsn| lsn.segment(self.segment_size);
-        confirmed != (self.saved.confirmed, self.saved.tx_seq)
-            || segment(position.restart) != segment(self.saved.restart)
     }
 
     fn newest_segment(&self) -> u64 {
@@ -241,23 +235,23 @@ impl PositionKeeper {
         } else {
             position.to_stored_before_gap(self.gap_from)
         });
-        self.saved = position;
-        self.record();
+        self.schedule.set_saved(Instant::now(), position);
+        self.record(position);
     }
 
     /// The record lies behind the R that it names: as long as the WAL from R on is there, so is the
     /// record. Where it is not, as on a standby that keeps no slot, some record should be there all
     /// the same, or the loss would look like a first start: hence one in each segment.
-    fn record(&mut self) {
-        if self.saved.confirmed.is_valid() {
-            message::write_unimportant(POSITION_PREFIX, &self.saved.encode());
+    fn record(&mut self, position: Position) {
+        if position.confirmed.is_valid() {
+            message::write_unimportant(POSITION_PREFIX, &position.encode());
         }
         self.recorded_in = self.newest_segment();
     }
 
     /// Saves what is worth saving and lets the slot go.
     pub fn close(mut self, position: Position) {
-        if self.is_worth_saving(position) {
+        if self.schedule.is_worth_saving(position) {
             self.save(position);
         }
         self.slot.release();

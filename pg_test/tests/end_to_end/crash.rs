@@ -367,13 +367,15 @@ fn a_crash_in_the_middle_of_a_transaction_goes_on_where_the_position_was_saved()
         &format!("INSERT INTO blog_articles SELECT g FROM generate_series(1, {ROWS}) g"),
     );
     wait_until("some are confirmed", DEADLINE, || (confirmed(&mut client) > 50).then_some(()));
-    // In this order: whatever is saved next covers them.
+    // In this order: whatever is saved next covers them, which is soon when no more are confirmed.
     let at_least = confirmed(&mut client);
     let before = fs::read(&slot).unwrap();
+    send_signal(bed.rabbitmq.pid(), "STOP");
     wait_until("the position is saved", DEADLINE, || {
         (fs::read(&slot).unwrap() != before).then_some(())
     });
     bed.postgres.stop(Shutdown::Immediate);
+    send_signal(bed.rabbitmq.pid(), "CONT");
     scene.broker().publish(&scene.exchange, "crashed", b"");
     let mut messages = scene.consumer.wait_for_marker("crashed");
     let sent = messages.len();
