@@ -5,7 +5,8 @@
 //! worker does once a second.
 //!
 //! All processes share the cores, as on a user's machine. What the writer itself pays shows when
-//! worker and broker have a core of their own.
+//! worker and broker have a core of their own. All of it once with no disk to wait for, so that
+//! it hides nothing, and the first part once more with one, as PostgreSQL is set up (`fsync`).
 
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let mut groups = Vec::new();
     for load in LOADS {
         let slices = measure(&mut server, &receiver, load, rounds, time);
-        lines.extend(lines_of(load, &slices));
+        lines.extend(lines_of(&load.name(), &slices));
         let [_, ours, relay, _] = &slices;
         for (number, (name, _)) in PARTS.into_iter().enumerate() {
             let millis = |slices: &[Slice]| of_way(slices, number) / 1_000.0;
@@ -126,6 +127,14 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
                 [millis(ours), millis(relay)],
             ));
         }
+    }
+    if !plan.quick {
+        server.bed.postgres.set("fsync", "on");
+        for load in LOADS {
+            let slices = measure(&mut server, &receiver, load, rounds / 2, time);
+            lines.extend(lines_of(&format!("{}, `fsync = on`", load.name()), &slices));
+        }
+        server.bed.postgres.set("fsync", "off");
     }
     drop(relays);
     if !plan.quick {
@@ -247,9 +256,8 @@ fn of_way(slices: &[Slice], number: usize) -> f64 {
     lower_quartile(slices.iter().filter_map(|slice| slice.way).map(|way| way[number]))
 }
 
-fn lines_of(load: Load, slices: &[Vec<Slice>; Way::ALL.len()]) -> Vec<Line> {
+fn lines_of(load: &str, slices: &[Vec<Slice>; Way::ALL.len()]) -> Vec<Line> {
     let [bare, ours, relay, confirmed] = slices;
-    let load = load.name();
     let mut lines = Vec::new();
     for (number, (part, _)) in PARTS.into_iter().enumerate() {
         let latency =

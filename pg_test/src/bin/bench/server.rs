@@ -1,6 +1,6 @@
 //! The servers under measurement: one broker for all, a PostgreSQL for each subject, a database with
 //! the extension in it whose events go to one exchange, and the session that asks and orders. `fsync`
-//! is off, as the harness has it, so that no disk hides what else takes time.
+//! is off unless told otherwise, as the harness has it, so that no disk hides what else takes time.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;

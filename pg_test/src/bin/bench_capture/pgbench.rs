@@ -1,9 +1,9 @@
 //! Throughput of pgbench's simple-update transactions without and with the trigger on
-//! `pgbench_accounts`. Two pgbenches, of which only one has the trigger, run in turn for a quarter of
-//! a second each, and are stopped meanwhile: a machine that is slow for a second is so for both of
-//! them. What the trigger costs the writers shows when worker and broker have a core of their own,
-//! that the writers do not use without the trigger either; what the whole costs a machine that has
-//! nothing to spare shows when all share all cores.
+//! `pgbench_accounts`, as PostgreSQL is set up (`fsync`), and with no disk to wait for. Two pgbenches,
+//! of which only one has the trigger, run in turn for half a second each, and are stopped meanwhile: a
+//! machine that is slow for a second is so for both of them. What the trigger costs the writers shows
+//! when worker and broker have a core of their own, that the writers do not use without the trigger
+//! either; what the whole costs a machine that has nothing to spare shows when all share all cores.
 
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -17,7 +17,7 @@ use crate::stage::Stage;
 const CLIENTS: &str = "8";
 
 /// How long one runs until it is the other's turn.
-const SLICE: Duration = Duration::from_millis(250);
+const SLICE: Duration = Duration::from_millis(500);
 
 /// Where the tables without the trigger are, and those with it.
 const SCHEMAS: [&str; 2] = ["bare", "captured"];
@@ -44,7 +44,9 @@ impl Throughput {
 pub struct Pgbench {
     /// Worker and broker have a core of their own.
     pub apart: Throughput,
-    /// The same, but the trigger does nothing: what PostgreSQL needs to call one.
+    /// The same, but nobody waits for the disk.
+    pub without_disk: Throughput,
+    /// As that, but the trigger does nothing: what PostgreSQL needs to call one.
     pub floor: Throughput,
     /// Worker and broker take their part of the machine.
     pub together: Throughput,
@@ -62,19 +64,24 @@ impl Pgbench {
         }
         stage.run(ATTACH);
         stage.run("CHECKPOINT");
-        eprintln!("pgbench, worker and broker on a core of their own");
         let parted = stage.part();
+        eprintln!("pgbench, worker and broker on a core of their own");
+        stage.postgres().set("fsync", "on");
         // What one left to be published is not to slow down the other.
         let apart = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
+        eprintln!("the same with fsync = off");
+        stage.postgres().set("fsync", "off");
+        let without_disk = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
         eprintln!("the same with amqp.capture = off");
         let floor = in_turn(stage, plan.pgbench_seconds, "off", |_| {});
         drop(parted);
+        stage.postgres().set("fsync", "on");
         eprintln!("pgbench, everything on all cores");
         let together = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
         stage.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");
         let broker_down = in_turn(stage, plan.pgbench_seconds, "on", |_| {});
-        Pgbench { apart, floor, together, broker_down }
+        Pgbench { apart, without_disk, floor, together, broker_down }
     }
 }
 
