@@ -4,6 +4,7 @@
 //!
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
+mod answer;
 mod builtin;
 pub mod columns;
 mod escape;

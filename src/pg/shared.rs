@@ -177,20 +177,23 @@ pub fn last_commit() -> Lsn {
     Lsn(numbers().commits.latest.load(Ordering::SeqCst))
 }
 
-/// Says that a transaction with events ended at `lsn`, and wakes the worker if it sleeps until then.
-/// Cannot fail. The order of both, here and in [`await_commit`], is what keeps a commit from being
-/// slept through.
-pub(super) fn announce_commit(lsn: Lsn) {
+/// Says that a transaction with events ended at `lsn`, and whether the worker sleeps until then:
+/// [`wake_for_commit`] is to follow soon. Cannot fail. The order of both, here and in
+/// [`await_commit`], is what keeps a commit from being slept through.
+pub(super) fn announce_commit(lsn: Lsn) -> bool {
     let commits = &numbers().commits;
     commits.latest.fetch_max(lsn.0, Ordering::SeqCst);
     commits.count.fetch_add(1, Ordering::SeqCst);
-    // Of many that commit while it wakes up, one wakes it.
-    if commits.awaited.load(Ordering::SeqCst)
-        && commits.awaited.swap(false, Ordering::SeqCst)
-        && !wake_worker()
-    {
+    commits.awaited.load(Ordering::SeqCst)
+}
+
+/// Wakes the worker, unless somebody has: of many that commit while it wakes up, one wakes it. Cannot
+/// fail.
+pub(super) fn wake_for_commit() {
+    let awaited = &numbers().commits.awaited;
+    if awaited.swap(false, Ordering::SeqCst) && !wake_worker() {
         // The next one tries again.
-        commits.awaited.store(true, Ordering::SeqCst);
+        awaited.store(true, Ordering::SeqCst);
     }
 }
 

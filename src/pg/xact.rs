@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::shared;
+use super::{answer, shared};
 use crate::lsn::Lsn;
 
 /// Whether the current transaction wrote an event. Of this process, as are the others.
@@ -36,6 +36,7 @@ pub fn prepare_to_emit() {
             pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
             pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
         }
+        answer::prepare();
         REGISTERED.store(true, Ordering::Relaxed);
     }
 }
@@ -96,7 +97,11 @@ unsafe extern "C-unwind" fn at_transaction_end(
         _ => return,
     };
     FIRST_EVENT.store(0, Ordering::Relaxed);
-    if EMITTED.swap(false, Ordering::Relaxed) && reached != 0 {
-        shared::announce_commit(Lsn(reached));
+    if EMITTED.swap(false, Ordering::Relaxed)
+        && reached != 0
+        && shared::announce_commit(Lsn(reached))
+        && !answer::wake_the_worker_afterwards()
+    {
+        shared::wake_for_commit();
     }
 }

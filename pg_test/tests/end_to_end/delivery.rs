@@ -1,7 +1,7 @@
 //! Nothing that committed is lost, whatever stops and starts again.
 
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use pg_test::{
     DEADLINE, Message, Proxy, RabbitMq, Shutdown, Testbed, send_signal, wait_until,
@@ -55,39 +55,6 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     scene.consume_again();
     assert_eq!(ids(&scene.consumer.wait_for_events(1000)), (1..=1000).collect::<Vec<_>>());
     wait_until_confirmed(&mut client);
-}
-
-/// A worker that nobody wakes looks at the WAL only now and then, and would need a minute.
-#[test]
-fn each_commit_wakes_the_worker() {
-    let bed = Testbed::private(&[]);
-    let scene = bed.scene("wake");
-    let mut client = scene.client();
-    make_blog(&mut client);
-    let begun = Instant::now();
-    for id in 1..=2000i32 {
-        client.execute("INSERT INTO blog_articles VALUES ($1)", &[&id]).unwrap();
-        assert_eq!(ids(&scene.consumer.wait_for_events(1)), [i64::from(id)]);
-    }
-    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
-}
-
-/// Linux lets who is woken take the core from who woke it, here in the middle of its commit, but not
-/// under SCHED_BATCH.
-#[test]
-fn the_worker_takes_the_core_from_no_backend_that_wakes_it() {
-    const SCHED_BATCH: &str = "3";
-    let (_scene, mut client) = blog("batch");
-    wait_until_streaming(&mut client);
-    let worker = worker_pid(&mut client);
-    let threads: Vec<_> = fs::read_dir(format!("/proc/{worker}/task")).unwrap().collect();
-    assert!(threads.len() > 1, "the publisher has no thread: {threads:?}");
-    for thread in threads {
-        let line = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-        let (name, fields) = line.rsplit_once(") ").unwrap();
-        // The 41st field of proc(5); the name is the second.
-        assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
-    }
 }
 
 /// Whatever was confirmed before: one confirm after an outage says that it is over.

@@ -20,3 +20,4 @@ mod status;
 mod tables;
 mod transactions;
 mod visibility;
+mod waking;

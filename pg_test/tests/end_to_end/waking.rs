@@ -1,0 +1,246 @@
+//! Each commit wakes the worker, however it is made, but not at the expense of who made it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use pg_test::{DEADLINE, Postgres, Scene, Testbed, send_signal, wait_until};
+use postgres::Client;
+use postgres_protocol::IsNull;
+use postgres_protocol::message::{backend, frontend};
+
+use crate::stage::{
+    ask, blog, ids, make_blog, run, wait_until_saved, wait_until_streaming, worker_pid,
+};
+
+/// A worker that nobody wakes looks at the WAL only now and then, every five seconds. So many times
+/// that is more than [`DEADLINE`].
+const TOO_MANY_TO_SLEEP_THROUGH: i64 = 8;
+
+/// A session that need not read what it is answered.
+struct Session(UnixStream);
+
+impl Session {
+    fn connect(postgres: &Postgres, database: &str) -> Session {
+        let socket = postgres.folder().join(format!(".s.PGSQL.{}", postgres.port()));
+        let mut session = Session(UnixStream::connect(socket).unwrap());
+        let parameters = [("user", "postgres"), ("database", database)];
+        session.send(|buffer| frontend::startup_message(parameters, buffer).unwrap());
+        let mut received = BytesMut::new();
+        loop {
+            let mut bytes = [0; 1024];
+            let count = session.0.read(&mut bytes).unwrap();
+            assert!(count > 0, "the server hung up: {received:?}");
+            received.extend_from_slice(&bytes[..count]);
+            while let Some(message) = backend::Message::parse(&mut received).unwrap() {
+                match message {
+                    backend::Message::ReadyForQuery(_) => return session,
+                    backend::Message::ErrorResponse(_) => panic!("refused: {received:?}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let mut buffer = BytesMut::new();
+        write(&mut buffer);
+        self.0.write_all(&buffer).unwrap();
+    }
+
+    /// With the simple query protocol.
+    fn query(&mut self, query: &str) {
+        self.send(|buffer| frontend::query(query, buffer).unwrap());
+    }
+
+    /// With the extended one, and nothing behind them that asks for an answer.
+    fn execute(&mut self, statements: &[&str]) {
+        self.send(|buffer| {
+            for statement in statements {
+                frontend::parse("", statement, [], buffer).unwrap();
+                let nothing = |(), _: &mut BytesMut| Ok(IsNull::Yes);
+                let bound = frontend::bind("", "", [], [], nothing, [], buffer);
+                assert!(bound.is_ok(), "{statement}");
+                frontend::execute("", 0, buffer).unwrap();
+            }
+        });
+    }
+}
+
+/// A worker that only a commit wakes, as long as it lives: the broker is frozen, so that no confirm
+/// comes, and nothing is saved.
+struct Sleeper<'bed> {
+    scene: Scene<'bed>,
+    client: Client,
+    /// The latest row.
+    id: i64,
+    /// Sessions that are to live on, whatever they wait for.
+    sessions: Vec<Session>,
+}
+
+impl Sleeper<'_> {
+    fn make<'bed>(bed: &'bed Testbed, name: &str) -> Sleeper<'bed> {
+        let scene = bed.scene(name);
+        let mut client = scene.client();
+        make_blog(&mut client);
+        run(&mut client, "INSERT INTO blog_articles VALUES (0)");
+        let event = scene.consumer.wait_for_events(1);
+        wait_until_saved(&mut client, &event[0]);
+        send_signal(bed.rabbitmq.pid(), "STOP");
+        Sleeper { scene, client, id: 0, sessions: Vec::new() }
+    }
+
+    fn session(&mut self) -> &mut Session {
+        let session = Session::connect(&self.scene.testbed.postgres, &self.scene.database);
+        self.sessions.push(session);
+        self.sessions.last_mut().unwrap()
+    }
+
+    /// Whether the last session has to wait before it can answer this.
+    fn last_waits_to_answer(&mut self, query: &str) -> bool {
+        self.sessions.last_mut().unwrap().query(query);
+        let waits = format!(
+            "SELECT coalesce(max(wait_event), '') FROM pg_stat_activity WHERE query = '{query}'"
+        );
+        wait_until("the backend waits for its client", DEADLINE, || {
+            let event: String = ask(&mut self.client, &waits);
+            event.starts_with("Client").then_some(event == "ClientWrite")
+        })
+    }
+
+    /// The statement that inserts the next row.
+    fn next_insert(&mut self) -> String {
+        self.id += 1;
+        format!("INSERT INTO blog_articles VALUES ({})", self.id)
+    }
+
+    /// Waits until the next row is committed and the worker has read that.
+    #[track_caller]
+    fn wait_until_read(&mut self, what: &str) {
+        let row = format!("SELECT count(*) FROM blog_articles WHERE id = {}", self.id);
+        let committed = wait_until("the row is committed", DEADLINE, || {
+            (ask::<i64>(&mut self.client, &row) == 1)
+                .then(|| ask::<String>(&mut self.client, "SELECT pg_current_wal_lsn()::text"))
+        });
+        let read = format!("SELECT read_lsn >= '{committed}' FROM amqp.status");
+        wait_until(what, DEADLINE, || ask::<bool>(&mut self.client, &read).then_some(()));
+    }
+
+    /// Nothing is lost by all that.
+    fn end(self) {
+        send_signal(self.scene.testbed.rabbitmq.pid(), "CONT");
+        let events = self.scene.consumer.wait_for_events(self.id as usize);
+        assert_eq!(ids(&events), (1..=self.id).collect::<Vec<_>>());
+    }
+}
+
+/// How the statement it is given, an insert, is committed.
+type Way = fn(&mut Sleeper<'_>, &str);
+
+/// The worker is woken when the client has its answer, but what comes before that may take long.
+#[test]
+fn each_commit_wakes_the_worker() {
+    let bed = Testbed::private(&[]);
+    let mut sleeper = Sleeper::make(&bed, "wake");
+    // Nobody else gets it.
+    run(
+        &mut sleeper.client,
+        "SELECT pg_advisory_lock(1);
+         CREATE PROCEDURE commit_and_wait(statement text) LANGUAGE plpgsql AS $$
+             BEGIN
+                 EXECUTE statement;
+                 COMMIT;
+                 PERFORM pg_advisory_xact_lock(1);
+             END $$",
+    );
+    const LOCK: &str = "SELECT pg_advisory_xact_lock(1)";
+    let ways: [(&str, Way); 8] = [
+        ("a statement with Sync", |sleeper, insert| {
+            sleeper.client.execute(insert, &[]).unwrap();
+        }),
+        ("a simple query", |sleeper, insert| run(&mut sleeper.client, insert)),
+        ("COMMIT in a simple query", |sleeper, insert| {
+            for statement in ["BEGIN", insert, "COMMIT;"] {
+                run(&mut sleeper.client, statement);
+            }
+        }),
+        ("COMMIT with Sync", |sleeper, insert| {
+            for statement in ["BEGIN", insert, "COMMIT"] {
+                sleeper.client.execute(statement, &[]).unwrap();
+            }
+        }),
+        ("COMMIT and more in a query", |sleeper, insert| {
+            sleeper.session().query(&format!("BEGIN; {insert}; COMMIT; {LOCK}"));
+        }),
+        ("COMMIT in a procedure and more in that", |sleeper, insert| {
+            sleeper.session().query(&format!("CALL commit_and_wait('{insert}')"));
+        }),
+        ("COMMIT and more in a pipeline", |sleeper, insert| {
+            sleeper.session().execute(&["BEGIN", insert, "COMMIT", LOCK]);
+        }),
+        ("COMMIT and no Sync", |sleeper, insert| {
+            sleeper.session().execute(&["BEGIN", insert, "COMMIT"]);
+        }),
+    ];
+    for (name, write) in ways {
+        let begun = Instant::now();
+        for _ in 0..TOO_MANY_TO_SLEEP_THROUGH {
+            let insert = sleeper.next_insert();
+            write(&mut sleeper, &insert);
+            sleeper.wait_until_read(name);
+        }
+        assert!(begun.elapsed() < DEADLINE, "{name}: {:?}", begun.elapsed());
+    }
+    sleeper.end();
+}
+
+/// Its answers fill the socket, and the backend waits with that of a commit.
+#[test]
+fn commits_of_a_client_that_does_not_read_wake_the_worker() {
+    let bed = Testbed::private(&[]);
+    let mut sleeper = Sleeper::make(&bed, "unread");
+    // As long an answer as that of a row.
+    let nothing = "INSERT INTO blog_articles SELECT 0 WHERE false";
+    let mut room = 0;
+    sleeper.session();
+    while !sleeper.last_waits_to_answer(&format!("{nothing} -- {room}")) {
+        room += 1;
+    }
+    let begun = Instant::now();
+    for _ in 0..TOO_MANY_TO_SLEEP_THROUGH {
+        let session = sleeper.session();
+        for _ in 0..room {
+            session.query(nothing);
+        }
+        loop {
+            let insert = sleeper.next_insert();
+            let waits = sleeper.last_waits_to_answer(&insert);
+            sleeper.wait_until_read("an answer that nobody reads");
+            if waits {
+                break;
+            }
+        }
+    }
+    assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+    sleeper.end();
+}
+
+/// Linux lets who is woken take the core from who woke it, here in the middle of its commit, but not
+/// under SCHED_BATCH.
+#[test]
+fn the_worker_takes_the_core_from_no_backend_that_wakes_it() {
+    const SCHED_BATCH: &str = "3";
+    let (_scene, mut client) = blog("batch");
+    wait_until_streaming(&mut client);
+    let worker = worker_pid(&mut client);
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{worker}/task")).unwrap().collect();
+    assert!(threads.len() > 1, "the publisher has no thread: {threads:?}");
+    for thread in threads {
+        let line = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        let (name, fields) = line.rsplit_once(") ").unwrap();
+        // The 41st field of proc(5); the name is the second.
+        assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
+    }
+}
