@@ -7,8 +7,8 @@
 //!    written into the WAL ([`pg::message`]), inside the writer's transaction. Where only the row's
 //!    database can render it, the [`body`] is in the event instead.
 //! 2. The transaction commits; a callback ([`pg::xact`]) sees to it that the worker is woken, if that
-//!    sleeps ([`pg::shared`]), once the client has its answer ([`pg::answer`]). That is all a writer
-//!    ever does.
+//!    sleeps ([`pg::shared`]), once the client has its answer if that comes next ([`pg::answer`]).
+//!    That is all a writer ever does.
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them

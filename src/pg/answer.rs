@@ -4,13 +4,16 @@
 //! The main loop of a backend ends each command with ReadyForQuery and flushes what it has to say
 //! (postgres.c: `PostgresMain`; dest.c: `ReadyForQuery`), through a table of functions that others
 //! exchange, too (libpq.h: `PQcommMethods`, the same in 15 to 18; pqmq.c: `pq_redirect_to_shm_mq`).
-//! Ours does what PostgreSQL's does, and wakes the worker where that is due. Only a backend that ends
-//! without a word to its client does not (syncrep.c: `SyncRepWaitForLSN`, terminated): the worker, which
-//! would wait for the standby, too, finds that transaction by itself.
+//! Ours does what PostgreSQL's does, and wakes the worker where that is due.
+//!
+//! Where anything may come before the answer that can take its time (a lock, another statement, the
+//! network), the worker is woken at commit. What PostgreSQL itself has left to do then (xact.c:
+//! `CommitTransaction`, unlinking the files of what was dropped) it waits for.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
+use std::slice;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pgrx::pg_sys;
 
@@ -38,12 +41,25 @@ static METHODS: OnceLock<[PQcommMethods; 2]> = OnceLock::new();
 /// Whether the worker is to be woken once the client has its answer. Of this process, as is the other.
 static WAKES_WORKER: AtomicBool = AtomicBool::new(false);
 
-/// Whether the client has bound a portal (of the extended query protocol) since it had an answer.
-static HAS_BOUND: AtomicBool = AtomicBool::new(false);
+/// Whether the client may have bound a portal (of the extended query protocol) since it had an answer.
+static MAY_HAVE_BOUND: AtomicBool = AtomicBool::new(true);
+
+/// So many bytes of messages find room without anything being sent (pqcomm.c: PQ_SEND_BUFFER_SIZE).
+const SEND_BUFFER_BYTES: usize = 8192;
+
+/// Bytes of messages since all were flushed; of those before our functions were in place, nothing is
+/// known.
+static UNFLUSHED: AtomicUsize = AtomicUsize::new(SEND_BUFFER_BYTES);
+
+/// Type and length, which each message has besides its body.
+const HEADER_BYTES: usize = 5;
 
 /// BindComplete and ReadyForQuery, the types of messages.
 const BIND_COMPLETE: c_char = b'2' as c_char;
 const READY_FOR_QUERY: c_char = b'Z' as c_char;
+
+/// No query that is longer is looked at: locks are held meanwhile.
+const LONGEST_QUERY_BYTES: usize = 2048;
 
 /// From now on this process can [`wake_the_worker_afterwards`], if it has a client. To be called once.
 pub(super) fn prepare() {
@@ -72,39 +88,58 @@ pub(super) fn wake_the_worker_afterwards() -> bool {
 }
 
 /// Whether nothing is left to do but to answer: the transaction ends with Sync, or with the one
-/// statement of a simple query. Not where CALL or DO commits, with a statement before others, or with
-/// an Execute that may have no Sync behind it.
+/// statement of a simple query. Not where CALL or DO commits, with a statement before others, with
+/// an Execute that may have no Sync behind it, or where the client is given up.
 fn is_next() -> bool {
-    // SAFETY: reads variables of this process; a query string is one of C while it is set.
+    // SAFETY: reads variables of this process; a query string is one of C while it is set, and is not
+    // read beyond its end.
     unsafe {
         let ours = METHODS.get().map_or(std::ptr::null(), |[_, ours]| ours);
-        if ours.is_null() || PqCommMethods != ours || !pg_sys::ActivePortal.is_null() {
+        if ours.is_null()
+            || PqCommMethods != ours
+            || pg_sys::whereToSendOutput != pg_sys::CommandDest::DestRemote
+            || !pg_sys::ActivePortal.is_null()
+        {
             return false;
         }
-        // The main loop has none at Sync (postgres.c: `exec_execute_message` takes it away).
         let query = pg_sys::debug_query_string;
-        query.is_null()
-            || !HAS_BOUND.load(Ordering::Relaxed) && is_one_statement(CStr::from_ptr(query))
+        // The main loop has none at Sync (postgres.c: `exec_execute_message` takes it away).
+        if query.is_null() {
+            return true;
+        }
+        if MAY_HAVE_BOUND.load(Ordering::Relaxed) {
+            return false;
+        }
+        let length = libc::strnlen(query, LONGEST_QUERY_BYTES);
+        length < LONGEST_QUERY_BYTES
+            && is_one_statement(slice::from_raw_parts(query.cast(), length))
     }
 }
 
 /// Whether this certainly is not several.
-fn is_one_statement(query: &CStr) -> bool {
-    let rest = query.to_bytes().trim_ascii_end();
+fn is_one_statement(query: &[u8]) -> bool {
+    let rest = query.trim_ascii_end();
     let rest = rest.strip_suffix(b";").unwrap_or(rest);
     !rest.contains(&b';')
+}
+
+fn wake_if_due() {
+    if WAKES_WORKER.load(Ordering::Relaxed) {
+        WAKES_WORKER.store(false, Ordering::Relaxed);
+        shared::wake_for_commit();
+    }
 }
 
 unsafe extern "C-unwind" fn flush() -> c_int {
     // Ours is in place only where this is set.
     let Some([given, _]) = METHODS.get() else { return 0 };
+    UNFLUSHED.store(0, Ordering::Relaxed);
     // SAFETY: PostgreSQL's own functions, as it would call them.
     unsafe {
         if WAKES_WORKER.load(Ordering::Relaxed) {
             // Not the flush that waits: the worker is not to sleep on because this client does not read.
             (given.flush_if_writable)();
-            WAKES_WORKER.store(false, Ordering::Relaxed);
-            shared::wake_for_commit();
+            wake_if_due();
         }
         (given.flush)()
     }
@@ -112,9 +147,15 @@ unsafe extern "C-unwind" fn flush() -> c_int {
 
 unsafe extern "C-unwind" fn put_message(kind: c_char, body: *const c_char, length: usize) -> c_int {
     match kind {
-        BIND_COMPLETE => HAS_BOUND.store(true, Ordering::Relaxed),
-        READY_FOR_QUERY => HAS_BOUND.store(false, Ordering::Relaxed),
+        BIND_COMPLETE => MAY_HAVE_BOUND.store(true, Ordering::Relaxed),
+        READY_FOR_QUERY => MAY_HAVE_BOUND.store(false, Ordering::Relaxed),
         _ => {}
+    }
+    let unflushed = UNFLUSHED.load(Ordering::Relaxed) + HEADER_BYTES + length;
+    UNFLUSHED.store(unflushed, Ordering::Relaxed);
+    if unflushed > SEND_BUFFER_BYTES {
+        // It may have to wait until the client reads.
+        wake_if_due();
     }
     // As in `flush`.
     let Some([given, _]) = METHODS.get() else { return 0 };
@@ -128,11 +169,11 @@ mod tests {
 
     #[test]
     fn one_statement_may_end_with_a_semicolon() {
-        for one in [c"COMMIT", c"END;", c"commit ;\n ", c""] {
-            assert!(is_one_statement(one), "{one:?}");
+        for one in ["COMMIT", "END;", "commit ;\n ", ""] {
+            assert!(is_one_statement(one.as_bytes()), "{one:?}");
         }
-        for several in [c"COMMIT; SELECT 1", c"BEGIN;COMMIT;", c"SELECT ';'", c"COMMIT;;"] {
-            assert!(!is_one_statement(several), "{several:?}");
+        for several in ["COMMIT; SELECT 1", "BEGIN;COMMIT;", "SELECT ';'", "COMMIT;;"] {
+            assert!(!is_one_statement(several.as_bytes()), "{several:?}");
         }
     }
 }

@@ -19,6 +19,9 @@ use crate::stage::{
 /// that is more than [`DEADLINE`].
 const TOO_MANY_TO_SLEEP_THROUGH: i64 = 8;
 
+/// Settings of a server that bears a frozen broker: that it stands still wakes the worker, too.
+const PATIENT: &[&str] = &["amqp.confirm_timeout = 3600", "amqp.heartbeat = 3600"];
+
 /// A session that need not read what it is answered.
 struct Session(UnixStream);
 
@@ -92,8 +95,10 @@ impl Sleeper<'_> {
         Sleeper { scene, client, id: 0, sessions: Vec::new() }
     }
 
+    /// A session that had an event before: the first wakes the worker at once anyway.
     fn session(&mut self) -> &mut Session {
-        let session = Session::connect(&self.scene.testbed.postgres, &self.scene.database);
+        let mut session = Session::connect(&self.scene.testbed.postgres, &self.scene.database);
+        session.query("BEGIN; INSERT INTO blog_articles VALUES (-1); ROLLBACK");
         self.sessions.push(session);
         self.sessions.last_mut().unwrap()
     }
@@ -142,7 +147,7 @@ type Way = fn(&mut Sleeper<'_>, &str);
 /// The worker is woken when the client has its answer, but what comes before that may take long.
 #[test]
 fn each_commit_wakes_the_worker() {
-    let bed = Testbed::private(&[]);
+    let bed = Testbed::private(PATIENT);
     let mut sleeper = Sleeper::make(&bed, "wake");
     // Nobody else gets it.
     run(
@@ -156,13 +161,18 @@ fn each_commit_wakes_the_worker() {
              END $$",
     );
     const LOCK: &str = "SELECT pg_advisory_xact_lock(1)";
-    let ways: [(&str, Way); 8] = [
+    let ways: [(&str, Way); 10] = [
         ("a statement with Sync", |sleeper, insert| {
             sleeper.client.execute(insert, &[]).unwrap();
         }),
         ("a simple query", |sleeper, insert| run(&mut sleeper.client, insert)),
         ("COMMIT in a simple query", |sleeper, insert| {
             for statement in ["BEGIN", insert, "COMMIT;"] {
+                run(&mut sleeper.client, statement);
+            }
+        }),
+        ("COMMIT AND CHAIN", |sleeper, insert| {
+            for statement in ["BEGIN", insert, "COMMIT AND CHAIN", "ROLLBACK"] {
                 run(&mut sleeper.client, statement);
             }
         }),
@@ -183,6 +193,15 @@ fn each_commit_wakes_the_worker() {
         ("COMMIT and no Sync", |sleeper, insert| {
             sleeper.session().execute(&["BEGIN", insert, "COMMIT"]);
         }),
+        ("a statement and notifications that nobody reads", |sleeper, insert| {
+            let session = sleeper.session();
+            session.query("LISTEN much");
+            session.query(&format!(
+                "WITH inserted AS ({insert} RETURNING id)
+                 SELECT count(pg_notify('much', lpad(part::text, 7999)))
+                   FROM inserted, generate_series(1, 100) AS part"
+            ));
+        }),
     ];
     for (name, write) in ways {
         let begun = Instant::now();
@@ -199,7 +218,7 @@ fn each_commit_wakes_the_worker() {
 /// Its answers fill the socket, and the backend waits with that of a commit.
 #[test]
 fn commits_of_a_client_that_does_not_read_wake_the_worker() {
-    let bed = Testbed::private(&[]);
+    let bed = Testbed::private(PATIENT);
     let mut sleeper = Sleeper::make(&bed, "unread");
     // As long an answer as that of a row.
     let nothing = "INSERT INTO blog_articles SELECT 0 WHERE false";
