@@ -38,7 +38,7 @@ unsafe extern "C" {
 /// PostgreSQL's functions and ours, of a process that has a client.
 static METHODS: OnceLock<[PQcommMethods; 2]> = OnceLock::new();
 
-/// Whether the worker is to be woken once the client has its answer. Of this process, as is the other.
+/// Whether the worker is to be woken once the client has its answer. Of this process, as are the others.
 static WAKES_WORKER: AtomicBool = AtomicBool::new(false);
 
 /// Whether the client may have bound a portal (of the extended query protocol) since it had an answer.
