@@ -7,8 +7,9 @@ use super::Position;
 /// Shortest time between two looks at the position.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest time for which confirms that go on and on are not saved. A save is four fsyncs (slot.c:
-/// `SaveSlotToPath`): the stream waits for them, and commits of others may wait behind them.
+/// Longest time for which confirms that go on and on are not saved, from the last look at which there
+/// was none. A save is four fsyncs (slot.c: `SaveSlotToPath`): the stream waits for them, and commits
+/// of others may wait behind them.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// What is to be done with a position.
@@ -26,7 +27,8 @@ pub enum Due {
 pub struct Schedule {
     segment_size: u64,
     saved: Position,
-    saved_at: Instant,
+    /// When it was still as far as the position.
+    saved_until: Instant,
     seen: Position,
     looked_at: Instant,
 }
@@ -34,7 +36,7 @@ pub struct Schedule {
 impl Schedule {
     /// The first look is due in a while. `saved` is what is saved already.
     pub fn new(now: Instant, saved: Position, segment_size: u64) -> Schedule {
-        Schedule { segment_size, saved, saved_at: now, seen: saved, looked_at: now }
+        Schedule { segment_size, saved, saved_until: now, seen: saved, looked_at: now }
     }
 
     /// How long it is until the next look; zero if one is due.
@@ -50,8 +52,9 @@ impl Schedule {
         if self.frees_wal(position) {
             Due::Save
         } else if position.is_as_far_as(self.saved) {
+            self.saved_until = now;
             Due::Nothing
-        } else if rests || now.duration_since(self.saved_at) >= LONGEST {
+        } else if rests || now.duration_since(self.saved_until) >= LONGEST {
             Due::Save
         } else {
             Due::Record
@@ -65,7 +68,7 @@ impl Schedule {
 
     /// This position is saved now.
     pub fn set_saved(&mut self, now: Instant, position: Position) {
-        (self.saved, self.saved_at) = (position, now);
+        (self.saved, self.saved_until) = (position, now);
     }
 
     /// The position that is saved.
@@ -131,6 +134,14 @@ mod tests {
         assert_eq!(found.iter().filter(|&&due| due == Due::Save).count(), 3);
         assert_eq!([found[9], found[19], found[29]], [Due::Save; 3]);
         assert!(!found.contains(&Due::Nothing));
+    }
+
+    #[test]
+    fn what_moves_again_is_not_saved_at_once() {
+        let found = dues([1; 20].into_iter().chain(2..=11));
+        assert_eq!(found[..20], [Due::Nothing; 20]);
+        assert_eq!(found[20..29], [Due::Record; 9]);
+        assert_eq!(found[29], Due::Save);
     }
 
     #[test]
