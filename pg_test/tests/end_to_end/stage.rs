@@ -99,6 +99,16 @@ fn an_lsn(client: &mut Client, query: &str) -> u64 {
     lsn(&ask::<String>(client, &format!("SELECT coalesce(({query}), '0/0')::text")))
 }
 
+/// Waits until the worker has read everything that is on disk now.
+#[track_caller]
+pub fn wait_until_read(client: &mut Client, what: &str) {
+    let flushed: String = ask(client, "SELECT pg_current_wal_flush_lsn()::text");
+    let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
+    wait_until(what, DEADLINE, || {
+        ask::<Option<bool>>(client, &query).unwrap_or(false).then_some(())
+    });
+}
+
 /// Waits until it is saved, durably, that this message's transaction is confirmed.
 #[track_caller]
 pub fn wait_until_saved(client: &mut Client, message: &Message) {

@@ -13,7 +13,7 @@ use postgres::Client;
 
 use crate::stage::{
     ask, first_deliveries, ids, lsn, make_blog, published_so_far, replace_worker, run,
-    shown_restart, wait_until_saved,
+    shown_restart, wait_until_read, wait_until_saved,
 };
 
 /// The end of a recovery removes what the slot would have retained; this keeps it.
@@ -97,11 +97,7 @@ fn nothing_is_announced_that_others_do_not_see_though_the_standby_has_it() {
         let query = "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication";
         ask::<bool>(&mut client, query).then_some(())
     });
-    let flushed: String = ask(&mut client, "SELECT pg_current_wal_flush_lsn()::text");
-    wait_until("the worker has read everything", DEADLINE, || {
-        let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
-        ask::<bool>(&mut client, &query).then_some(())
-    });
+    wait_until_read(&mut client, "the worker has read everything");
     assert_eq!(scene.consumer.next_within(Duration::from_millis(300)), None);
     run(&mut follower, "SELECT pg_wal_replay_resume()");
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
@@ -143,11 +139,7 @@ fn make_synchronous(primary: &Postgres, standby: &str) {
 fn wait_until_all_is_read(client: &mut Client) {
     // An end that no earlier worker has read to.
     run(client, "SELECT pg_switch_wal()");
-    let flushed: String = ask(client, "SELECT pg_current_wal_flush_lsn()::text");
-    wait_until("the worker has read everything", DEADLINE, || {
-        let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
-        ask::<Option<bool>>(client, &query).unwrap_or(false).then_some(())
-    });
+    wait_until_read(client, "the worker has read everything");
 }
 
 /// The copy has no slot: pg_basebackup leaves them out.

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use pg_test::{DEADLINE, Testbed, wait_until};
 use postgres::Client;
 
-use crate::stage::{ask, blog, ids, make_blog, run, wait_for_reason, wait_until_streaming};
+use crate::stage::{
+    ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_streaming,
+};
 
 #[test]
 fn a_consumer_can_always_read_the_row_it_was_told_about() {
@@ -114,11 +116,7 @@ fn nothing_is_announced_while_its_writer_still_waits_for_the_standby() {
         stop.store(true, Ordering::Release);
         let waiting = i64::from(next_id.load(Ordering::Acquire));
         // Its commit record is on disk now, and the worker has read it.
-        let flushed: String = ask(&mut client, "SELECT pg_current_wal_flush_lsn()::text");
-        wait_until("the worker has read the commit", DEADLINE, || {
-            let query = format!("SELECT read_lsn >= '{flushed}' FROM amqp.status");
-            ask::<bool>(&mut client, &query).then_some(())
-        });
+        wait_until_read(&mut client, "the worker has read the commit");
         // Those that were sent before the worker, too, had read the setting.
         let mut sent = Vec::new();
         while let Some(event) = scene.consumer.next_within(Duration::from_millis(300)) {
