@@ -9,7 +9,7 @@ use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
-use crate::publisher::{HeaderValue, Message};
+use crate::publisher::{HeaderValue, Message, ResendReason};
 use crate::rendering::{Rendered, Rendering};
 use crate::stream::NextEvent;
 
@@ -23,18 +23,22 @@ pub struct Naming {
     /// Where the WAL began that the worker has read. A transaction whose first event lies before it
     /// has lost its beginning.
     begin: Lsn,
+    /// What committed up to here an earlier life of the worker may have sent.
+    known_before: Lsn,
     /// When the last transaction committed.
     commit_time: TimestampText,
     rendering: Rendering,
 }
 
 impl Naming {
-    /// For this server, with the history of its timeline, and for WAL read from `begin` on.
-    pub fn new(timelines: Timelines, begin: Lsn) -> Naming {
+    /// For this server, with the history of its timeline, and for WAL read from `begin` on, which an
+    /// earlier life of the worker may have read up to `known_before`.
+    pub fn new(timelines: Timelines, begin: Lsn, known_before: Lsn) -> Naming {
         Naming {
             system_identifier: server::system_identifier(),
             timelines,
             begin,
+            known_before,
             commit_time: TimestampText::default(),
             rendering: Rendering::new(),
         }
@@ -93,6 +97,7 @@ impl Naming {
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
             kind: operation.as_str(),
             headers,
+            resent: (next.commit_lsn <= self.known_before).then_some(ResendReason::Restart),
         })
     }
 

@@ -13,6 +13,7 @@ use pgrx::PgSqlErrorCode;
 use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::gap::Gap;
+use crate::lsn::Lsn;
 use crate::naming::Naming;
 use crate::pace::Pace;
 use crate::pg::report::{self, Report};
@@ -156,6 +157,8 @@ impl Worker {
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
+        let known_before =
+            if origin == Origin::FirstStart { Lsn::INVALID } else { server::flushed_lsn() };
         let doorbell = shared::doorbell();
         let wait =
             WaitSet::new(&[listener.as_fd()].into_iter().chain(doorbell).collect::<Vec<_>>());
@@ -167,7 +170,7 @@ impl Worker {
             bell,
             listener,
             wait,
-            naming: Naming::new(timelines, position.restart),
+            naming: Naming::new(timelines, position.restart, known_before),
             seen: Published::default(),
             commits: 0,
             is_busy: false,

@@ -14,9 +14,9 @@ use crossbeam_channel::TryRecvError;
 
 use super::failure::{Failure, SessionEnd};
 use super::frame::short;
-use super::message::Message;
+use super::message::{Message, ResendReason};
 use super::shortcut::Way;
-use super::window::{Answer, ResendReason};
+use super::window::Answer;
 use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link};
 

@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::message::Message;
-use super::window::ResendReason;
+use super::message::ResendReason;
 
 /// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
 const PRECONDITION_FAILED: u16 = 406;

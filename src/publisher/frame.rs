@@ -1,8 +1,7 @@
 //! A message's bytes on the wire: the frames of `basic.publish` with its properties and its body
 //! (AMQP 0-9-1, 2.3.5 and 4.2), straight from the message.
 
-use super::message::{HeaderValue, Message};
-use super::window::ResendReason;
+use super::message::{HeaderValue, Message, ResendReason};
 
 /// What a frame has beside its payload: type, channel and size before it, the end mark after it.
 pub const OVERHEAD: usize = 8;
@@ -68,9 +67,9 @@ pub fn put_body(out: &mut Vec<u8>, channel: u16, part: &[u8]) {
     put(out, BODY, channel, |out| out.extend_from_slice(part));
 }
 
-/// Adds all frames of a message that is sent for the first time, none larger than `frame_max`.
+/// Adds all frames of a message that the publisher sends for the first time, none larger than `frame_max`.
 pub fn put_whole(out: &mut Vec<u8>, channel: u16, message: &Message, frame_max: usize) {
-    put_head(out, channel, message, None);
+    put_head(out, channel, message, message.resent);
     for part in message.body.chunks(frame_max - OVERHEAD) {
         put_body(out, channel, part);
     }
@@ -152,6 +151,7 @@ mod tests {
                 ("tx_seq", HeaderValue::Number(-5)),
                 ("truncated", HeaderValue::Boolean(true)),
             ],
+            resent: None,
         }
     }
 

@@ -8,6 +8,33 @@ pub enum HeaderValue {
     Boolean(bool),
 }
 
+/// Why a message is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResendReason {
+    /// It was under way when its connection ended.
+    Reconnect,
+    /// The broker refused it.
+    Nack,
+    /// The worker was started since, and does not know whether it sent it before.
+    Restart,
+}
+
+impl ResendReason {
+    /// The value of header `resent`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResendReason::Reconnect => "reconnect",
+            ResendReason::Nack => "nack",
+            ResendReason::Restart => "restart",
+        }
+    }
+
+    /// Whether it certainly was sent before.
+    pub fn is_certain(self) -> bool {
+        self != ResendReason::Restart
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -22,6 +49,8 @@ pub struct Message {
     /// The AMQP property `type`.
     pub kind: &'static str,
     pub headers: Vec<(&'static str, HeaderValue)>,
+    /// Why it may have been sent before it was handed to the publisher.
+    pub resent: Option<ResendReason>,
 }
 
 impl Message {

@@ -30,9 +30,9 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 
 use bell::{Bell, BellListener};
 use failure::{Backoff, Failure, SessionEnd};
-pub use message::{HeaderValue, Message};
+pub use message::{HeaderValue, Message, ResendReason};
 use shortcut::{FEW, FEW_BYTES, Shortcut};
-use window::{ResendReason, Window};
+use window::Window;
 
 /// Messages that may wait for the thread.
 const QUEUE_LENGTH: usize = 4096;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::{Connection, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
-use super::message::Message;
+use super::message::{Message, ResendReason};
 use super::shortcut::Written;
 use super::window::{Answer, Window};
 use super::{Address, Link, Report, Unroutable};
@@ -225,7 +225,7 @@ impl Session<'_> {
             self.connection.publish(Arc::clone(message), resent);
             let counts = &self.link.counts;
             counts.published.fetch_add(1, Ordering::AcqRel);
-            if resent.is_some() {
+            if resent.is_some_and(ResendReason::is_certain) {
                 counts.resent.fetch_add(1, Ordering::AcqRel);
             }
         }

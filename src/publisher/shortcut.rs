@@ -183,6 +183,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
+            resent: None,
         }
     }
 

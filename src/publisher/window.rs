@@ -3,24 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::message::Message;
-
-/// Why a message is sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResendReason {
-    Reconnect,
-    Nack,
-}
-
-impl ResendReason {
-    /// The value of header `resent`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ResendReason::Reconnect => "reconnect",
-            ResendReason::Nack => "nack",
-        }
-    }
-}
+use super::message::{Message, ResendReason};
 
 /// What the broker says about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +51,8 @@ impl Window {
 
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
-        self.messages.push_back(Unconfirmed::new(Arc::new(message), None));
+        let resent = message.resent;
+        self.messages.push_back(Unconfirmed::new(Arc::new(message), resent));
     }
 
     /// Adds the message that follows all others, which are in flight, and that is, too.
@@ -181,6 +165,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
+            resent: None,
         }
     }
 
@@ -204,6 +189,15 @@ mod tests {
         assert_eq!(send(&mut window), Some(("c".to_owned(), Some(ResendReason::Nack))));
         assert_eq!(send(&mut window), Some(("d".to_owned(), None)));
         assert_eq!(send(&mut window), None);
+    }
+
+    #[test]
+    fn what_an_earlier_life_may_have_sent_says_so_until_more_is_known() {
+        let mut window = Window::default();
+        window.push(Message { resent: Some(ResendReason::Restart), ..message("a") });
+        assert_eq!(send(&mut window), Some(("a".to_owned(), Some(ResendReason::Restart))));
+        window.rewind(ResendReason::Reconnect);
+        assert_eq!(send(&mut window), Some(("a".to_owned(), Some(ResendReason::Reconnect))));
     }
 
     fn window(sent: &[&str]) -> Window {

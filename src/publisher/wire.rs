@@ -11,8 +11,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::bell::BellListener;
 use super::frame::{self, OVERHEAD};
-use super::message::Message;
-use super::window::ResendReason;
+use super::message::{Message, ResendReason};
 
 /// Largest frame that is agreed to, and what RabbitMQ proposes.
 pub const FRAME_MAX: usize = 128 * 1024;
@@ -307,6 +306,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
+            resent: None,
         })
     }
 

@@ -332,6 +332,7 @@ fn after_a_crash_only_what_was_not_saved_as_confirmed_comes_again() {
     let mut client = scene.client();
     make_blog(&mut client);
     let mut sent = Vec::new();
+    let mut came_again = 0;
     for round in 0..5 {
         let before = sent.len();
         for id in 0..40 {
@@ -348,7 +349,11 @@ fn after_a_crash_only_what_was_not_saved_as_confirmed_comes_again() {
         assert!(again.iter().all(|event| commit_lsn(event) > saved), "{saved}: {:?}", ids(&again));
         assert!(ids(&sent[before..]).ends_with(&ids(&again)), "{:?}", ids(&again));
         assert!(again.iter().all(|event| sent.iter().any(|e| e.message_id == event.message_id)));
+        assert!(again.iter().all(|event| event.headers.get("resent") == Some(&json!("restart"))));
+        came_again += again.len();
     }
+    assert!(came_again > 0);
+    assert!(sent.iter().all(|event| !event.headers.contains_key("resent")));
 }
 
 /// The number of events that are confirmed in the middle of a transaction is part of the position.
