@@ -10,7 +10,8 @@ fn what_the_queues_deliver_is_what_committed_whatever_breaks() {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let report = run(Plan { duration: Duration::from_secs(60), seed });
     println!("{report}");
-    assert!(report.is_clean(), "seed {seed}");
+    // In the message, too: who sees only the end of a log is to see what was wrong.
+    assert!(report.is_clean(), "seed {seed}{}", report.findings());
     assert!(report.kinds_of_faults() >= 10, "few faults with seed {seed}");
     assert!(report.committed() >= 100, "few transactions with seed {seed}");
 }

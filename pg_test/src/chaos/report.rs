@@ -100,29 +100,30 @@ impl Report {
         writeln!(f)
     }
 
-    fn write_findings(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        tell(f, "PostgreSQL contradicts itself", &self.contradictions)?;
+    /// What was wrong; empty if nothing was.
+    pub fn findings(&self) -> String {
+        let mut told = tell("PostgreSQL contradicts itself", &self.contradictions);
         for (queue, verdict) in &self.verdicts {
             for (name, findings) in verdict.findings() {
-                tell(f, &format!("{queue} queue, {name}"), findings)?;
+                told += &tell(&format!("{queue} queue, {name}"), findings);
             }
         }
-        Ok(())
+        told
     }
 }
 
-fn tell(f: &mut Formatter<'_>, name: &str, findings: &[String]) -> fmt::Result {
+fn tell(name: &str, findings: &[String]) -> String {
     if findings.is_empty() {
-        return Ok(());
+        return String::new();
     }
-    writeln!(f, "\n{name}: {}", findings.len())?;
-    findings.iter().take(TOLD).try_for_each(|finding| writeln!(f, "  {finding}"))
+    let told = findings.iter().take(TOLD).map(|finding| format!("  {finding}\n"));
+    format!("\n{name}: {}\n", findings.len()) + &told.collect::<String>()
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.write_table(f)?;
         self.write_errors(f)?;
-        self.write_findings(f)
+        f.write_str(&self.findings())
     }
 }
