@@ -10,16 +10,29 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::janitor::{self, StopSignal};
 use crate::ordinary_user;
 
-/// A folder under /tmp (not $TMPDIR: paths of Unix sockets must be short).
+/// A folder of a server.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
 }
 
+/// Where a folder is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// Under /tmp (not $TMPDIR: paths of Unix sockets must be short).
+    Disk,
+    /// In the shared memory's file system (shm_overview(7)): what is written there waits for no disk,
+    /// and lets nobody wait for one.
+    Memory,
+}
+
 impl Folder {
     /// Makes a folder for a server that `stop` stops at once.
-    pub fn new(stop: StopSignal) -> Folder {
-        let path = make_unique();
+    pub fn new(place: Place, stop: StopSignal) -> Folder {
+        let path = make_unique(match place {
+            Place::Disk => "/tmp",
+            Place::Memory => "/dev/shm",
+        });
         ordinary_user::give(&path);
         janitor::look_after(&path, stop);
         Folder { path }
@@ -64,11 +77,11 @@ pub(crate) fn tail(log: &str) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
-fn make_unique() -> PathBuf {
+fn make_unique(parent: &str) -> PathBuf {
     static MADE: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/tmp/pg_test.{}.{number}", process::id()));
+        let path = PathBuf::from(format!("{parent}/pg_test.{}.{number}", process::id()));
         match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => return path,
             // Left by a dead process with our id whose janitor was killed, too.

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use ::postgres::{Client, NoTls};
 
-use crate::folder::{Folder, tail};
+use crate::folder::{Folder, Place, tail};
 use crate::installation::directory;
 use crate::janitor::StopSignal;
 use crate::ports::{Port, free_port};
@@ -200,7 +200,7 @@ impl Postgres {
     fn empty() -> Postgres {
         Postgres {
             process: Mutex::new(None),
-            folder: Folder::new(StopSignal::Quit),
+            folder: Folder::new(Place::Disk, StopSignal::Quit),
             port: free_port(),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::folder::{Folder, tail};
+use crate::folder::{Folder, Place, tail};
 use crate::janitor::{self, StopSignal};
 use crate::ordinary_user;
 use crate::ports::{Port, free_port};
@@ -49,13 +49,27 @@ impl RabbitMq {
         rabbitmq
     }
 
+    /// Makes a node that writes to no disk of this machine, as one on another machine does not, and
+    /// starts it.
+    #[track_caller]
+    pub fn create_in_memory() -> RabbitMq {
+        let rabbitmq = RabbitMq::prepare_in(Place::Memory);
+        rabbitmq.start();
+        rabbitmq
+    }
+
     /// Makes a node that does not run yet; its port is known already.
     #[track_caller]
     pub fn prepare() -> RabbitMq {
+        RabbitMq::prepare_in(Place::Disk)
+    }
+
+    #[track_caller]
+    fn prepare_in(place: Place) -> RabbitMq {
         let mut rabbitmq = RabbitMq {
             process: Mutex::new(None),
             epmd: None,
-            folder: Folder::new(StopSignal::Kill),
+            folder: Folder::new(place, StopSignal::Kill),
             amqp: free_port(),
             distribution: free_port(),
             epmd_port: free_port(),

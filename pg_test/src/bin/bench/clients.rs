@@ -12,6 +12,10 @@ use pg_test::numbers::grouped;
 /// Until the first transaction is due, everybody is there.
 const HEAD_START: Duration = Duration::from_millis(20);
 
+/// How long one subject is written to until it is another one's turn: so short that the machine's speed
+/// does not change meanwhile, so long that each mostly follows itself.
+const TURN: Duration = Duration::from_millis(100);
+
 /// How much is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -31,6 +35,8 @@ impl Load {
 /// One transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Write {
+    /// The number of what was written to.
+    pub subject: usize,
     /// The id of its one row.
     pub id: i64,
     /// Just before COMMIT was sent.
@@ -40,22 +46,34 @@ pub struct Write {
     pub took: Duration,
 }
 
-/// Connected clients that write to one table.
+/// What is written to.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub database: &'static str,
+    /// Inserts a row; its parameter is the row's id.
+    pub insert: String,
+}
+
+/// A client: a session for each subject.
+type Sessions = Vec<(Client, Statement)>;
+
+/// Connected clients that all write to one subject after the other, in turn.
 pub struct Clients {
     load: Load,
-    connections: Vec<(Client, Statement)>,
+    clients: Vec<Sessions>,
     next_id: i64,
 }
 
 impl Clients {
-    /// `statement` inserts a row; its parameter is the row's id.
-    pub fn connect(server: &Server, database: &str, load: Load, statement: &str) -> Clients {
-        let connect = |_| {
-            let mut client = server.connect_to(database);
-            let statement = client.prepare(statement).expect("could not prepare the statement");
-            (client, statement)
+    /// None has written yet.
+    pub fn connect(server: &Server, load: Load, subjects: &[Subject]) -> Clients {
+        let connect = |subject: &Subject| {
+            let mut client = server.connect_to(subject.database);
+            let insert = client.prepare(&subject.insert).expect("could not prepare the statement");
+            (client, insert)
         };
-        Clients { load, connections: (0..load.clients).map(connect).collect(), next_id: 1 }
+        let clients = (0..load.clients).map(|_| subjects.iter().map(connect).collect()).collect();
+        Clients { load, clients, next_id: 1 }
     }
 
     /// Writes for this time.
@@ -67,10 +85,15 @@ impl Clients {
         self.next_id += i64::from(count);
         thread::scope(|scope| {
             let mut threads = Vec::new();
-            for (number, (client, statement)) in self.connections.iter_mut().enumerate() {
+            for (number, sessions) in self.clients.iter_mut().enumerate() {
                 let turns = (0..count).skip(number).step_by(clients);
-                let due = move |turn| (first_id + i64::from(turn), begin + interval * turn);
-                threads.push(scope.spawn(move || write(client, statement, turns.map(due))));
+                let subjects = sessions.len() as u32;
+                let due = move |turn| Due {
+                    id: first_id + i64::from(turn),
+                    at: begin + interval * turn,
+                    subject: ((interval * turn).div_duration_f64(TURN) as u32 % subjects) as usize,
+                };
+                threads.push(scope.spawn(move || write(sessions, turns.map(due))));
             }
             let writes =
                 threads.into_iter().map(|thread| thread.join().expect("a writer panicked"));
@@ -79,25 +102,29 @@ impl Clients {
     }
 }
 
-fn write(
-    client: &mut Client,
-    statement: &Statement,
-    schedule: impl Iterator<Item = (i64, Instant)>,
-) -> Vec<Write> {
-    let write = |(id, due): (i64, Instant)| {
-        let early = due.saturating_duration_since(Instant::now());
+/// A transaction to be.
+struct Due {
+    id: i64,
+    at: Instant,
+    subject: usize,
+}
+
+fn write(sessions: &mut Sessions, schedule: impl Iterator<Item = Due>) -> Vec<Write> {
+    let write = |Due { id, at, subject }: Due| {
+        let (client, insert) = &mut sessions[subject];
+        let early = at.saturating_duration_since(Instant::now());
         // That the clock wakes us late is not the server's doing.
         let begin = if early.is_zero() {
-            due
+            at
         } else {
             thread::sleep(early);
             Instant::now()
         };
         let mut transaction = client.transaction().expect("could not begin");
-        transaction.execute(statement, &[&id]).expect("could not write");
+        transaction.execute(&*insert, &[&id]).expect("could not write");
         let committing = Instant::now();
         transaction.commit().expect("could not commit");
-        Write { id, committing, took: begin.elapsed() }
+        Write { subject, id, committing, took: begin.elapsed() }
     };
     schedule.map(write).collect()
 }

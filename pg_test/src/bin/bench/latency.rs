@@ -1,30 +1,43 @@
 //! From commit to consumer, beside a relay of NOTIFY, once without confirms and once with them; and
 //! what the writer itself notices of each, beside a table without a trigger. All take turns, in short
-//! slices of time. Percentiles are those of the slices, of which the lower quartile counts: what others
-//! do on the machine falls on some slices only, and only ever adds. A slice is longer than what the
-//! worker does once a second.
+//! slices of time: the machine's speed changes within seconds. Percentiles are those of the slices, of
+//! which the lower quartile counts: what others do on the machine falls on some slices only, and only
+//! ever adds.
 //!
-//! All processes share the cores, as on a user's machine. What the writer itself pays shows when
-//! worker and broker have a core of their own. All of it once with no disk to wait for, so that
-//! it hides nothing, and the first part once more with one, as PostgreSQL is set up (`fsync`).
+//! PostgreSQL waits for its disk, as it is set up (`fsync`), and the broker writes to another one, as it
+//! would on a machine of its own: here to memory. All processes share the cores nevertheless. What the
+//! writer itself pays shows when worker and broker have a core of their own; then tables with and without
+//! a trigger take turns with each transaction, so that whatever happens on the machine happens to all of
+//! them. Beside that, how it is with no disk to wait for, which hides nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Plan;
-use crate::clients::{Clients, Load, Write};
+use crate::clients::{Clients, Load, Subject, Write};
 use crate::line::{Goal, Line};
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
 use crate::relay::{self, Relay};
 use crate::server::{self, Server};
 use crate::worker::Worker;
+use pg_test::RabbitMq;
 use pg_test::numbers::{grouped, lower_quartile, percentile};
 
-/// From commit to consumer, in the relay's.
-const WANTED: f64 = 1.0;
+/// What is wanted at most.
+#[derive(Clone, Copy, Debug)]
+struct Goals {
+    /// From commit to consumer, in the relay's.
+    way: f64,
+    /// The writer's time in that without a trigger.
+    writer: f64,
+}
 
-/// The writer's time in that without a trigger.
-const WANTED_OF_WRITER: f64 = 1.05;
+/// What writers do in turn while worker and broker are apart, and for how long in a round.
+const APART: [Way; 3] = [Way::Nobody, Way::Ours, Way::IdleTrigger];
+const APART_ROUND: Duration = Duration::from_secs(3);
+
+const GOALS: Goals = Goals { way: 1.0, writer: 1.05 };
 
 const LOADS: [Load; 2] =
     [Load { clients: 1, per_second: 300 }, Load { clients: 8, per_second: 1_000 }];
@@ -106,8 +119,10 @@ fn make_idle_trigger(server: &Server) {
 
 pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let (rounds, time) =
-        if plan.quick { (2, Duration::from_millis(1_200)) } else { (20, Duration::from_secs(2)) };
-    let mut server = Server::start(&[]);
+        if plan.quick { (6, Duration::from_millis(400)) } else { (80, Duration::from_millis(500)) };
+    let rabbitmq = Arc::new(RabbitMq::create_in_memory());
+    let mut server = Server::start_beside(&rabbitmq, &[]);
+    server.bed.postgres.set("fsync", "on");
     server.run(TABLES);
     server.bind("classic");
     let receiver = Receiver::start(server.broker().url(), server.queue());
@@ -118,7 +133,7 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     let mut groups = Vec::new();
     for load in LOADS {
         let slices = measure(&mut server, &receiver, load, rounds, time);
-        lines.extend(lines_of(&load.name(), &slices));
+        lines.extend(lines_of(&load.name(), &slices, Some(GOALS)));
         let [_, ours, relay, _] = &slices;
         for (number, (name, _)) in PARTS.into_iter().enumerate() {
             let millis = |slices: &[Slice]| of_way(slices, number) / 1_000.0;
@@ -129,19 +144,19 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
         }
     }
     if !plan.quick {
-        server.bed.postgres.set("fsync", "on");
+        server.bed.postgres.set("fsync", "off");
         for load in LOADS {
             let slices = measure(&mut server, &receiver, load, rounds / 2, time);
-            lines.extend(lines_of(&format!("{}, `fsync = on`", load.name()), &slices));
+            lines.extend(lines_of(&format!("{}, `fsync = off`", load.name()), &slices, None));
         }
-        server.bed.postgres.set("fsync", "off");
+        server.bed.postgres.set("fsync", "on");
     }
     drop(relays);
     if !plan.quick {
         drop(receiver);
         make_idle_trigger(&server);
         for load in LOADS {
-            lines.extend(writer_apart(&mut server, load, rounds / 2, time));
+            lines.extend(writer_apart(&mut server, load, rounds / 4));
         }
     }
     plot.add(Panel {
@@ -161,7 +176,7 @@ fn measure(
     rounds: usize,
     time: Duration,
 ) -> [Vec<Slice>; Way::ALL.len()] {
-    let mut clients = Way::ALL.map(|way| connect(server, load, way));
+    let mut clients = Way::ALL.map(|way| connect(server, load, &[way]));
     take_turns(rounds, |number| {
         let way = Way::ALL[number];
         let slice = slice(&mut clients[number], way, receiver, time);
@@ -189,39 +204,68 @@ fn take_turns<const N: usize>(
     slices
 }
 
-/// Sessions that write to an empty table.
-fn connect(server: &mut Server, load: Load, way: Way) -> Clients {
-    let database = way.database(server);
-    let truncate = format!("TRUNCATE {}", way.table());
-    server::run(&mut server.connect_to(database), &truncate);
+/// Clients that write to empty tables.
+fn connect(server: &mut Server, load: Load, ways: &[Way]) -> Clients {
+    let mut subjects = Vec::new();
+    for way in ways {
+        let (database, table) = (way.database(server), way.table());
+        server::run(&mut server.connect_to(database), &format!("TRUNCATE {table}"));
+        let insert = format!("INSERT INTO {table} VALUES ($1, repeat('x', 480))");
+        subjects.push(Subject { database, insert });
+    }
     server.settle();
-    let insert = format!("INSERT INTO {} VALUES ($1, repeat('x', 480))", way.table());
-    Clients::connect(server, database, load, &insert)
+    Clients::connect(server, load, &subjects)
 }
 
 /// What the writer notices with worker and broker on a core of their own, and nobody to receive.
-fn writer_apart(server: &mut Server, load: Load, rounds: usize, time: Duration) -> Vec<Line> {
-    let ways = [Way::Nobody, Way::Ours, Way::IdleTrigger];
+fn writer_apart(server: &mut Server, load: Load, rounds: usize) -> Vec<Line> {
     server.unbind();
-    let mut clients = ways.map(|way| connect(server, load, way));
-    let _apart = Worker::of(server).part(server);
-    let slices: [_; 3] = take_turns(rounds, |number| {
-        let writer = of_writers(&clients[number].write(time));
-        eprintln!("{}, {:?}, apart: writer {writer:.0?} µs", load.name(), ways[number]);
-        Slice { writer, way: None }
+    let mut clients = connect(server, load, &APART);
+    let worker = Worker::of(server);
+    let _apart = worker.part(server);
+    let woken = writers_in_turn(rounds, || clients.write(APART_ROUND));
+    let not_woken = writers_in_turn(rounds, || {
+        let stopped = worker.stop();
+        let writes = clients.write(APART_ROUND);
+        drop(stopped);
+        server.settle();
+        writes
     });
     let lines = |(number, (part, _)): (usize, (&str, f64))| {
-        let [bare, ours, idle] = slices.each_ref().map(|slices| of_writer(slices, number));
         let name = format!(
             "writer's transaction, worker and broker on a core of their own, {}, {part}",
             load.name()
         );
+        let of = |slices: &[Vec<Slice>; 3], which: usize| {
+            [which, 0].map(|which| of_writer(&slices[which], number))
+        };
+        let captured = format!("{name}: captured ÷ no trigger");
+        let not_woken_for = format!("{name}: captured, but the worker not woken ÷ no trigger");
+        let idle = format!("{name}: amqp.capture = off ÷ no trigger");
         [
-            line(format!("{name}: captured ÷ no trigger"), [ours, bare], Some(WANTED_OF_WRITER)),
-            line(format!("{name}: amqp.capture = off ÷ no trigger"), [idle, bare], None),
+            line(captured, of(&woken, 1), Some(GOALS.writer)),
+            line(not_woken_for, of(&not_woken, 1), None),
+            line(idle, of(&woken, 2), None),
         ]
     };
     PARTS.into_iter().enumerate().flat_map(lines).collect()
+}
+
+/// The slices of each of [`APART`]. The first round does not count.
+fn writers_in_turn(rounds: usize, mut write: impl FnMut() -> Vec<Write>) -> [Vec<Slice>; 3] {
+    let mut slices = [const { Vec::new() }; 3];
+    for round in 0..=rounds {
+        let writes = write();
+        for (number, way) in APART.into_iter().enumerate() {
+            let of_way = writes.iter().filter(|write| write.subject == number);
+            let writer = percentiles(of_way.map(|write| write.took).collect());
+            eprintln!("{way:?}, apart: writer {writer:.0?} µs");
+            if round > 0 {
+                slices[number].push(Slice { writer, way: None });
+            }
+        }
+    }
+    slices
 }
 
 fn slice(clients: &mut Clients, way: Way, receiver: &Receiver, time: Duration) -> Slice {
@@ -256,14 +300,18 @@ fn of_way(slices: &[Slice], number: usize) -> f64 {
     lower_quartile(slices.iter().filter_map(|slice| slice.way).map(|way| way[number]))
 }
 
-fn lines_of(load: &str, slices: &[Vec<Slice>; Way::ALL.len()]) -> Vec<Line> {
+fn lines_of(load: &str, slices: &[Vec<Slice>; Way::ALL.len()], goals: Option<Goals>) -> Vec<Line> {
     let [bare, ours, relay, confirmed] = slices;
     let mut lines = Vec::new();
     for (number, (part, _)) in PARTS.into_iter().enumerate() {
         let latency =
             format!("latency from commit to consumer, {load}, {part}: ours ÷ NOTIFY relay");
         let there = of_way(ours, number);
-        lines.push(line(latency.clone(), [there, of_way(relay, number)], Some(WANTED)));
+        lines.push(line(
+            latency.clone(),
+            [there, of_way(relay, number)],
+            goals.map(|goals| goals.way),
+        ));
         lines.push(line(
             format!("{latency} with confirms"),
             [there, of_way(confirmed, number)],
@@ -274,7 +322,7 @@ fn lines_of(load: &str, slices: &[Vec<Slice>; Way::ALL.len()]) -> Vec<Line> {
         lines.push(line(
             format!("{writer}: captured ÷ no trigger"),
             [ours, bare],
-            Some(WANTED_OF_WRITER),
+            goals.map(|goals| goals.writer),
         ));
         lines.push(line(format!("{writer}: NOTIFY trigger ÷ no trigger"), [relay, bare], None));
     }

@@ -43,6 +43,19 @@ impl Progress {
         Pace { rate: rate(first, last), cpu: self.cpu }
     }
 
+    /// Events per second between two counts of confirmed ones.
+    ///
+    /// # Panics
+    /// If so many were not watched.
+    #[track_caller]
+    pub fn between(&self, from: u64, to: u64) -> f64 {
+        let when = |count| {
+            let mark = self.marks.iter().find(|(_, confirmed)| *confirmed >= count);
+            *mark.expect("so many were not confirmed")
+        };
+        rate(when(from), when(to))
+    }
+
     /// Of the seconds in between the upper quartile counts: what others do on the machine falls on
     /// some of them only, and only ever slows down.
     pub fn undisturbed(&self) -> Pace {
@@ -130,6 +143,15 @@ mod tests {
         let progress = Progress { marks, cpu: 7.0 };
         assert_eq!(progress.undisturbed(), Pace { rate: 100.0, cpu: 7.0 });
         assert_eq!(progress.overall(), Pace { rate: 220.0 / 3.0, cpu: 7.0 });
+    }
+
+    #[test]
+    fn a_part_has_a_pace_of_its_own() {
+        let marks = [(0, 1), (1, 40), (2, 100), (4, 300), (5, 320)];
+        let marks = marks.map(|(second, confirmed)| (Duration::from_secs(second), confirmed));
+        let progress = Progress { marks: marks.into(), cpu: 0.0 };
+        assert_eq!(progress.between(90, 300), 100.0);
+        assert_eq!(progress.between(0, 40), 39.0);
     }
 
     #[test]

@@ -11,11 +11,13 @@ use lapin::options::{
     BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
 };
 use lapin::{Confirmation, Connection, ConnectionProperties};
+use pg_test::Queue;
 use pg_test::machine::cpu_time;
 use tokio::runtime;
 use tokio::time::timeout;
 
 use crate::progress::{INTERVAL, Progress};
+use crate::server::Server;
 
 /// By this word this program knows that it is the publisher.
 pub const COMMAND: &str = "raw-publisher";
@@ -26,13 +28,27 @@ const WINDOW: usize = 2000;
 /// For all of it.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs a publisher, which sends the message in queue `sample` so many times to where that came
-/// from.
+/// Where the message waits that is published.
+const SAMPLE: &str = "sample";
+
+/// Keeps one of our messages, that `write` makes, to be published. The size of its body.
 #[track_caller]
-pub fn publish(url: &str, sample: &str, events: u64) -> Progress {
+pub fn keep_sample(server: &mut Server, write: impl FnOnce(&mut Server)) -> usize {
+    let broker = server.broker();
+    broker.delete_queue(SAMPLE);
+    broker.declare_queue(&Queue::durable(SAMPLE).bound_to(server.exchange(), "#"));
+    write(server);
+    server.settle();
+    broker.unbind(SAMPLE, server.exchange(), "#");
+    broker.peek(SAMPLE).expect("our message is not there").body.len()
+}
+
+/// Runs a publisher, which sends the message that was kept so many times to where that came from.
+#[track_caller]
+pub fn publish(server: &Server, events: u64) -> Progress {
     let program = std::env::current_exe().expect("could not find this program");
     let output = Command::new(program)
-        .args([COMMAND, url, sample, &events.to_string()])
+        .args([COMMAND, server.broker().url(), SAMPLE, &events.to_string()])
         .stderr(Stdio::inherit())
         .output()
         .expect("could not run the raw publisher");

@@ -38,10 +38,15 @@ impl Server {
     /// `conf` holds further lines of postgresql.conf.
     pub fn start(conf: &[&str]) -> Server {
         static RABBITMQ: LazyLock<Arc<RabbitMq>> = LazyLock::new(|| Arc::new(RabbitMq::create()));
+        Server::start_beside(&RABBITMQ, conf)
+    }
+
+    /// With a broker that is not the one of all others.
+    pub fn start_beside(rabbitmq: &Arc<RabbitMq>, conf: &[&str]) -> Server {
         // What the subject before has left is not to take the broker's time.
-        RABBITMQ.broker().delete_queue(QUEUE);
-        RABBITMQ.broker().declare_exchange(EXCHANGE, "topic");
-        let bed = Testbed::beside(&RABBITMQ, &[QUIET, CONF, conf].concat());
+        rabbitmq.broker().delete_queue(QUEUE);
+        rabbitmq.broker().declare_exchange(EXCHANGE, "topic");
+        let bed = Testbed::beside(rabbitmq, &[QUIET, CONF, conf].concat());
         let client = bed.make_database(DATABASE);
         Server { client, bed }
     }

@@ -23,9 +23,6 @@ use pg_test::numbers::{grouped, median};
 /// Ours in the raw publisher's events per second.
 const WANTED: f64 = 0.95;
 
-/// What the queue holds that a raw publisher takes its message from.
-const SAMPLE: &str = "sample";
-
 /// Bytes of a message's body. A digit of the time may be missing.
 const BODY: std::ops::RangeInclusive<usize> = 690..=700;
 
@@ -99,7 +96,8 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
         if plan.quick { (&Target::QUICK[..], 15_000, 1) } else { (&Target::ALL[..], 200_000, 2) };
     let mut server = Server::start(&[]);
     server.run(TABLES);
-    keep_sample(&mut server);
+    let bytes = raw::keep_sample(&mut server, |server| server.run(&insert("event")));
+    assert!(BODY.contains(&bytes), "the body of a message has {bytes} bytes");
 
     let mut lines = Vec::new();
     let mut groups = Vec::new();
@@ -125,17 +123,6 @@ pub fn run(plan: &Plan, plot: &mut Plot) -> Vec<Line> {
     lines
 }
 
-/// Leaves one of our messages in a queue of its own.
-fn keep_sample(server: &mut Server) {
-    let broker = server.broker();
-    broker.declare_queue(&pg_test::Queue::durable(SAMPLE).bound_to(server.exchange(), "#"));
-    server.run(&insert("event"));
-    server.settle();
-    broker.unbind(SAMPLE, server.exchange(), "#");
-    let bytes = broker.peek(SAMPLE).expect("our message is not there").body.len();
-    assert!(BODY.contains(&bytes), "the body of a message has {bytes} bytes");
-}
-
 /// Writes one row.
 fn insert(table: &str) -> String {
     format!("INSERT INTO {table} (filler) VALUES (repeat('x', 480))")
@@ -156,7 +143,7 @@ fn from_backlog(server: &mut Server, target: Target, events: u64, round: usize) 
     };
     let raw = |server: &mut Server| {
         target.bind(server);
-        raw::publish(server.broker().url(), SAMPLE, events).undisturbed()
+        raw::publish(server, events).undisturbed()
     };
     let pair = in_turn(server, round, ours, raw);
     tell(&format!("backlog, {}", target.name()), pair);
@@ -179,7 +166,7 @@ fn live(server: &mut Server, target: Target, events: u64, round: usize) -> Live 
         target.bind(server);
         let began = Instant::now();
         let writers = Writers::start(server, &insert("bare"), events);
-        let cpu = raw::publish(server.broker().url(), SAMPLE, events).cpu;
+        let cpu = raw::publish(server, events).cpu;
         *beside_raw = writers.finish();
         Pace { rate: events as f64 / began.elapsed().as_secs_f64(), cpu }
     };
