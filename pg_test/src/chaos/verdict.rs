@@ -42,9 +42,9 @@ pub(super) struct Verdict {
     pub duplicates: usize,
     /// Messages with the header `resent`.
     pub resent: usize,
-    /// First deliveries after later ones that say that they were sent before. The broker took
-    /// them and lost them without a confirm, or returned them while it took later ones: what it
-    /// has not confirmed it may lose piecemeal.
+    /// First deliveries after later ones that say that they were sent before, and after which these
+    /// came again. The broker took them and lost them without a confirm, or returned them while it
+    /// took later ones: what it has not confirmed it may lose piecemeal.
     pub overtaken: usize,
 }
 
@@ -57,7 +57,7 @@ impl Verdict {
             ..Verdict::default()
         };
         let mut events = verdict.first_deliveries(&received.deliveries);
-        verdict.check_order(&events);
+        verdict.check_order(&received.deliveries);
         events.sort_by_key(|delivery| delivery.place);
         verdict.check_transactions(&events, ledger);
         verdict.check_chains(&events);
@@ -106,24 +106,33 @@ impl Verdict {
         first
     }
 
-    /// First deliveries are in the order of the stream.
-    fn check_order(&mut self, events: &[&Delivery]) {
-        let mut highest: Option<Place> = None;
-        for event in events {
-            match highest {
-                Some(highest) if event.place <= highest => {
-                    if event.resent.is_some() && event.place != highest {
-                        self.overtaken += 1;
-                    } else {
-                        self.out_of_order.push(format!(
-                            "{} at {} came first after {highest}",
-                            event.change, event.place
-                        ));
-                    }
-                }
-                _ => highest = Some(event.place),
+    /// First deliveries are in the order of the stream. One that says that it was sent before may come
+    /// after later ones if these come again behind it: a resend repeats a suffix.
+    fn check_order(&mut self, deliveries: &[Delivery]) {
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        let mut owed: BTreeSet<Place> = BTreeSet::new();
+        for event in deliveries {
+            owed.remove(&event.place);
+            if !seen.insert(&event.message_id) {
+                continue;
             }
+            let later = places.range(event.place..);
+            if let Some(highest) = places.last().filter(|&&highest| event.place <= highest) {
+                if event.resent.is_some() && !places.contains(&event.place) {
+                    self.overtaken += 1;
+                    owed.extend(later);
+                } else {
+                    self.out_of_order.push(format!(
+                        "{} at {} came first after {highest}, resent: {:?}",
+                        event.change, event.place, event.resent
+                    ));
+                }
+            }
+            places.insert(event.place);
         }
+        let never_again = owed.iter().map(|place| format!("{place} overtook and came not again"));
+        self.out_of_order.extend(never_again);
     }
 
     /// Each transaction that committed came, once, whole, with just its changes; no other came.
@@ -387,10 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn overtaking_is_excused_only_if_it_was_sent_before() {
+    fn overtaking_is_excused_only_if_it_was_sent_before_and_repeats_a_suffix() {
         let (ledger, mut deliveries, source) = story();
         deliveries.swap(2, 3);
         deliveries[3].resent = Some("reconnect".to_owned());
+        let verdict = Verdict::on(&receive(deliveries.clone()), &ledger, &source);
+        assert_eq!((verdict.overtaken, verdict.out_of_order.len()), (1, 1));
+        deliveries.push(deliveries[2].clone());
         let verdict = Verdict::on(&receive(deliveries), &ledger, &source);
         assert_eq!((verdict.overtaken, verdict.out_of_order.len()), (1, 0));
     }
