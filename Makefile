@@ -46,7 +46,7 @@ fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target
 	for target in event transactions; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; 30 minutes, or ONLY=latency
+bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; 35 minutes, or ONLY=latency
 	mkdir -p docs
 	cargo run --release --package pg_test --bin bench -- $(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
 
