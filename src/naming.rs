@@ -24,7 +24,7 @@ pub struct Naming {
     /// has lost its beginning.
     begin: Lsn,
     /// What committed up to here an earlier life of the worker may have sent.
-    known_before: Lsn,
+    maybe_sent_until: Lsn,
     /// When the last transaction committed.
     commit_time: TimestampText,
     rendering: Rendering,
@@ -32,13 +32,13 @@ pub struct Naming {
 
 impl Naming {
     /// For this server, with the history of its timeline, and for WAL read from `begin` on, which an
-    /// earlier life of the worker may have read up to `known_before`.
-    pub fn new(timelines: Timelines, begin: Lsn, known_before: Lsn) -> Naming {
+    /// earlier life of the worker may have read up to `maybe_sent_until`.
+    pub fn new(timelines: Timelines, begin: Lsn, maybe_sent_until: Lsn) -> Naming {
         Naming {
             system_identifier: server::system_identifier(),
             timelines,
             begin,
-            known_before,
+            maybe_sent_until,
             commit_time: TimestampText::default(),
             rendering: Rendering::new(),
         }
@@ -97,7 +97,7 @@ impl Naming {
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
             kind: operation.as_str(),
             headers,
-            resent: (next.commit_lsn <= self.known_before).then_some(ResendReason::Restart),
+            resent: (next.commit_lsn <= self.maybe_sent_until).then_some(ResendReason::Restart),
         })
     }
 

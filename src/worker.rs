@@ -157,7 +157,8 @@ impl Worker {
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
-        let known_before =
+        // An earlier life published nothing that was not on disk.
+        let maybe_sent_until =
             if origin == Origin::FirstStart { Lsn::INVALID } else { server::flushed_lsn() };
         let doorbell = shared::doorbell();
         let wait =
@@ -170,7 +171,7 @@ impl Worker {
             bell,
             listener,
             wait,
-            naming: Naming::new(timelines, position.restart, known_before),
+            naming: Naming::new(timelines, position.restart, maybe_sent_until),
             seen: Published::default(),
             commits: 0,
             is_busy: false,

@@ -5,8 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::message::Message;
-use super::message::ResendReason;
+use super::message::{Message, ResendReason};
 
 /// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
 const PRECONDITION_FAILED: u16 = 406;

@@ -7,7 +7,7 @@
 //! PostgreSQL waits for its disk, as it is set up (`fsync`), and the broker writes to another one, as it
 //! would on a machine of its own: here to memory. All processes share the cores nevertheless. What the
 //! writer itself pays shows when worker and broker have a core of their own; then tables with and without
-//! a trigger take turns with each transaction, so that whatever happens on the machine happens to all of
+//! a trigger take turns of a tenth of a second, so that whatever happens on the machine happens to all of
 //! them. Beside that, how it is with no disk to wait for, which hides nothing.
 
 use std::sync::Arc;
@@ -33,11 +33,13 @@ struct Goals {
     writer: f64,
 }
 
-/// What writers do in turn while worker and broker are apart, and for how long in a round.
-const APART: [Way; 3] = [Way::Nobody, Way::Ours, Way::IdleTrigger];
-const APART_ROUND: Duration = Duration::from_secs(3);
-
 const GOALS: Goals = Goals { way: 1.0, writer: 1.05 };
+
+/// What writers do in turn while worker and broker are apart.
+const APART: [Way; 3] = [Way::Nobody, Way::Ours, Way::IdleTrigger];
+
+/// For how long they do it at a time: ten turns of each.
+const APART_ROUND: Duration = Duration::from_secs(3);
 
 const LOADS: [Load; 2] =
     [Load { clients: 1, per_second: 300 }, Load { clients: 8, per_second: 1_000 }];
