@@ -1,4 +1,5 @@
-//! Each commit wakes the worker, however it is made, but not at the expense of who made it.
+//! Each commit wakes the worker, however it is made, but not at the expense of who made it or makes the
+//! next one.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -261,4 +262,21 @@ fn the_worker_takes_the_core_from_no_backend_that_wakes_it() {
         // The 41st field of proc(5); the name is the second.
         assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
     }
+}
+
+/// Reading a file for the first time since it was written sets its time of access, unless that is
+/// forbidden; that changes its inode, and the next commit, which syncs the same file, waits for it.
+#[test]
+fn what_the_worker_reads_of_the_wal_has_the_time_of_access_it_had() {
+    let bed = Testbed::private(&[]);
+    let scene = bed.scene("untouched");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    let name: String = ask(&mut client, "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    let file = bed.postgres.data_dir().join("pg_wal").join(name);
+    let accessed = || fs::metadata(&file).unwrap().accessed().unwrap();
+    let before = accessed();
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    assert_eq!(accessed(), before);
 }
