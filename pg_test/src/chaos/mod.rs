@@ -195,8 +195,8 @@ fn settle(stage: &Stage, drains: &[Drain]) {
     for drain in drains {
         let queue = drain.queue.name();
         wait_until(&format!("the {queue} queue is drained"), SETTLING, || {
-            let is_empty = stage.broker().message_count(queue) == 0;
-            (is_empty && drain.has_seen(LAST)).then_some(())
+            let is_drained = drain.has_seen(LAST) && stage.broker().message_count(queue) == 0;
+            is_drained.then_some(())
         });
     }
 }
