@@ -282,8 +282,9 @@ unsafe extern "C-unwind" fn open_segment(
     segment: pg_sys::XLogSegNo,
     timeline: *mut pg_sys::TimeLineID,
 ) {
-    // SAFETY: the caller's; an ERROR may leave this. Of the flags only those that may change do (fcntl(2):
-    // `F_SETFL`), and the server owns its files. Where it cannot be, all else works.
+    // SAFETY: the caller's; nothing here has a destructor, so that an ERROR may leave it. The descriptor is
+    // open, and has none of the other flags that F_SETFL sets (fcntl(2)). Only the owner of a file may ask
+    // for this one; if that is refused, the segment is read all the same.
     unsafe {
         wal_segment_open(state, segment, timeline);
         #[cfg(target_os = "linux")]
