@@ -47,6 +47,19 @@ impl Condition {
         self.show();
     }
 
+    /// No message can be made of the next event.
+    pub fn hold(&mut self, cause: Cause) {
+        self.standstill.hold(Some(cause));
+        self.show();
+    }
+
+    /// The event that was held is passed over.
+    pub fn pass_over(&mut self, message: &str) {
+        log_skipped(message);
+        self.standstill.hold(None);
+        self.show();
+    }
+
     /// A committed transaction lacks a synchronous standby, or none does any more.
     pub fn await_standby(&mut self, cause: Option<Cause>) {
         if self.standstill.await_standby(cause) {
@@ -97,12 +110,7 @@ impl Condition {
             }
             publisher::Report::Unblocked => self.standstill.block(None),
             publisher::Report::Skipped(message) => {
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_WARNING,
-                    format!("{message} is skipped by order of an operator"),
-                )
-                .detail("It was not published and will not be.")
-                .warn();
+                log_skipped(&message);
                 // That the stream goes on shows when this counts as a confirm.
                 return;
             }
@@ -146,6 +154,15 @@ impl Condition {
             log_standstill(&cause, self.lost.is_some());
         }
     }
+}
+
+fn log_skipped(message: &str) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("{message} is skipped by order of an operator"),
+    )
+    .detail("It was not published and will not be.")
+    .warn();
 }
 
 fn log_standstill(cause: &Cause, has_lost: bool) {

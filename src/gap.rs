@@ -3,8 +3,7 @@
 
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
-use crate::wal::event_list::EventKey;
-use crate::wal::transactions::{CommittedTransaction, Events, RecordedEvent};
+use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
 
 /// Routing key of the event that announces a gap.
 const ROUTING_KEY: &str = "amqp_cdc.gap";
@@ -25,6 +24,7 @@ impl Gap {
         let head = EventHead {
             command_id: 0,
             first_lsn: Lsn::INVALID,
+            place: None,
             operation: Operation::Gap,
             exchange,
             routing_key: ROUTING_KEY.to_owned(),
@@ -37,14 +37,13 @@ impl Gap {
         let mut payload = Vec::new();
         head.encode_into(&mut payload);
         payload.extend_from_slice(self.body().as_bytes());
-        let key = EventKey { command_id: 0, lsn: self.to };
         CommittedTransaction {
             xid: 0,
             // What was confirmed before `from` is not sent again.
             commit_lsn: self.from.map_or(self.to, |from| from.max(self.to)),
             commit_time: time,
             first_lsn: self.to,
-            events: Events::Kept(vec![RecordedEvent { key, payload }]),
+            events: OrderedEvents::Kept(vec![RecordedEvent { lsn: self.to, payload }]),
         }
     }
 
@@ -66,7 +65,9 @@ mod tests {
     fn announce(from: Option<Lsn>) -> (Lsn, String) {
         let gap = Gap { from, to: Lsn(0x20) };
         let transaction = gap.into_transaction("x".to_owned(), 7);
-        let Events::Kept(mut events) = transaction.events else { panic!("nothing was spilled") };
+        let OrderedEvents::Kept(mut events) = transaction.events else {
+            panic!("nothing was spilled")
+        };
         let event = Event::decode(events.remove(0).payload).unwrap();
         assert_eq!((event.head.exchange.as_str(), event.head.operation), ("x", Operation::Gap));
         let Content::Body(body) = event.content else { panic!("there is no row") };

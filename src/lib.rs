@@ -58,6 +58,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod body;
+mod bytes;
 mod capture;
 mod commit_rate;
 mod condition;
@@ -68,6 +69,7 @@ mod naming;
 mod pace;
 mod pg;
 mod pipe;
+mod place;
 mod position;
 mod publisher;
 mod rendering;

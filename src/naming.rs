@@ -30,6 +30,16 @@ pub struct Naming {
     rendering: Rendering,
 }
 
+/// An event that no message can be made of.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// What the message would be called.
+    pub message_id: String,
+    /// Bytes in the WAL.
+    pub size: usize,
+    pub problem: String,
+}
+
 impl Naming {
     /// For this server, with the history of its timeline, and for WAL read from `begin` on, which an
     /// earlier life of the worker may have read up to `maybe_sent_until`.
@@ -48,17 +58,25 @@ impl Naming {
     ///
     /// # Errors
     ///
-    /// What is wrong with the event's bytes: another version of the extension wrote them.
-    pub fn message(&mut self, next: NextEvent) -> Result<Message, String> {
-        let lsn = next.recorded.key.lsn;
+    /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read.
+    pub fn message(&mut self, next: NextEvent) -> Result<Message, Unreadable> {
+        let lsn = next.recorded.lsn;
+        let size = next.recorded.payload.len();
+        let unreadable = |naming: &Naming, problem: String| Unreadable {
+            message_id: naming.message_id(lsn, ""),
+            size,
+            problem,
+        };
         let event = Event::decode(next.recorded.payload)
-            .map_err(|error| format!("event at {lsn} cannot be read: {error}"))?;
-        let Rendered { body, oversize, damage } = match event.content {
-            Content::Body(body) => Rendered { body, oversize: event.head.oversize, damage: None },
-            Content::Images(images) => self
-                .rendering
-                .render(&event.head, &images)
-                .ok_or_else(|| format!("event at {lsn} cannot be read: its shape is unknown"))?,
+            .map_err(|error| unreadable(self, error.to_string()))?;
+        let rendered = match event.content {
+            Content::Body(body) => {
+                Some(Rendered { body, oversize: event.head.oversize, damage: None })
+            }
+            Content::Images(images) => self.rendering.render(&event.head, &images),
+        };
+        let Some(Rendered { body, oversize, damage }) = rendered else {
+            return Err(unreadable(self, "its shape is unknown".to_owned()));
         };
         if let Some(damage) = &damage {
             warn_of_damage(lsn, &event.head, damage);
@@ -93,7 +111,7 @@ impl Naming {
             exchange: event.head.exchange,
             routing_key: event.head.routing_key,
             body,
-            message_id: self.message_id(lsn, operation),
+            message_id: self.message_id(lsn, if operation == Operation::Gap { "/gap" } else { "" }),
             timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
             kind: operation.as_str(),
             headers,
@@ -102,9 +120,8 @@ impl Naming {
     }
 
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
-    /// after the place where the WAL goes on.
-    fn message_id(&self, lsn: Lsn, operation: Operation) -> String {
-        let suffix = if operation == Operation::Gap { "/gap" } else { "" };
+    /// after the place where the WAL goes on, with a suffix.
+    fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
 }

@@ -34,6 +34,8 @@ pub struct Standstill {
     publisher: Option<Cause>,
     /// The broker does not read from the connection.
     blocked: Option<Cause>,
+    /// No message can be made of the next event.
+    unreadable: Option<Cause>,
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
     /// What was logged.
@@ -45,7 +47,8 @@ pub struct Standstill {
 impl Standstill {
     /// What to show: the first cause that would have to go.
     pub fn cause(&self) -> Option<&Cause> {
-        self.publisher.as_ref().or(self.blocked.as_ref()).or(self.standby.as_ref())
+        let Standstill { publisher, blocked, unreadable, standby, .. } = self;
+        publisher.as_ref().or(unreadable.as_ref()).or(blocked.as_ref()).or(standby.as_ref())
     }
 
     /// The publisher failed. A connection that is gone is not blocked.
@@ -62,6 +65,11 @@ impl Standstill {
     /// The broker stopped reading, or goes on reading.
     pub fn block(&mut self, cause: Option<Cause>) {
         self.blocked = cause;
+    }
+
+    /// No message can be made of the next event, or it is passed over.
+    pub fn hold(&mut self, cause: Option<Cause>) {
+        self.unreadable = cause;
     }
 
     /// A standby is awaited, or not any more. Whether that is a change.
@@ -116,6 +124,18 @@ mod tests {
         standstill.fail(Cause::new("gone"));
         standstill.succeed();
         assert_eq!(standstill.cause(), Some(&Cause::new("standby")));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_shown_until_it_is_passed_over() {
+        let mut standstill = Standstill::default();
+        standstill.hold(Some(held("a", "field 63 is unknown")));
+        standstill.block(Some(Cause::new("memory")));
+        standstill.succeed();
+        assert_eq!(standstill.cause(), Some(&held("a", "field 63 is unknown")));
+        standstill.block(None);
+        standstill.hold(None);
+        assert_eq!(standstill.cause(), None);
     }
 
     #[test]

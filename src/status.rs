@@ -103,6 +103,11 @@ pub fn add_counts(now: Published, before: Published) {
     }
 }
 
+/// Counts an event that was passed over before it was handed to the publisher.
+pub fn add_skipped() {
+    shared::numbers().skipped.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Says in how many seconds nothing will be unconfirmed, if that can be told.
 pub fn set_catch_up(seconds: Option<f64>) {
     let bits = seconds.unwrap_or(f64::NAN).to_bits();

@@ -14,7 +14,7 @@ use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
-use crate::naming::Naming;
+use crate::naming::{Naming, Unreadable};
 use crate::pace::Pace;
 use crate::pg::report::{self, Report};
 use crate::pg::snapshot::SnapshotMemory;
@@ -73,6 +73,7 @@ pub fn run() -> ! {
             let all_handed_out = worker.hand_out();
             worker.take_reports();
             worker.take_confirms();
+            worker.pass_over();
             let next_save = worker.save_position();
             worker.show_progress();
             if all_read && all_handed_out {
@@ -115,6 +116,10 @@ struct Worker {
     naming: Naming,
     /// What the publisher had done when it was last asked.
     seen: Published,
+    /// Messages that were handed to the publisher.
+    handed_over: u64,
+    /// The event that is next, if no message can be made of it.
+    held: Option<Held>,
     /// Commits that had been announced when the WAL was last read.
     commits: u64,
     /// Whether some of them were new then.
@@ -136,6 +141,15 @@ struct Worker {
     awaiting_standby: Option<Instant>,
     /// How fast the lag falls.
     pace: Pace,
+}
+
+/// An event that the stream stands still at, since no message can be made of it.
+struct Held {
+    message_id: String,
+    /// What the operator is told about it.
+    description: String,
+    /// Whether an operator wants it to be passed over.
+    is_unwanted: bool,
 }
 
 impl Worker {
@@ -173,6 +187,8 @@ impl Worker {
             wait,
             naming: Naming::new(timelines, position.restart, maybe_sent_until),
             seen: Published::default(),
+            handed_over: 0,
+            held: None,
             commits: 0,
             is_busy: false,
             commit_rate: CommitRate::new(Instant::now(), shared::commits()),
@@ -201,10 +217,31 @@ impl Worker {
     }
 
     fn take_orders(&mut self) {
-        if let Some(message_id) = shared::take_skip_request()
-            && let Some(publisher) = &self.publisher
-        {
-            publisher.skip(message_id);
+        if let Some(message_id) = shared::take_skip_request() {
+            if let Some(held) = self.held.as_mut().filter(|held| held.message_id == message_id) {
+                held.is_unwanted = true;
+            } else if let Some(publisher) = &self.publisher {
+                publisher.skip(message_id);
+            }
+        }
+    }
+
+    /// Stands still at an event that another version of the extension wrote.
+    fn hold(&mut self, event: Unreadable) {
+        let Unreadable { message_id, size, problem } = event;
+        let description = format!("message {message_id} ({size} bytes in the WAL)");
+        let reason = format!("{description}: the event cannot be read: {problem}");
+        self.condition.hold(Cause { reason, held: Some(message_id.clone()) });
+        self.held = Some(Held { message_id, description, is_unwanted: false });
+    }
+
+    /// Passes over the event that is held, if that is wanted, once all before it is confirmed.
+    fn pass_over(&mut self) {
+        let is_next = self.seen.confirmed == self.handed_over;
+        if let Some(held) = self.held.take_if(|held| held.is_unwanted && is_next) {
+            self.stream.confirm(1);
+            status::add_skipped();
+            self.condition.pass_over(&held.description);
         }
     }
 
@@ -292,9 +329,12 @@ impl Worker {
     /// Gives the publisher as much as it takes. Whether that was all for now.
     fn hand_out(&mut self) -> bool {
         self.took_all = false;
+        if self.held.is_some() {
+            return true;
+        }
         let Some(publisher) = &self.publisher else { return true };
         let has_room_for = |size: usize| publisher.has_room_for(size) || publisher.await_room(size);
-        let (mut is_all, mut handed_out) = (false, false);
+        let (mut is_all, mut handed_out, mut unreadable) = (false, 0, None);
         for _ in 0..EVENTS_PER_ROUND {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if has_room_for(size) => {
@@ -303,10 +343,14 @@ impl Worker {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
                             publisher.publish(message);
+                            handed_out += 1;
                         }
-                        Err(problem) => fail(problem),
+                        Err(event) => {
+                            unreadable = Some(event);
+                            is_all = true;
+                            break;
+                        }
                     }
-                    handed_out = true;
                 }
                 Some(Peeked::InWal(lsn)) if has_room_for(0) => match self.reader.read_event(lsn) {
                     Ok(payload) => self.stream.load(payload),
@@ -322,9 +366,13 @@ impl Worker {
                 }
             }
         }
-        if handed_out {
+        if handed_out > 0 {
             publisher.flush();
+            self.handed_over += handed_out;
             self.poll = Duration::ZERO;
+        }
+        if let Some(event) = unreadable {
+            self.hold(event);
         }
         is_all
     }

@@ -20,7 +20,10 @@
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `proxy` | a bad network between two of them |
 //! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
+//! | `order` | the order of changes inside a transaction, held against `test_decoding` |
+//! | `dice`, `arguments` | seeded randomness, and what the test programs are told |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
+//! | `c_library` | a few lines of C that a server loads |
 //! | `numbers` | medians and percentiles, and how figures are written |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
@@ -29,15 +32,19 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod arguments;
 mod broker;
+pub mod c_library;
 pub mod chaos;
 mod consumer;
+mod dice;
 mod folder;
 pub mod installation;
 mod janitor;
 pub mod machine;
 mod message;
 pub mod numbers;
+pub mod order;
 pub mod ordinary_user;
 pub mod ports;
 mod postgres;

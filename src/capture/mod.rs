@@ -15,7 +15,9 @@ use std::sync::atomic::Ordering;
 use pgrx::PgSqlErrorCode;
 
 use crate::body::{BodyMemory, Change};
-use crate::event::{Codec, EVENT_PREFIX, HeadStart, Image, ImagesStart, MAX_SHORT_STRING};
+use crate::event::{
+    Codec, EVENT_PREFIX, HeadStart, Highest, Image, ImagesStart, MAX_SHORT_STRING, Operation,
+};
 use crate::pg::json::Json;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
@@ -191,14 +193,14 @@ fn write_images(
         }
     }
     head.clear();
-    head_start(call, operation, Codec::Images, json.is_lossy(), None, exchange)
-        .encode_into(&operation.names, head);
+    let start = head_start(call, operation, Codec::Images, json.is_lossy(), None, exchange);
+    start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
     let given = json.bytes();
     ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    insert(&[head, given, old, new]);
+    insert(&start, &[head, given, old, new]);
     true
 }
 
@@ -236,9 +238,9 @@ fn write_body(
         refuse_oversize(&plan.table, size, limit);
     }
     head.clear();
-    head_start(call, operation, Codec::Body, json.is_lossy(), oversize, exchange)
-        .encode_into(&operation.names, head);
-    insert(&[head, json.bytes()]);
+    let start = head_start(call, operation, Codec::Body, json.is_lossy(), oversize, exchange);
+    start.encode_into(&operation.names, head);
+    insert(&start, &[head, json.bytes()]);
 }
 
 fn head_start<'a>(
@@ -249,10 +251,13 @@ fn head_start<'a>(
     oversize: Option<u64>,
     exchange: &'a str,
 ) -> HeadStart<'a> {
+    let command_id = call.command_id();
+    let is_late = highest().makes_late(command_id, operation.operation == Operation::Truncate);
     HeadStart {
         codec,
-        command_id: call.command_id(),
+        command_id,
         first_lsn: xact::first_event(),
+        place: if is_late { call.place(command_id) } else { None },
         operation: operation.operation,
         exchange,
         lossy,
@@ -261,9 +266,18 @@ fn head_start<'a>(
 }
 
 /// Writes an event into the WAL.
-fn insert(parts: &[&[u8]]) {
+fn insert(start: &HeadStart<'_>, parts: &[&[u8]]) {
     xact::prepare_to_emit();
     xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
+    let mut highest = highest();
+    highest.note(start.command_id, start.operation == Operation::Truncate);
+    xact::set_notes([highest.any, highest.row]);
+}
+
+/// The highest commands of which the current transaction has written events.
+fn highest() -> Highest {
+    let [any, row] = xact::notes();
+    Highest { any, row }
 }
 
 /// Errors for what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).

@@ -6,6 +6,7 @@
 
 mod answer;
 mod builtin;
+pub mod change_records;
 pub mod columns;
 mod escape;
 mod given;

@@ -8,6 +8,7 @@ use super::invalidation::Dependencies;
 use super::stored::Stored;
 use super::tuple::{Row, take_name};
 use super::{layout, text};
+use crate::place::{Place, TableFile};
 
 /// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
 ///
@@ -247,7 +248,7 @@ impl<'a> TriggerCall<'a> {
     }
 
     /// The command of the transaction that made this change. Rows of heap tables say so, even when
-    /// the trigger fires later than the command; for anything else it is the command running now.
+    /// the trigger fires later than the command; for anything else it is the statement's.
     pub fn command_id(&self) -> u32 {
         let from_row = if self.is_heap_table() {
             match (self.new_row(), self.old_row()) {
@@ -258,14 +259,106 @@ impl<'a> TriggerCall<'a> {
         } else {
             None
         };
-        // SAFETY: reads a variable.
-        from_row.unwrap_or_else(|| unsafe { pg_sys::GetCurrentCommandId(false) })
+        from_row.unwrap_or_else(statement_command)
+    }
+
+    /// Where the change of this command left its trace in the WAL: at the place of the new version of the row,
+    /// of the old one if it was deleted, or in the file that a truncated table has now. None if it left none
+    /// that could be told (unlogged, temporary and foreign tables, access methods other than heap), and for a
+    /// trigger that fires later than its statement, at the end of the transaction or by SET CONSTRAINTS.
+    pub fn place(&self, command_id: u32) -> Option<Place> {
+        if self.action() == Action::Truncate {
+            return truncated_file(self.relation().rd_id)
+                .map(|file| Place { file, ..Place::default() });
+        }
+        let class = self.class();
+        let is_logged = class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+        if !is_logged || !self.is_heap_table() || self.is_deferred(command_id) {
+            return None;
+        }
+        let file = table_file(self.relation());
+        let (block, offset) = self.new_row().or(self.old_row())?.place();
+        Some(Place { file, block, offset })
+    }
+
+    /// The active snapshot is that of the statement whose rows are captured, or of one further out, if the
+    /// trigger fires at its end, and a later one otherwise (trigger.c: `AfterTriggerFireDeferred`,
+    /// `AfterTriggerSetState`). Where nothing came between the statement and the end of the transaction it is
+    /// as good as the statement's; then the place can be told, too.
+    fn is_deferred(&self, command_id: u32) -> bool {
+        // SAFETY: a live trigger.
+        let may_be = unsafe { (*self.data.tg_trigger).tgdeferrable };
+        may_be && command_id < statement_command()
     }
 
     fn is_heap_table(&self) -> bool {
         let class = self.class();
         class.relkind as u8 == pg_sys::RELKIND_RELATION
             && class.relam.to_u32() == pg_sys::HEAP_TABLE_AM_OID.to_u32()
+    }
+}
+
+/// The command of the statement that fires triggers now. Not `GetCurrentCommandId`, which other triggers may
+/// have moved on since.
+fn statement_command() -> u32 {
+    // SAFETY: reads variables; an active snapshot is there until it is popped.
+    unsafe {
+        if pg_sys::ActiveSnapshotSet() {
+            (*pg_sys::GetActiveSnapshot()).curcid
+        } else {
+            pg_sys::GetCurrentCommandId(false)
+        }
+    }
+}
+
+/// The file of an open table.
+fn table_file(relation: &pg_sys::RelationData) -> TableFile {
+    #[cfg(feature = "pg15")]
+    let (tablespace, database, number) =
+        (relation.rd_node.spcNode, relation.rd_node.dbNode, relation.rd_node.relNode);
+    #[cfg(not(feature = "pg15"))]
+    let (tablespace, database, number) =
+        (relation.rd_locator.spcOid, relation.rd_locator.dbOid, relation.rd_locator.relNumber);
+    TableFile {
+        tablespace: tablespace.to_u32(),
+        database: database.to_u32(),
+        number: number.to_u32(),
+    }
+}
+
+/// The file of a table that was truncated, or of the first partition that has one.
+fn truncated_file(table: pg_sys::Oid) -> Option<TableFile> {
+    unsafe extern "C-unwind" {
+        // catalog/pg_inherits.h; missing from pgrx.
+        fn find_all_inheritors(
+            parent: pg_sys::Oid,
+            lock: pg_sys::LOCKMODE,
+            parents: *mut *mut pg_sys::List,
+        ) -> *mut pg_sys::List;
+    }
+    let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+    // SAFETY: reads pg_inherits in a transaction that has locked all of them (tablecmds.c:
+    // `ExecuteTruncate`); the list is palloc'd; nothing in the guarded code has a destructor. The relations are
+    // closed as they were opened.
+    unsafe {
+        let tables = pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            find_all_inheritors(table, no_lock, std::ptr::null_mut())
+        });
+        for table in pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid() {
+            let relation = pg_sys::RelationIdGetRelation(table);
+            if relation.is_null() {
+                continue;
+            }
+            let class = &*(*relation).rd_rel;
+            let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
+                && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+            let file = is_logged.then(|| table_file(&*relation));
+            pg_sys::RelationClose(relation);
+            if file.is_some() {
+                return file;
+            }
+        }
+        None
     }
 }
 

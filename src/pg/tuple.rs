@@ -108,8 +108,16 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Where the row lies in its table's file: block and offset.
+    pub(super) fn place(&self) -> (u32, u16) {
+        // SAFETY: a live tuple, which says where it was read (trigger.c: `AfterTriggerExecute`).
+        let place = unsafe { (*self.tuple).t_self };
+        let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
+        (block, place.ip_posid)
+    }
+
     /// The command that inserted this row; none where the row does not say (foreign tables, table
-    /// access methods other than heap).
+    /// access methods other than heap, COPY FREEZE).
     pub(super) fn inserting_command(&self) -> Option<u32> {
         // SAFETY: a live tuple; Cmin is meaningful only in the transaction that inserted it
         // (combocid.c: GetRealCmin indexes an array with it).

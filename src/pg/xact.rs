@@ -19,12 +19,25 @@ static FIRST_EVENT: AtomicU64 = AtomicU64::new(0);
 /// Nesting level of the subtransaction which that event stands and falls with.
 static FIRST_EVENT_LEVEL: AtomicI32 = AtomicI32::new(0);
 
+/// What the capture notes of the current transaction ([`notes`]).
+static NOTES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
 /// Whether this process has registered its callback.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// LSN of the current transaction's first event that was not rolled back; invalid if there is none.
 pub fn first_event() -> Lsn {
     Lsn(FIRST_EVENT.load(Ordering::Relaxed))
+}
+
+/// What was noted last in the current transaction, its subtransactions included; zeros at its start.
+pub fn notes() -> [u64; 2] {
+    NOTES.each_ref().map(|note| note.load(Ordering::Relaxed))
+}
+
+/// Notes something until the transaction ends.
+pub fn set_notes(notes: [u64; 2]) {
+    NOTES.iter().zip(notes).for_each(|(place, note)| place.store(note, Ordering::Relaxed));
 }
 
 /// To be called before the first event of a transaction is written: from then on the end of the
@@ -97,6 +110,7 @@ unsafe extern "C-unwind" fn at_transaction_end(
         _ => return,
     };
     FIRST_EVENT.store(0, Ordering::Relaxed);
+    set_notes([0; 2]);
     if EMITTED.swap(false, Ordering::Relaxed)
         && reached != 0
         && shared::announce_commit(Lsn(reached))

@@ -1,12 +1,13 @@
 //! Reading the WAL of this server record by record, as contrib/pg_walinspect does it
-//! (`InitXLogReaderState`, `ReadNextXLogRecord`). Only records that the assembler needs are handed
-//! out; all others are passed over.
+//! (`InitXLogReaderState`, `ReadNextXLogRecord`). Only records that the caller needs are handed out,
+//! those of transactions or those of changes; all others are passed over.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::{MaybeUninit, offset_of};
 
 use pgrx::pg_sys;
 
+use super::change_records::{self, Change};
 use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
 use super::server;
 use crate::lsn::Lsn;
@@ -83,9 +84,9 @@ pub enum Record<'a> {
 }
 
 /// What reading on gave.
-pub enum Step<'a> {
+pub enum Step<T> {
     /// A record.
-    Record(Record<'a>),
+    Record(T),
     /// Records that do not matter, at most [`PASSED_AT_ONCE`].
     Skipped,
     /// Up to here the WAL is on disk; more may come.
@@ -168,12 +169,39 @@ impl XLogReader {
         server::flushed_lsn() <= self.next
     }
 
-    /// Reads up to the next record that matters, or passes some others over.
+    /// Reads up to the next record of a transaction, or passes some others over.
     ///
     /// # Errors
     ///
     /// [`ReadError`] for WAL that is damaged. Raises if a segment is missing.
-    pub fn read(&mut self) -> Result<Step<'_>, ReadError> {
+    pub fn read(&mut self) -> Result<Step<Record<'_>>, ReadError> {
+        let matters = |header: &pg_sys::XLogRecord| Kind::of(header).is_some();
+        // SAFETY: the state describes the record until the next read, which needs &mut self.
+        self.read_next(Lsn(u64::MAX), matters, |state| unsafe {
+            let kind = Kind::of(&(*state.record).header)?;
+            parse(kind, state)
+        })
+    }
+
+    /// Reads up to the next record of a change that begins before `end`, or passes some others over.
+    ///
+    /// # Errors
+    ///
+    /// As [`XLogReader::read`].
+    pub fn read_change(&mut self, end: Lsn) -> Result<Step<Change<'_>>, ReadError> {
+        // SAFETY: as above.
+        self.read_next(end, change_records::is_change, |state| unsafe {
+            let is_change = change_records::is_change(&(*state.record).header);
+            is_change.then(|| change_records::parse(state)).flatten()
+        })
+    }
+
+    fn read_next<T>(
+        &mut self,
+        end: Lsn,
+        matters: impl Fn(&pg_sys::XLogRecord) -> bool,
+        parse: impl FnOnce(&pg_sys::XLogReaderState) -> Option<T>,
+    ) -> Result<Step<T>, ReadError> {
         if self.is_swollen {
             self.shrink();
         }
@@ -194,7 +222,8 @@ impl XLogReader {
                     }
                     next = (*state).EndRecPtr;
                     count += 1;
-                    if matters(&*record) {
+                    // A large one is for `XLogReader::shrink`.
+                    if matters(&*record) || (*record).xl_tot_len > LARGE_RECORD || next >= end.0 {
                         break;
                     }
                 }
@@ -208,12 +237,10 @@ impl XLogReader {
         }
         // SAFETY: a record was read, so the state describes it until the next read, which needs
         // &mut self.
-        unsafe {
-            let state = &*self.state;
-            self.is_swollen = (*state.record).header.xl_tot_len > LARGE_RECORD;
-            let record = Kind::of(&(*state.record).header).and_then(|kind| parse(kind, state));
-            Ok(record.map_or(Step::Skipped, Step::Record))
-        }
+        let state = unsafe { &*self.state };
+        // SAFETY: as above.
+        self.is_swollen = unsafe { (*state.record).header.xl_tot_len > LARGE_RECORD };
+        Ok(parse(state).map_or(Step::Skipped, Step::Record))
     }
 
     fn shrink(&mut self) {
@@ -224,7 +251,7 @@ impl XLogReader {
     }
 
     /// NULL means the end of the WAL only if the page reader said so.
-    fn nothing_read(&mut self, message: *const c_char) -> Result<Step<'_>, ReadError> {
+    fn nothing_read<T>(&mut self, message: *const c_char) -> Result<Step<T>, ReadError> {
         let lsn = self.next;
         if self.page_read.end_of_wal {
             self.begin(lsn);
@@ -238,11 +265,6 @@ impl XLogReader {
         };
         Err(ReadError { lsn, message })
     }
-}
-
-/// Whether the record is for the assembler, or for [`XLogReader::shrink`].
-fn matters(header: &pg_sys::XLogRecord) -> bool {
-    header.xl_tot_len > LARGE_RECORD || Kind::of(header).is_some()
 }
 
 fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState {

@@ -194,8 +194,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::event_list::EventKey;
-    use crate::wal::transactions::Events;
+    use crate::wal::transactions::OrderedEvents;
 
     fn transaction(xid: u32, first: u64, commit: u64, events: usize) -> CommittedTransaction {
         CommittedTransaction {
@@ -203,21 +202,18 @@ mod tests {
             commit_lsn: Lsn(commit),
             commit_time: i64::from(xid),
             first_lsn: Lsn(first),
-            events: Events::Kept(
+            events: OrderedEvents::Kept(
                 (0..events)
-                    .map(|n| RecordedEvent {
-                        key: EventKey { command_id: n as u32, lsn: Lsn(first + n as u64) },
-                        payload: vec![0; 10],
-                    })
+                    .map(|n| RecordedEvent { lsn: Lsn(first + n as u64), payload: vec![0; 10] })
                     .collect(),
             ),
         }
     }
 
     fn spilled(transaction: CommittedTransaction) -> CommittedTransaction {
-        let Events::Kept(events) = transaction.events else { return transaction };
-        let list = events.into_iter().map(|event| event.key).collect();
-        CommittedTransaction { events: Events::Spilled(list), ..transaction }
+        let OrderedEvents::Kept(events) = transaction.events else { return transaction };
+        let lsns = events.into_iter().map(|event| [event.lsn.0]).collect();
+        CommittedTransaction { events: OrderedEvents::Spilled(lsns), ..transaction }
     }
 
     fn take_all(stream: &mut Stream) -> Vec<(u32, u64, u64)> {
@@ -304,7 +300,7 @@ mod tests {
             stream.load(vec![8; 4]);
             assert_eq!(stream.peek(), Some(Peeked::InMemory(4)));
             let next = stream.next().unwrap();
-            assert_eq!((next.recorded.key.lsn, next.tx_seq, next.tx_size), (Lsn(lsn), tx_seq, 3));
+            assert_eq!((next.recorded.lsn, next.tx_seq, next.tx_size), (Lsn(lsn), tx_seq, 3));
             assert_eq!(next.recorded.payload, [7; 4]);
         }
         assert_eq!(stream.peek(), None);

@@ -4,8 +4,8 @@
 use std::iter::Peekable;
 
 use crate::lsn::Lsn;
-use crate::wal::event_list;
-use crate::wal::transactions::{Events, RecordedEvent};
+use crate::wal::numbers;
+use crate::wal::transactions::{OrderedEvents, RecordedEvent};
 
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,17 +26,17 @@ pub enum Waiting {
         /// The first, read from there.
         loaded: Option<RecordedEvent>,
         /// Those after it.
-        rest: Peekable<event_list::IntoIter>,
+        rest: Peekable<numbers::IntoIter<1>>,
     },
 }
 
 impl Waiting {
     /// All events of a transaction.
-    pub fn new(events: Events) -> Waiting {
+    pub fn new(events: OrderedEvents) -> Waiting {
         match events {
-            Events::Kept(events) => Waiting::Kept(events.into_iter()),
-            Events::Spilled(list) => {
-                Waiting::Spilled { loaded: None, rest: list.into_iter().peekable() }
+            OrderedEvents::Kept(events) => Waiting::Kept(events.into_iter()),
+            OrderedEvents::Spilled(lsns) => {
+                Waiting::Spilled { loaded: None, rest: lsns.into_iter().peekable() }
             }
         }
     }
@@ -64,7 +64,7 @@ impl Waiting {
             Waiting::Kept(events) => events.as_slice().first().map(in_memory),
             Waiting::Spilled { loaded: Some(event), .. } => Some(in_memory(event)),
             Waiting::Spilled { loaded: None, rest } => {
-                rest.peek().map(|key| Peeked::InWal(key.lsn))
+                rest.peek().map(|&[lsn]| Peeked::InWal(Lsn(lsn)))
             }
         }
     }
@@ -72,9 +72,9 @@ impl Waiting {
     /// The payload of the next event, read from the WAL.
     pub fn load(&mut self, payload: Vec<u8>) {
         if let Waiting::Spilled { loaded: loaded @ None, rest } = self
-            && let Some(key) = rest.next()
+            && let Some([lsn]) = rest.next()
         {
-            *loaded = Some(RecordedEvent { key, payload });
+            *loaded = Some(RecordedEvent { lsn: Lsn(lsn), payload });
         }
     }
 

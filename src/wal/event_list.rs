@@ -1,164 +1,147 @@
 //! Where the events of a transaction lie in the WAL, without their bodies: what is kept of a
-//! transaction that is too large for the worker's memory. Pure. About three bytes an event, since
-//! each is written as the difference from the one before.
+//! transaction that is too large for the worker's memory. Pure. About three bytes an event; a late one
+//! ([`crate::wal::order`]) takes some six more.
 
+use super::numbers::{Cursor, NumberList, merge};
+use crate::event::ChangeKey;
 use crate::lsn::Lsn;
+use crate::place::{Place, TableFile, Trace};
 
-/// One event's place: in its transaction, whose events are in the order of these keys, and in the
-/// WAL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventKey {
-    /// Command of the transaction that made the change.
-    pub command_id: u32,
-    /// First byte of the WAL record.
+/// An event as the order of its transaction needs it. Those first in the WAL are the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// First byte of its WAL record.
     pub lsn: Lsn,
+    /// What the event itself says.
+    pub key: ChangeKey,
 }
 
-/// A list of keys in the order in which they were added.
+/// A list of events, which are added in the order of the WAL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventList {
-    bytes: Vec<u8>,
-    length: usize,
-    last: EventKey,
-    is_unsorted: bool,
+    /// Command id, trace and flags; LSN.
+    events: NumberList<2>,
+    /// Of those that say so.
+    places: NumberList<5>,
 }
 
+// In the first number of an event: the trace, whether it has a place, whether it is ordered by command.
+const TRACE: u64 = 3;
+const HAS_PLACE: u64 = 4;
+const IS_BY_COMMAND: u64 = 8;
+const COMMAND_ID_SHIFT: u32 = 4;
+
 impl EventList {
-    /// Adds a key at the end.
-    pub fn push(&mut self, key: EventKey) {
-        self.is_unsorted |= key < self.last;
-        let command_ids = i64::from(key.command_id) - i64::from(self.last.command_id);
-        push_number(&mut self.bytes, zigzag(command_ids));
-        push_number(&mut self.bytes, zigzag(key.lsn.0.wrapping_sub(self.last.lsn.0) as i64));
-        self.length += 1;
-        self.last = key;
+    /// Adds an event at the end.
+    pub fn push(&mut self, entry: Entry) {
+        let ChangeKey { command_id, trace, place, is_by_command } = entry.key;
+        let mut number = u64::from(command_id) << COMMAND_ID_SHIFT | trace as u64;
+        if is_by_command {
+            number |= IS_BY_COMMAND;
+        }
+        if let Some(place) = place {
+            number |= HAS_PLACE;
+            self.places.push(place_to_numbers(place));
+        }
+        self.events.push([number, entry.lsn.0]);
     }
 
-    /// Number of keys.
+    /// The lists as one, in the order of the WAL.
+    pub fn merge(lists: Vec<EventList>) -> EventList {
+        merge(lists.iter().map(EventList::iter)).collect()
+    }
+
+    /// How many events there are.
     pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether the keys are in the order of the changes.
-    pub fn is_sorted(&self) -> bool {
-        !self.is_unsorted
+        self.events.len()
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.events.bytes() + self.places.bytes()
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        let mut places = Cursor::default();
+        self.events.iter().map(move |[number, lsn]| {
+            let has_place = number & HAS_PLACE != 0;
+            let place = has_place.then(|| places.next(&self.places).map(place_from_numbers));
+            let trace = Trace::from_number((number & TRACE) as u8);
+            Entry {
+                lsn: Lsn(lsn),
+                key: ChangeKey {
+                    command_id: (number >> COMMAND_ID_SHIFT) as u32,
+                    trace: trace.unwrap_or(Trace::NewVersion),
+                    place: place.flatten(),
+                    is_by_command: number & IS_BY_COMMAND != 0,
+                },
+            }
+        })
     }
 }
 
-impl Extend<EventKey> for EventList {
-    fn extend<T: IntoIterator<Item = EventKey>>(&mut self, keys: T) {
-        keys.into_iter().for_each(|key| self.push(key));
-    }
-}
-
-impl FromIterator<EventKey> for EventList {
-    fn from_iter<T: IntoIterator<Item = EventKey>>(keys: T) -> EventList {
+impl FromIterator<Entry> for EventList {
+    fn from_iter<T: IntoIterator<Item = Entry>>(entries: T) -> EventList {
         let mut list = EventList::default();
-        list.extend(keys);
+        entries.into_iter().for_each(|entry| list.push(entry));
         list
     }
 }
 
-impl IntoIterator for EventList {
-    type Item = EventKey;
-    type IntoIter = IntoIter;
-
-    fn into_iter(self) -> IntoIter {
-        IntoIter { bytes: self.bytes.into_iter(), length: self.length, last: EventKey::default() }
-    }
+/// A place as numbers, those first that change least.
+pub fn place_to_numbers(place: Place) -> [u64; 5] {
+    let Place { file: TableFile { tablespace, database, number }, block, offset } = place;
+    [tablespace, database, number, block, u32::from(offset)].map(u64::from)
 }
 
-/// The keys of a list.
-#[derive(Clone, Debug)]
-pub struct IntoIter {
-    bytes: std::vec::IntoIter<u8>,
-    length: usize,
-    last: EventKey,
-}
-
-impl Iterator for IntoIter {
-    type Item = EventKey;
-
-    fn next(&mut self) -> Option<EventKey> {
-        let command_ids = unzigzag(take_number(&mut self.bytes)?);
-        let lsns = unzigzag(take_number(&mut self.bytes)?);
-        self.length = self.length.saturating_sub(1);
-        self.last = EventKey {
-            command_id: (i64::from(self.last.command_id) + command_ids) as u32,
-            lsn: Lsn(self.last.lsn.0.wrapping_add(lsns as u64)),
-        };
-        Some(self.last)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.length, Some(self.length))
-    }
-}
-
-impl ExactSizeIterator for IntoIter {}
-
-/// Small numbers of either sign become small numbers without one.
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
-
-fn unzigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
-}
-
-/// Seven bits a byte, the lowest first; the eighth says that more follow (LEB128).
-fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number > 0x7F {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn take_number(bytes: &mut impl Iterator<Item = u8>) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let byte = bytes.next()?;
-        number |= u64::from(byte & 0x7F) << shift;
-        if byte < 0x80 {
-            return Some(number);
-        }
-    }
-    None
+/// The inverse of [`place_to_numbers`].
+pub fn place_from_numbers(numbers: [u64; 5]) -> Place {
+    let [tablespace, database, number, block, offset] = numbers.map(|number| number as u32);
+    Place { file: TableFile { tablespace, database, number }, block, offset: offset as u16 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(command_id: u32, lsn: u64) -> EventKey {
-        EventKey { command_id, lsn: Lsn(lsn) }
+    fn entry(command_id: u32, lsn: u64) -> Entry {
+        let (trace, place) = (Trace::NewVersion, None);
+        Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_by_command: false } }
+    }
+
+    fn late(number: u64) -> Entry {
+        let file = TableFile { tablespace: 1663, database: 5, number: 16_384 };
+        let (block, offset) = ((number / 200) as u32, (number % 200) as u16);
+        let mut entry = entry(3, 1 << 40 | (number * 704));
+        entry.key.place = Some(Place { file, block, offset });
+        entry
     }
 
     #[test]
-    fn keys_come_back_as_they_were_added() {
-        let keys = [
-            key(0, 8),
-            key(u32::MAX, 4096),
-            key(7, u64::MAX),
-            key(7, 0),
-            key(7, 1 << 63),
-            key(8, 1),
-        ];
-        let list: EventList = keys.into_iter().collect();
-        assert_eq!((list.len(), list.is_sorted()), (keys.len(), false));
-        assert_eq!(list.into_iter().collect::<Vec<_>>(), keys);
+    fn events_come_back_as_they_were_added() {
+        let mut entries =
+            vec![entry(0, 8), entry(u32::MAX, 4096), late(7), entry(7, 1 << 63), late(1)];
+        entries[0].key.trace = Trace::Storage;
+        entries[2].key.trace = Trace::Deletion;
+        entries[1].key.is_by_command = true;
+        let list: EventList = entries.iter().copied().collect();
+        assert_eq!(list.iter().collect::<Vec<_>>(), entries);
     }
 
     #[test]
-    fn a_change_of_a_row_takes_three_bytes() {
-        let list: EventList = (0..10_000).map(|n| key(3, 1 << 40 | (n * 704))).collect();
-        assert!(list.is_sorted());
-        assert!(list.bytes.len() < 10_000 * 3 + 16, "{}", list.bytes.len());
+    fn an_event_takes_three_bytes_and_a_late_one_nine() {
+        let list: EventList = (0..10_000).map(|n| entry(3, 1 << 40 | (n * 704))).collect();
+        assert!(list.bytes() < 2 * 10_000 * 3, "{}", list.bytes());
+        let list: EventList = (0..10_000).map(late).collect();
+        assert!(list.bytes() < 2 * 10_000 * 9, "{}", list.bytes());
+    }
+
+    #[test]
+    fn several_lists_become_one_in_the_order_of_the_wal() {
+        let lists = [[1, 4], [2, 8], [3, 5]]
+            .map(|lsns| lsns.map(|lsn| entry(0, lsn)).into_iter().collect());
+        let lsns: Vec<_> = EventList::merge(lists.into()).iter().map(|entry| entry.lsn.0).collect();
+        assert_eq!(lsns, [1, 2, 3, 4, 5, 8]);
     }
 }

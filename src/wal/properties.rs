@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::event::{ChangeKey, EventHead, Operation};
 use crate::lsn::Lsn;
-use crate::wal::event_list::{EventKey, EventList};
-use crate::wal::transactions::{Events, Transactions};
+use crate::wal::transactions::{CommittedTransaction, Found, OrderedEvents, Transactions};
 
 /// Few xids, so that what happens to one happens to another's subtransactions, too.
 const XIDS: std::ops::Range<u32> = 1..8;
@@ -39,36 +39,60 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// An event's payload: only its command id matters here.
 fn payload(command_id: u32, size: usize) -> Vec<u8> {
-    let mut bytes = vec![0; 8 + size];
-    bytes[4..8].copy_from_slice(&command_id.to_le_bytes());
+    let mut bytes = Vec::new();
+    let head = EventHead {
+        command_id,
+        first_lsn: Lsn::INVALID,
+        place: None,
+        operation: Operation::Insert,
+        exchange: String::new(),
+        routing_key: String::new(),
+        database: String::new(),
+        schema: String::new(),
+        table: String::new(),
+        lossy: false,
+        oversize: None,
+    };
+    head.encode_into(&mut bytes);
+    bytes.resize(bytes.len() + size, 0);
     bytes
 }
 
-/// What should be open: the keys of each xid, and which xids are prepared.
+/// What should be open: LSN and command id of the events of each xid, and which xids are prepared.
 #[derive(Default)]
 struct Model {
-    open: BTreeMap<u32, (Vec<EventKey>, bool)>,
+    open: BTreeMap<u32, (Vec<(Lsn, u32)>, bool)>,
 }
 
 impl Model {
-    fn end(&mut self, xid: u32, subxids: &[u32]) -> Vec<EventKey> {
+    fn end(&mut self, xid: u32, subxids: &[u32]) -> Vec<(Lsn, u32)> {
         let family = std::iter::once(&xid).chain(subxids);
         let ended = family.filter_map(|xid| self.open.remove(xid));
-        let mut keys: Vec<EventKey> = ended.flat_map(|(keys, _)| keys).collect();
+        let mut keys: Vec<_> = ended.flat_map(|(keys, _)| keys).collect();
         keys.sort();
         keys
     }
 }
 
-fn keys_of(events: Events) -> Vec<EventKey> {
-    match events {
-        Events::Kept(events) => {
-            for event in &events {
-                assert_eq!(crate::event::command_id(&event.payload), event.key.command_id);
-            }
-            events.into_iter().map(|event| event.key).collect()
+/// LSN and command id of what was assembled, in the order of the WAL.
+fn keys_of(transaction: &CommittedTransaction<Found>) -> Vec<(Lsn, u32)> {
+    match &transaction.events {
+        Found::Kept(events) => {
+            let key = |payload: &[u8]| ChangeKey::of(payload).command_id;
+            events.iter().map(|event| (event.lsn, key(&event.payload))).collect()
         }
-        Events::Spilled(list) => list.into_iter().collect(),
+        Found::Spilled(list) => list.iter().map(|e| (e.lsn, e.key.command_id)).collect(),
+    }
+}
+
+/// The same events in their order.
+fn lsns_in_order(transaction: &CommittedTransaction<Found>) -> Vec<Lsn> {
+    match transaction.events.clone().in_order(transaction.events.order()) {
+        OrderedEvents::Kept(events) => {
+            assert!(events.iter().all(|event| !event.payload.is_empty()));
+            events.into_iter().map(|event| event.lsn).collect()
+        }
+        OrderedEvents::Spilled(lsns) => lsns.iter().map(|[lsn]| Lsn(lsn)).collect(),
     }
 }
 
@@ -82,15 +106,18 @@ proptest! {
             match step {
                 Step::Event { xid, command_id, size } => {
                     assembler.event(xid, lsn, &payload(command_id, size));
-                    model.open.entry(xid).or_default().0.push(EventKey { command_id, lsn });
+                    model.open.entry(xid).or_default().0.push((lsn, command_id));
                 }
                 Step::Commit { xid, subxids } => {
                     let expected = model.end(xid, &subxids);
                     let committed = assembler.commit(xid, &subxids, lsn, 0);
                     let first = committed.as_ref().map(|transaction| transaction.first_lsn);
-                    prop_assert_eq!(first, expected.iter().map(|key| key.lsn).min());
-                    let keys = committed.map(|transaction| keys_of(transaction.events));
-                    prop_assert_eq!(keys.unwrap_or_default(), expected);
+                    prop_assert_eq!(first, expected.iter().map(|key| key.0).min());
+                    let Some(committed) = committed else { continue };
+                    prop_assert_eq!(keys_of(&committed), &expected[..]);
+                    let mut lsns = lsns_in_order(&committed);
+                    lsns.sort_unstable();
+                    prop_assert_eq!(lsns, expected.iter().map(|key| key.0).collect::<Vec<_>>());
                 }
                 Step::Abort { xid, subxids } => {
                     assembler.abort(xid, &subxids);
@@ -113,20 +140,8 @@ proptest! {
                 Step::SetMemoryLimit(bytes) => assembler.set_memory_limit(bytes),
             }
             let keys = || model.open.values().flat_map(|(keys, _)| keys);
-            prop_assert_eq!(assembler.oldest_lsn(), keys().map(|key| key.lsn).min());
+            prop_assert_eq!(assembler.oldest_lsn(), keys().map(|key| key.0).min());
             prop_assert_eq!(assembler.has_prepared(), model.open.values().any(|open| open.1));
         }
-    }
-
-    #[test]
-    fn a_list_of_events_gives_back_what_was_put_in(
-        numbers in vec((any::<u32>(), any::<u64>()), 0..100)
-    ) {
-        let key = |(command_id, lsn)| EventKey { command_id, lsn: Lsn(lsn) };
-        let keys: Vec<EventKey> = numbers.into_iter().map(key).collect();
-        let list: EventList = keys.iter().copied().collect();
-        prop_assert_eq!(list.is_sorted(), keys.is_sorted());
-        prop_assert_eq!(list.len(), keys.len());
-        prop_assert_eq!(list.into_iter().collect::<Vec<_>>(), keys);
     }
 }

@@ -1,10 +1,14 @@
 //! Reads the WAL record by record, keeps what is ours, and hands committed transactions on. What
-//! was too large to be kept it reads a second time, event by event.
+//! was too large to be kept it reads a second time, event by event, and where commands nest also the records
+//! of the changes, to tell their order.
+
+use std::ops::ControlFlow;
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
+use crate::wal::order_queue::{OrderQueue, Pass};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 
 /// Records read in one go, before the caller looks at signals again.
@@ -23,8 +27,20 @@ pub enum Reached {
 pub struct TransactionReader {
     reader: XLogReader,
     open: Transactions,
+    /// Committed ones that wait for the order of their changes.
+    unordered: OrderQueue,
+    /// The reading for them that is under way.
+    pass: Option<PassReader>,
     /// Goes back to the events that were not kept.
     second: Option<XLogReader>,
+}
+
+/// Reads what a pass asks for.
+struct PassReader {
+    pass: Pass,
+    reader: XLogReader,
+    /// Where the range ends that is being read.
+    end: Lsn,
 }
 
 impl TransactionReader {
@@ -34,6 +50,8 @@ impl TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
             open: Transactions::new(memory_limit),
+            unordered: OrderQueue::default(),
+            pass: None,
             second: None,
         }
     }
@@ -43,16 +61,38 @@ impl TransactionReader {
         self.open.set_memory_limit(bytes);
     }
 
-    /// Reads at most [`BATCH`] records, fewer if a transaction commits, and gives the committed
-    /// transaction to `committed`.
+    /// Reads at most [`BATCH`] records, and gives what is known then of the committed transactions and their
+    /// order to `committed`.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the WAL is damaged.
     pub fn read_batch(
         &mut self,
-        mut committed: impl FnMut(CommittedTransaction),
+        committed: impl FnMut(CommittedTransaction),
     ) -> Result<Reached, ReadError> {
+        let reached = match &mut self.pass {
+            Some(pass) => {
+                if pass.read_batch()?.is_break()
+                    && let Some(done) = self.pass.take()
+                {
+                    self.unordered.end_pass(done.pass);
+                }
+                Reached::More
+            }
+            None => self.read_transactions()?,
+        };
+        std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
+        let is_pass_due = self.unordered.is_full() || reached == Reached::EndOfWal;
+        if self.pass.is_none() && is_pass_due && self.unordered.needs_pass() {
+            self.pass = Some(PassReader::new(self.unordered.begin_pass()));
+            return Ok(Reached::More);
+        }
+        Ok(reached)
+    }
+
+    /// Reads at most [`BATCH`] records, fewer if a transaction commits.
+    fn read_transactions(&mut self) -> Result<Reached, ReadError> {
         // Finding that out by reading costs opening the segment anew.
         if self.reader.is_at_end() {
             return Ok(Reached::EndOfWal);
@@ -72,7 +112,7 @@ impl TransactionReader {
                 }
                 Record::Commit { xid, subxids, end, time } => {
                     if let Some(transaction) = self.open.commit(xid, subxids, end, time) {
-                        committed(transaction);
+                        self.unordered.push(transaction, subxids);
                         return Ok(Reached::More);
                     }
                 }
@@ -114,14 +154,47 @@ impl TransactionReader {
         self.second = None;
     }
 
-    /// The first byte that the transactions still open need, or the position if there are none.
+    /// The first byte that the transactions need which were not handed on yet, or the position if there
+    /// are none.
     pub fn needed_from(&self) -> Lsn {
-        self.open.oldest_lsn().unwrap_or_else(|| self.position())
+        let needed = [self.open.oldest_lsn(), self.unordered.first_lsn()];
+        needed.into_iter().flatten().min().unwrap_or_else(|| self.position())
     }
 
     /// Whether a prepared transaction has events.
     pub fn has_prepared(&self) -> bool {
         self.open.has_prepared()
+    }
+}
+
+impl PassReader {
+    fn new(pass: Pass) -> PassReader {
+        PassReader { pass, reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
+    }
+
+    /// Reads at most [`BATCH`] records. Breaks when everything was read.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the WAL is damaged.
+    fn read_batch(&mut self) -> Result<ControlFlow<()>, ReadError> {
+        let last = self.reader.records() + BATCH;
+        while self.reader.records() < last {
+            if self.reader.position() >= self.end {
+                let Some(range) = self.pass.next_range() else { return Ok(ControlFlow::Break(())) };
+                self.reader.begin(range.start);
+                self.end = range.end;
+            }
+            match self.reader.read_change(self.end)? {
+                Step::Record(change) => {
+                    self.pass.take(change.xid, change.lsn, change.trace, change.places());
+                }
+                Step::Skipped => {}
+                // The range was read before.
+                Step::EndOfWal => self.end = Lsn::INVALID,
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 }
 

@@ -12,9 +12,11 @@
 
 use std::collections::HashMap;
 
-use crate::event;
+use super::event_list::{Entry, EventList};
+use super::numbers::NumberList;
+use super::order::{Order, is_in_order};
+use crate::event::ChangeKey;
 use crate::lsn::Lsn;
-use crate::wal::event_list::{EventKey, EventList};
 
 /// What an event in memory takes beside its payload.
 const OVERHEAD: usize = 64;
@@ -22,8 +24,8 @@ const OVERHEAD: usize = 64;
 /// One event as it was found in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
-    /// Its place in the transaction and in the WAL.
-    pub key: EventKey,
+    /// First byte of its WAL record.
+    pub lsn: Lsn,
     /// The event's bytes; see [`crate::event::Event::decode`].
     pub payload: Vec<u8>,
 }
@@ -33,11 +35,15 @@ impl RecordedEvent {
     fn bytes(&self) -> usize {
         self.payload.len() + OVERHEAD
     }
+
+    fn entry(&self) -> Entry {
+        Entry { lsn: self.lsn, key: ChangeKey::of(&self.payload) }
+    }
 }
 
 /// A committed transaction that has events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedTransaction {
+pub struct CommittedTransaction<Events = OrderedEvents> {
     /// Top-level transaction id.
     pub xid: u32,
     /// First byte after the commit record.
@@ -46,79 +52,143 @@ pub struct CommittedTransaction {
     pub commit_time: i64,
     /// LSN of the earliest of its events: WAL from here on rebuilds it whole.
     pub first_lsn: Lsn,
-    /// In the order of the changes. Never empty.
+    /// Never empty.
     pub events: Events,
 }
 
-/// The events of a transaction.
+/// The events of a transaction, in the order of its changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Events {
+pub enum OrderedEvents {
     /// All in memory.
     Kept(Vec<RecordedEvent>),
-    /// All to be read again from the WAL.
-    Spilled(EventList),
+    /// All to be read again from the WAL, where their records begin at these LSNs.
+    Spilled(NumberList<1>),
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        Events::Kept(Vec::new())
-    }
-}
-
-impl Events {
+impl OrderedEvents {
     /// How many there are.
     pub fn len(&self) -> usize {
         match self {
-            Events::Kept(events) => events.len(),
-            Events::Spilled(list) => list.len(),
+            OrderedEvents::Kept(events) => events.len(),
+            OrderedEvents::Spilled(lsns) => lsns.len(),
         }
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         match self {
-            Events::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
-            Events::Spilled(list) => list.bytes(),
+            OrderedEvents::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
+            OrderedEvents::Spilled(lsns) => lsns.bytes(),
+        }
+    }
+}
+
+/// The events of a transaction, in the order of the WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// All in memory.
+    Kept(Vec<RecordedEvent>),
+    /// All to be read again from the WAL.
+    Spilled(EventList),
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Found::Kept(Vec::new())
+    }
+}
+
+impl Found {
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Found::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
+            Found::Spilled(list) => list.bytes(),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Found::Kept(events) => events.len(),
+            Found::Spilled(list) => list.len(),
         }
     }
 
     /// Bytes that spilling would free.
     fn kept_bytes(&self) -> usize {
         match self {
-            Events::Kept(_) => self.bytes(),
-            Events::Spilled(_) => 0,
+            Found::Kept(_) => self.bytes(),
+            Found::Spilled(_) => 0,
         }
     }
 
     fn spill(self) -> EventList {
         match self {
-            Events::Kept(events) => events.into_iter().map(|event| event.key).collect(),
-            Events::Spilled(list) => list,
+            Found::Kept(events) => events.iter().map(RecordedEvent::entry).collect(),
+            Found::Spilled(list) => list,
         }
     }
 
-    /// The events of several xids as those of one transaction, in the order of the changes. If one
-    /// part has been spilled, all are.
-    fn merge(mut parts: Vec<Events>) -> Events {
-        if parts.iter().all(|part| matches!(part, Events::Kept(_))) {
+    /// The events of several xids as those of one transaction. If one part has been spilled, all are.
+    fn merge(mut parts: Vec<Found>) -> Found {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        if parts.iter().all(|part| matches!(part, Found::Kept(_))) {
             let mut events: Vec<_> = parts
                 .into_iter()
                 .flat_map(|part| match part {
-                    Events::Kept(events) => events,
-                    Events::Spilled(_) => Vec::new(),
+                    Found::Kept(events) => events,
+                    Found::Spilled(_) => Vec::new(),
                 })
                 .collect();
-            events.sort_unstable_by_key(|event| event.key);
-            return Events::Kept(events);
+            events.sort_unstable_by_key(|event| event.lsn);
+            return Found::Kept(events);
         }
-        if let [Events::Spilled(list)] = &mut parts[..]
-            && list.is_sorted()
-        {
-            return Events::Spilled(std::mem::take(list));
+        Found::Spilled(EventList::merge(parts.into_iter().map(Found::spill).collect()))
+    }
+
+    /// The order of the changes; none if that is the order of the WAL.
+    pub fn order(&self) -> Option<Order> {
+        match self {
+            Found::Kept(events) => {
+                let entries = || events.iter().map(RecordedEvent::entry);
+                (!is_in_order(entries())).then(|| Order::of(entries()))
+            }
+            Found::Spilled(list) => (!is_in_order(list.iter())).then(|| Order::of(list.iter())),
         }
-        let mut keys: Vec<EventKey> = parts.into_iter().flat_map(Events::spill).collect();
-        keys.sort_unstable();
-        Events::Spilled(keys.into_iter().collect())
+    }
+
+    /// The events in this order.
+    pub fn in_order(self, order: Option<Order>) -> OrderedEvents {
+        let count = self.len();
+        let events = self.put_in_order(order);
+        debug_assert_eq!(events.len(), count, "an event was lost or came twice");
+        events
+    }
+
+    fn put_in_order(self, order: Option<Order>) -> OrderedEvents {
+        match (self, order) {
+            (Found::Kept(events), None) => OrderedEvents::Kept(events),
+            (Found::Kept(mut events), Some(order)) => {
+                let mut take = |lsn| {
+                    let number = events.binary_search_by_key(&lsn, |event| event.lsn).ok()?;
+                    Some(RecordedEvent {
+                        lsn,
+                        payload: std::mem::take(&mut events[number].payload),
+                    })
+                };
+                OrderedEvents::Kept(order.lsns().filter_map(&mut take).collect())
+            }
+            (Found::Spilled(list), None) => {
+                OrderedEvents::Spilled(list.iter().map(|entry| [entry.lsn.0]).collect())
+            }
+            (Found::Spilled(list), Some(order)) => {
+                drop(list);
+                OrderedEvents::Spilled(order.lsns().map(|lsn| [lsn.0]).collect())
+            }
+        }
     }
 }
 
@@ -135,7 +205,7 @@ pub struct Transactions {
 /// What one xid, of a transaction or a subtransaction, has written so far.
 #[derive(Debug, Default)]
 struct Open {
-    events: Events,
+    events: Found,
     /// LSN of the earliest event.
     first_lsn: Lsn,
     prepared: bool,
@@ -158,17 +228,16 @@ impl Transactions {
         let size = payload.len() + OVERHEAD;
         let open =
             self.open.entry(xid).or_insert_with(|| Open { first_lsn: lsn, ..Open::default() });
-        let key = EventKey { command_id: event::command_id(payload), lsn };
         open.first_lsn = open.first_lsn.min(lsn);
         match &mut open.events {
-            Events::Spilled(list) => list.push(key),
-            Events::Kept(_) if self.kept_bytes + size > self.memory_limit => {
+            Found::Spilled(list) => list.push(Entry { lsn, key: ChangeKey::of(payload) }),
+            Found::Kept(_) if self.kept_bytes + size > self.memory_limit => {
                 self.spill();
                 // Now it is among the spilled.
                 self.event(xid, lsn, payload);
             }
-            Events::Kept(events) => {
-                events.push(RecordedEvent { key, payload: payload.to_vec() });
+            Found::Kept(events) => {
+                events.push(RecordedEvent { lsn, payload: payload.to_vec() });
                 self.kept_bytes += size;
             }
         }
@@ -178,7 +247,7 @@ impl Transactions {
     /// again, too; that is rare, and cheap.
     fn spill(&mut self) {
         for open in self.open.values_mut() {
-            open.events = Events::Spilled(std::mem::take(&mut open.events).spill());
+            open.events = Found::Spilled(std::mem::take(&mut open.events).spill());
         }
         self.kept_bytes = 0;
     }
@@ -190,11 +259,11 @@ impl Transactions {
         subxids: &[u32],
         commit_lsn: Lsn,
         commit_time: i64,
-    ) -> Option<CommittedTransaction> {
+    ) -> Option<CommittedTransaction<Found>> {
         let parts: Vec<Open> =
             std::iter::once(&xid).chain(subxids).filter_map(|&xid| self.take(xid)).collect();
         let first_lsn = parts.iter().map(|part| part.first_lsn).min()?;
-        let events = Events::merge(parts.into_iter().map(|part| part.events).collect());
+        let events = Found::merge(parts.into_iter().map(|part| part.events).collect());
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
@@ -255,13 +324,14 @@ fn precedes(a: u32, b: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{EventHead, Operation};
+    use crate::event::{Event, EventHead, Operation};
 
     fn payload(command_id: u32, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         EventHead {
             command_id,
             first_lsn: Lsn::INVALID,
+            place: None,
             operation: Operation::Insert,
             exchange: String::new(),
             routing_key: name.to_owned(),
@@ -275,17 +345,18 @@ mod tests {
         bytes
     }
 
-    fn names(transaction: &CommittedTransaction) -> Vec<String> {
-        let Events::Kept(events) = &transaction.events else { panic!("it was spilled") };
-        events
-            .iter()
-            .map(|e| event::Event::decode(e.payload.clone()).unwrap().head.routing_key)
-            .collect()
+    fn ordered(transaction: &CommittedTransaction<Found>) -> OrderedEvents {
+        transaction.events.clone().in_order(transaction.events.order())
     }
 
-    fn places(transaction: CommittedTransaction) -> Vec<u64> {
-        let Events::Spilled(list) = transaction.events else { panic!("it is in memory") };
-        list.into_iter().map(|key| key.lsn.0).collect()
+    fn names(transaction: &CommittedTransaction<Found>) -> Vec<String> {
+        let OrderedEvents::Kept(events) = ordered(transaction) else { panic!("it was spilled") };
+        events.into_iter().map(|e| Event::decode(e.payload).unwrap().head.routing_key).collect()
+    }
+
+    fn places(transaction: CommittedTransaction<Found>) -> Vec<u64> {
+        let OrderedEvents::Spilled(list) = ordered(&transaction) else { panic!("it is in memory") };
+        list.into_iter().map(|[lsn]| lsn).collect()
     }
 
     #[test]

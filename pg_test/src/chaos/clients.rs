@@ -14,7 +14,8 @@ use super::curtain::Curtain;
 use super::dice::Dice;
 use super::ledger::{Change, Outcome, Transaction};
 use super::script::{Ending, Script, Step};
-use super::tables::{BULK, JOURNAL};
+use super::tables::{BULK, JOURNAL, SMALL};
+use super::triggers::{Returned, Statement, truncate};
 
 /// How many there are.
 pub(super) const CLIENTS: u64 = 16;
@@ -24,6 +25,9 @@ const PATIENT: u64 = 2;
 
 /// Longest time between two transactions of a client, in milliseconds.
 const LONGEST_REST: u64 = 700;
+
+/// The rows that a client copies have keys between its number times this and the next one's.
+const KEYS_OF_A_CLIENT: u64 = 1_000_000_000;
 
 /// After a connection could not be made.
 const RETRY: Duration = Duration::from_millis(200);
@@ -136,7 +140,7 @@ struct Actor<'a> {
     transactions: u64,
     /// Numbers the stamps: not even what a savepoint rolled back has the stamp of another change.
     statements: u64,
-    /// Rows copied into the bulk table: the next one's key.
+    /// Rows copied into the bulk table: the next one has a new key.
     copied: u64,
     account: Account,
 }
@@ -190,6 +194,7 @@ impl Actor<'_> {
         let mut transaction = Transaction {
             tag: format!("c{}-{}", self.number, self.transactions),
             changes: Vec::new(),
+            midway: 0,
             outcome: Outcome::RolledBack,
         };
         let begin = format!("BEGIN ISOLATION LEVEL {}", script.isolation);
@@ -241,7 +246,10 @@ impl Actor<'_> {
             match step {
                 Step::Hold(time) => drop(self.company.curtain.falls_within(*time)),
                 Step::Fail => session.batch_execute("SELECT 1 / 0")?,
-                Step::Copy { rows, bytes } => self.copy(session, transaction, *rows, *bytes)?,
+                Step::Copy { table, rows, bytes } => {
+                    self.copy(session, transaction, table, *rows, *bytes)?;
+                }
+                Step::Truncate => self.truncate(session, transaction)?,
                 Step::Savepoint { steps, released } => {
                     self.perform_in_savepoint(session, transaction, steps, *released)?;
                 }
@@ -258,7 +266,7 @@ impl Actor<'_> {
         steps: &[Step],
         released: bool,
     ) -> Result<(), Broken> {
-        let before = transaction.changes.len();
+        let (before, midway_before) = (transaction.changes.len(), transaction.midway);
         session.batch_execute("SAVEPOINT s")?;
         match self.perform(session, transaction, steps) {
             Ok(()) if released => return Ok(session.batch_execute("RELEASE s")?),
@@ -269,6 +277,7 @@ impl Actor<'_> {
         }
         session.batch_execute("ROLLBACK TO s; RELEASE s")?;
         transaction.changes.truncate(before);
+        transaction.midway = midway_before;
         Ok(())
     }
 
@@ -276,29 +285,48 @@ impl Actor<'_> {
         &mut self,
         session: &mut Client,
         transaction: &mut Transaction,
+        table: &'static str,
         rows: u64,
         bytes: u64,
     ) -> Result<(), Broken> {
-        let (first, number) = (self.number * 1_000_000_000 + self.copied + 1, self.number);
-        self.copied += rows;
-        let stamp = self.stamp(transaction) + "i";
+        let mut first = self.number * KEYS_OF_A_CLIENT + 1;
+        if table == BULK {
+            first += self.copied;
+            self.copied += rows;
+        }
+        let stamp = self.stamp(transaction);
         let mut text = String::new();
         for key in first..first + rows {
             let payload = "p".repeat(bytes as usize);
-            text += &format!("{key}\t{number}\t{stamp}\t{bytes}\t{payload}\n");
+            text += &format!("{key}\t{stamp}i\t{bytes}\t{payload}\n");
         }
-        let statement = format!("COPY {BULK} (key, client, stamp, amount, payload) FROM STDIN");
+        session.batch_execute(&announcement(&stamp))?;
+        let statement = format!("COPY {table} (key, stamp, amount, payload) FROM STDIN");
         let mut writer = session.copy_in(&statement)?;
         let written = writer.write_all(text.as_bytes());
         // What went wrong while writing, the end of it tells better.
         writer.finish()?;
         written.expect("a COPY that ended well was written");
-        transaction.changes.extend((first..first + rows).map(|key| Change {
-            table: BULK.to_owned(),
-            operation: "insert".to_owned(),
-            key: key.to_string(),
-            stamp: stamp.clone(),
-        }));
+        // A COPY returns nothing.
+        let copied = session.simple_query(&format!(
+            "SELECT key, stamp, first FROM {table}
+             WHERE key BETWEEN {first} AND {} ORDER BY key",
+            first + rows - 1
+        ))?;
+        let statement = Statement { table, stamp: &stamp, is_delete: false, is_noted: false };
+        let copied = returned(&copied);
+        transaction.extend(statement.changes(&copied), copied.len());
+        Ok(())
+    }
+
+    fn truncate(
+        &mut self,
+        session: &mut Client,
+        transaction: &mut Transaction,
+    ) -> Result<(), Broken> {
+        let stamp = self.stamp(transaction);
+        session.batch_execute(&format!("{}; TRUNCATE {SMALL}", announcement(&stamp)))?;
+        transaction.extend(truncate(&stamp), 1);
         Ok(())
     }
 
@@ -312,16 +340,23 @@ impl Actor<'_> {
         let (stamp, client) = (self.stamp(transaction), self.number);
         let payload =
             |bytes: &u64| format!("left(repeat(md5('{stamp}'), {bytes} / 32 + 1), {bytes})");
+        let noted_stamp = |noted: &bool| match noted {
+            true => "note('before ' || key)".to_owned(),
+            false => format!("'{stamp}'"),
+        };
         let list = |keys: &[u64]| keys.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let is_noted = matches!(step, Step::Upsert { noted: true, .. });
         let (table, statement) = match step {
             // The row says which of the two it was.
-            Step::Upsert { table, keys, bytes } => (
+            Step::Upsert { table, keys, bytes, noted } => (
                 *table,
                 format!(
                     "INSERT INTO {table} (key, stamp, amount, payload)
-                     SELECT key, '{stamp}i', 1, {} FROM unnest(ARRAY[{}]) key
+                     SELECT key, {} || 'i', 1, {} FROM unnest(ARRAY[{}]) key
                      ON CONFLICT (key) DO UPDATE
-                     SET stamp = '{stamp}u', amount = {table}.amount + 1, payload = excluded.payload",
+                     SET stamp = '{stamp}u', first = excluded.first,
+                         amount = {table}.amount + 1, payload = excluded.payload",
+                    noted_stamp(noted),
                     payload(bytes),
                     list(keys)
                 ),
@@ -329,7 +364,8 @@ impl Actor<'_> {
             Step::Update { table, keys, bytes } => (
                 *table,
                 format!(
-                    "UPDATE {table} SET stamp = '{stamp}u', amount = amount + 1, payload = {}
+                    "UPDATE {table} SET stamp = '{stamp}u', first = NULL, amount = amount + 1,
+                         payload = {}
                      WHERE key IN ({})",
                     payload(bytes),
                     list(keys)
@@ -342,25 +378,25 @@ impl Actor<'_> {
                 BULK,
                 format!(
                     "DELETE FROM {BULK} WHERE key IN
-                     (SELECT key FROM {BULK} WHERE client = {client} ORDER BY key LIMIT {rows})"
+                     (SELECT key FROM {BULK} WHERE key BETWEEN {} AND {} ORDER BY key LIMIT {rows})",
+                    client * KEYS_OF_A_CLIENT,
+                    (client + 1) * KEYS_OF_A_CLIENT - 1
                 ),
             ),
-            Step::Copy { .. } | Step::Savepoint { .. } | Step::Fail | Step::Hold(_) => return Ok(()),
+            Step::Copy { .. }
+            | Step::Truncate
+            | Step::Savepoint { .. }
+            | Step::Fail
+            | Step::Hold(_) => return Ok(()),
         };
         let is_delete = matches!(step, Step::Delete { .. } | Step::Trim { .. });
-        let changed = session.simple_query(&format!("{statement} RETURNING key, stamp"))?;
-        for message in changed {
-            let SimpleQueryMessage::Row(row) = message else { continue };
-            let text = |column| row.get(column).unwrap_or_default().to_owned();
-            let (key, stamp) = (text(0), text(1));
-            let operation = match stamp.ends_with('i') {
-                _ if is_delete => "delete",
-                true => "insert",
-                false => "update",
-            };
-            let (table, operation) = (table.to_owned(), operation.to_owned());
-            transaction.changes.push(Change { table, operation, key, stamp });
-        }
+        let changed = session.simple_query(&format!(
+            "{}; {statement} RETURNING key, stamp, first",
+            announcement(&stamp)
+        ))?;
+        let changed = returned(&changed);
+        let statement = Statement { table, stamp: &stamp, is_delete, is_noted };
+        transaction.extend(statement.changes(&changed), changed.len());
         Ok(())
     }
 
@@ -382,6 +418,25 @@ impl Actor<'_> {
 /// Whether a transaction in which this happened cannot go on, whatever its savepoints.
 fn is_final(error: &Error) -> bool {
     error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+}
+
+/// Tells triggers and functions the stamp of the next statement.
+fn announcement(stamp: &str) -> String {
+    format!("SET LOCAL chaos.stamp = '{stamp}'")
+}
+
+/// The rows of an answer with the columns key, stamp and first.
+fn returned(answer: &[SimpleQueryMessage]) -> Vec<Returned> {
+    let rows = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let returned = rows.map(|row| {
+        let [key, stamp, first] =
+            [0, 1, 2].map(|column| row.get(column).unwrap_or_default().to_owned());
+        Returned { key, stamp, first }
+    });
+    returned.collect()
 }
 
 /// Writes the tag into the journal: the last change of each transaction.

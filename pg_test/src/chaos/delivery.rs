@@ -67,12 +67,12 @@ impl Delivery {
             let row = after.as_ref().or(before.as_ref()).and_then(|row| row.get(name));
             row.cloned().ok_or_else(|| format!("a row has no column {name}"))
         };
-        let change = Change {
-            table: text(&body["tablename"]),
-            operation: text(&body["operation"]),
-            key: column("key")?,
-            stamp: column("stamp")?,
+        let (table, operation) = (text(&body["tablename"]), text(&body["operation"]));
+        let (key, stamp) = match operation.as_str() {
+            "truncate" => Default::default(),
+            _ => (column("key")?, column("stamp")?),
         };
+        let change = Change { table, operation, key, stamp };
         let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
         let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
         let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn);
@@ -90,6 +90,11 @@ impl Delivery {
             resent: message.headers.get("resent").map(text),
         };
         Ok((delivery, after))
+    }
+
+    /// Whether it empties its table.
+    pub fn is_truncate(&self) -> bool {
+        self.change.operation == "truncate"
     }
 
     /// The row that changed.

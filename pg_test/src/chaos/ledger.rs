@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Change {
     pub table: String,
-    /// `insert`, `update` or `delete`.
+    /// `insert`, `update`, `delete` or `truncate`, which has neither key nor stamp.
     pub operation: String,
     pub key: String,
     /// What the row carries in its column `stamp` after the change, or before a delete. Each
@@ -36,7 +36,17 @@ pub(super) struct Transaction {
     pub tag: String,
     /// In the order in which they were made.
     pub changes: Vec<Change>,
+    /// How many of them triggers and functions made in the middle of a statement.
+    pub midway: usize,
     pub outcome: Outcome,
+}
+
+impl Transaction {
+    /// Adds what a statement changed, `own` of it itself.
+    pub fn extend(&mut self, changes: Vec<Change>, own: usize) {
+        self.midway += changes.len() - own;
+        self.changes.extend(changes);
+    }
 }
 
 /// All transactions of a run, by their tags.
@@ -103,7 +113,8 @@ mod tests {
     fn ledger(outcomes: &[(&str, Outcome)]) -> Ledger {
         let mut ledger = Ledger::default();
         for &(tag, outcome) in outcomes {
-            ledger.enter(Transaction { tag: tag.to_owned(), changes: Vec::new(), outcome });
+            let (tag, changes) = (tag.to_owned(), Vec::new());
+            ledger.enter(Transaction { tag, changes, midway: 0, outcome });
         }
         ledger
     }

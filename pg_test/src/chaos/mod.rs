@@ -5,6 +5,7 @@
 //! | module | owns |
 //! |---|---|
 //! | `stage`, `tables` | the servers, the way to the queues, what is captured |
+//! | `triggers` | what writes in the middle of a statement, and in which order |
 //! | `clients`, `script` | who changes the tables, and what a transaction is to do |
 //! | `fault` | what goes wrong |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
@@ -26,6 +27,7 @@ mod report;
 mod script;
 mod stage;
 mod tables;
+mod triggers;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -225,6 +227,7 @@ fn judge(
         rolled_back: ledger.rolled_back(),
         resolved: ledger.resolved(),
         events: ledger.committed().map(|transaction| transaction.changes.len()).sum(),
+        midway: ledger.committed().map(|transaction| transaction.midway).sum(),
         longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
         errors: std::mem::take(&mut played.errors),
         observed,
@@ -240,5 +243,5 @@ fn last_transaction() -> ledger::Transaction {
         stamp: format!("{LAST}#end"),
     };
     let (tag, changes) = (LAST.to_owned(), vec![change]);
-    ledger::Transaction { tag, changes, outcome: ledger::Outcome::Committed }
+    ledger::Transaction { tag, changes, midway: 0, outcome: ledger::Outcome::Committed }
 }

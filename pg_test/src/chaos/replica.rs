@@ -9,11 +9,19 @@ use super::delivery::{Delivery, Place, Row, RowName};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replica {
     rows: BTreeMap<RowName, (Place, Option<Row>)>,
+    /// Where each table was emptied last: no row from before is in it.
+    emptied: BTreeMap<String, Place>,
 }
 
 impl Replica {
     /// Applies a message.
     pub fn apply(&mut self, delivery: &Delivery, after: Option<Row>) {
+        if delivery.is_truncate() {
+            let emptied = self.emptied.entry(delivery.change.table.clone());
+            let last = emptied.or_insert(delivery.place);
+            *last = delivery.place.max(*last);
+            return;
+        }
         let name = delivery.row_name();
         let is_newer = self.rows.get(&name).is_none_or(|(place, _)| *place < delivery.place);
         if is_newer {
@@ -26,7 +34,7 @@ impl Replica {
     pub fn differences(&self, source: &BTreeMap<RowName, Row>) -> Vec<String> {
         let mut differences = Vec::new();
         for (name, row) in source {
-            match self.rows.get(name).and_then(|(_, row)| row.as_ref()) {
+            match self.row(name) {
                 None => differences.push(format!("{name:?} is in the source alone")),
                 Some(copy) if !agree(row, copy) => {
                     differences.push(format!("{name:?} is {row:?} and came as {copy:?}"));
@@ -34,12 +42,19 @@ impl Replica {
                 Some(_) => {}
             }
         }
-        for (name, (_, row)) in &self.rows {
-            if row.is_some() && !source.contains_key(name) {
+        for name in self.rows.keys() {
+            if self.row(name).is_some() && !source.contains_key(name) {
                 differences.push(format!("{name:?} is not in the source"));
             }
         }
         differences
+    }
+
+    /// A row that is there.
+    fn row(&self, name: &RowName) -> Option<&Row> {
+        let (place, row) = self.rows.get(name)?;
+        let was_emptied = self.emptied.get(&name.0).is_some_and(|emptied| place < emptied);
+        row.as_ref().filter(|_| !was_emptied)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Report {
     pub(super) rolled_back: usize,
     pub(super) resolved: usize,
     pub(super) events: usize,
+    /// Those of them that were made by what a statement called.
+    pub(super) midway: usize,
     /// Bytes of the longest message.
     pub(super) longest_message: usize,
     pub(super) errors: BTreeMap<String, usize>,
@@ -70,6 +72,7 @@ impl Report {
         line("deadlocks", self.met("40P01").to_string())?;
         line("serialization failures", self.met("40001").to_string())?;
         line("events committed", self.events.to_string())?;
+        line("of them, made in the middle of a statement", self.midway.to_string())?;
         let megabytes = self.longest_message as f64 / 1e6;
         line("longest message", format!("{megabytes:.1} MB"))?;
         line("messages returned", self.observed.returned.to_string())?;

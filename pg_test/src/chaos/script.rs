@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::dice::Dice;
-use super::tables::{HOT, HOT_KEYS};
+use super::tables::{BULK, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
 
 /// A transaction to be.
 #[derive(Debug, PartialEq)]
@@ -17,16 +17,19 @@ pub(super) struct Script {
 /// One statement, or several in a savepoint.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Inserts rows, or updates those that are there.
-    Upsert { table: &'static str, keys: Vec<u64>, bytes: u64 },
+    /// Inserts rows, or updates those that are there. `noted`: calls a function for each row that
+    /// writes, too.
+    Upsert { table: &'static str, keys: Vec<u64>, bytes: u64, noted: bool },
     /// Updates the rows that are there.
     Update { table: &'static str, keys: Vec<u64>, bytes: u64 },
     /// Deletes the rows that are there.
     Delete { table: &'static str, keys: Vec<u64> },
-    /// Copies new rows into the bulk table.
-    Copy { rows: u64, bytes: u64 },
+    /// Copies rows: new ones into the bulk table, or new versions of the client's own.
+    Copy { table: &'static str, rows: u64, bytes: u64 },
     /// Deletes the oldest of the client's rows in the bulk table.
     Trim { rows: u64 },
+    /// Empties the small table.
+    Truncate,
     /// Steps in a savepoint, which is released or rolled back.
     Savepoint { steps: Vec<Step>, released: bool },
     /// A statement that fails: outside of a savepoint it takes the transaction along.
@@ -66,7 +69,8 @@ impl Script {
         if is_patient && dice.chance(50) {
             // It mostly holds rows that nobody else wants: others are to go on meanwhile.
             if dice.chance(90) {
-                steps.insert(0, Step::Copy { rows: dice.between(1, 20), bytes: 100 });
+                let rows = dice.between(1, 20);
+                steps.insert(0, Step::Copy { table: BULK, rows, bytes: 100 });
             }
             steps.insert(1, Step::Hold(dice.time(2_000, 10_000)));
         } else if dice.chance(5) {
@@ -89,18 +93,32 @@ fn ending(dice: &mut Dice) -> Ending {
 }
 
 fn step(dice: &mut Dice) -> Step {
-    let table = dice.pick(&HOT);
+    let table = if dice.chance(70) { dice.pick(&HOT) } else { dice.pick(&TRIGGERED) };
     match dice.between(1, 100) {
-        1..=35 => Step::Upsert { table, keys: keys(dice), bytes: bytes(dice) },
-        36..=70 => Step::Update { table, keys: keys(dice), bytes: bytes(dice) },
-        71..=88 => Step::Delete { table, keys: keys(dice) },
-        89..=93 => Step::Copy { rows: dice.between(1, 200), bytes: dice.between(10, 500) },
+        1..=33 => {
+            Step::Upsert { table, keys: keys(dice), bytes: bytes(dice), noted: dice.chance(20) }
+        }
+        34..=68 => Step::Update { table, keys: keys(dice), bytes: bytes(dice) },
+        69..=85 => Step::Delete { table, keys: keys(dice) },
+        86 => Step::Upsert {
+            table: SMALL,
+            keys: keys(dice),
+            bytes: bytes(dice),
+            noted: dice.chance(20),
+        },
+        87 => Step::Truncate,
+        88..=93 => Step::Copy {
+            table: if dice.chance(70) { BULK } else { VERSIONS },
+            rows: dice.between(1, 200),
+            bytes: dice.between(10, 500),
+        },
         94..=96 => Step::Trim { rows: dice.between(1, 200) },
         // One huge row: nothing else is in such a statement.
         97 if dice.chance(8) => Step::Upsert {
             table,
             keys: vec![dice.between(1, HOT_KEYS)],
             bytes: dice.between(2_000_000, 5_000_000),
+            noted: false,
         },
         _ => savepoint(dice, 1),
     }

@@ -1,16 +1,39 @@
-//! The captured tables: few hot rows that everybody changes, one into which much is copied, and
-//! the journal into which every transaction writes its tag, last of all.
+//! The captured tables: few hot rows that everybody changes, one into which much is copied, some
+//! with triggers that write in the middle of a statement, and the journal into which every
+//! transaction writes its tag, last of all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::postgres::{Client, Error};
 
 use super::delivery::{Row, RowName, row};
+use super::triggers;
 
 /// Tables whose rows are changed again and again.
 pub(super) const HOT: [&str; 3] = ["hot_a", "hot_b", "hot_c"];
 
-/// Their keys are 1 to this.
+/// The same, with triggers that write before a row is, or after it and before the capture trigger.
+pub(super) const TRIGGERED: [&str; 3] = [CHILDREN, VERSIONS, TWICE];
+
+/// Before a row of it is written, its parent is.
+pub(super) const CHILDREN: &str = "children";
+
+/// Written by a trigger alone.
+pub(super) const PARENTS: &str = "parents";
+
+/// Before a row is inserted, the one with the same key is deleted.
+pub(super) const VERSIONS: &str = "versions";
+
+/// After a row of it is changed, it is changed again.
+pub(super) const TWICE: &str = "twice";
+
+/// The one that is truncated, which keeps everybody else away from it.
+pub(super) const SMALL: &str = "small";
+
+/// What functions and triggers write down, never changed.
+pub(super) const NOTES: &str = "notes";
+
+/// The keys that clients choose from are 1 to this.
 pub(super) const HOT_KEYS: u64 = 60;
 
 /// The table that is copied into.
@@ -21,21 +44,26 @@ pub(super) const JOURNAL: &str = "journal";
 
 /// Makes the tables and attaches the triggers.
 pub(super) fn make(client: &mut Client) -> Result<(), Error> {
-    let columns = "stamp text NOT NULL, amount int, payload text";
-    for hot in HOT {
-        client.batch_execute(&format!("CREATE TABLE {hot} (key bigint PRIMARY KEY, {columns})"))?;
+    for table in all() {
+        let columns = match table {
+            NOTES | JOURNAL => "key text PRIMARY KEY, stamp text NOT NULL",
+            _ => {
+                "key bigint PRIMARY KEY, stamp text NOT NULL, first text, amount int, payload text"
+            }
+        };
+        client.batch_execute(&format!("CREATE TABLE {table} ({columns})"))?;
     }
-    client.batch_execute(&format!(
-        "CREATE TABLE {BULK} (key bigint PRIMARY KEY, client int NOT NULL, {columns});
-         CREATE TABLE {JOURNAL} (key text PRIMARY KEY, stamp text NOT NULL)"
-    ))?;
     for table in all() {
         client.batch_execute(&format!(
             "CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON {table}
              FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()"
         ))?;
     }
-    Ok(())
+    client.batch_execute(&format!(
+        "CREATE TRIGGER capture_truncate AFTER TRUNCATE ON {SMALL}
+         FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()"
+    ))?;
+    client.batch_execute(&triggers::sql())
 }
 
 /// All rows as they are now.
@@ -57,5 +85,5 @@ pub(super) fn tags(rows: &BTreeMap<RowName, Row>) -> BTreeSet<String> {
 }
 
 fn all() -> impl Iterator<Item = &'static str> {
-    HOT.into_iter().chain([BULK, JOURNAL])
+    HOT.into_iter().chain(TRIGGERED).chain([PARENTS, SMALL, NOTES, BULK, JOURNAL])
 }

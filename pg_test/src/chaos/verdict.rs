@@ -182,7 +182,17 @@ impl Verdict {
         }
         let (lost, invented) = (without(&expected, &came), without(&came, &expected));
         if lost.is_empty() && invented.is_empty() {
-            self.out_of_order.push(format!("changes of transaction {tag}"));
+            let right = came.iter().zip(&expected).take_while(|(came, made)| came == made).count();
+            let name = |changes: &[&Change]| {
+                changes.get(right).map_or("nothing".to_owned(), |change| change.to_string())
+            };
+            self.out_of_order.push(format!(
+                "changes of transaction {tag} came in a wrong order: event {} is {}, where the \
+                 change was {}",
+                right + 1,
+                name(&came),
+                name(&expected)
+            ));
         }
         self.lost.extend(lost.iter().map(|change| format!("{change} of transaction {tag}")));
         self.invented
@@ -194,6 +204,10 @@ impl Verdict {
     fn check_chains(&mut self, events: &[&Delivery]) {
         let mut rows: HashMap<RowName, (Option<u64>, &Delivery)> = HashMap::new();
         for event in events {
+            if event.is_truncate() {
+                rows.retain(|(table, _), _| *table != event.change.table);
+                continue;
+            }
             let last = rows.insert(event.row_name(), (event.after, event));
             if event.before != last.and_then(|(after, _)| after) {
                 let last = last.map_or("nothing".to_owned(), |(_, last)| last.change.to_string());
@@ -209,7 +223,7 @@ impl Verdict {
 /// The tag of the transaction that these events belong to: each transaction writes its tag into
 /// the journal, and as the first part of every stamp.
 fn tag(transaction: &[&Delivery]) -> String {
-    let own = |event: &&&Delivery| event.change.operation != "delete";
+    let own = |event: &&&Delivery| matches!(&*event.change.operation, "insert" | "update");
     let stamp = transaction.iter().find(own).map_or("", |event| event.change.stamp.as_str());
     stamp.split('#').next().unwrap_or_default().to_owned()
 }
@@ -237,7 +251,7 @@ mod tests {
         for (tag, range) in [("a", 0..2), ("b", 2..4)] {
             let changes = deliveries[range].iter().map(|d| d.change.clone()).collect();
             let outcome = Outcome::Committed;
-            ledger.enter(Transaction { tag: tag.to_owned(), changes, outcome });
+            ledger.enter(Transaction { tag: tag.to_owned(), changes, midway: 0, outcome });
         }
         let source = [(deliveries[3].row_name(), image("b#2"))].into();
         (ledger, deliveries, source)
@@ -393,6 +407,54 @@ mod tests {
             d[3].place.tx_seq = 2;
         });
         assert_eq!(found, ["out of order"]);
+    }
+
+    /// The kinds of findings if these are the events of one transaction that was to make these
+    /// changes, and left these rows.
+    fn findings_of(
+        events: &[(&str, Option<u64>, Option<u64>)],
+        made: &[&str],
+        left: &[(&str, &str)],
+    ) -> Vec<&'static str> {
+        let size = events.len() as u64;
+        let numbered = (1..=size).zip(events);
+        let event = |change, seq, before, after| event(10, seq, size, change, before, after);
+        let deliveries =
+            numbered.map(|(seq, &(change, before, after))| event(change, seq, before, after));
+        let changes = made.iter().map(|change| event(change, 1, None, None).change).collect();
+        let mut ledger = Ledger::default();
+        let (tag, outcome) = ("a".to_owned(), Outcome::Committed);
+        ledger.enter(Transaction { tag, changes, midway: 0, outcome });
+        let row = |&(key, stamp): &(&str, &str)| (("t".to_owned(), key.to_owned()), image(stamp));
+        let source = left.iter().map(row).collect();
+        let verdict = Verdict::on(&receive(deliveries.collect()), &ledger, &source);
+        let found = verdict.findings();
+        found.iter().filter(|(_, list)| !list.is_empty()).map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn a_new_version_that_comes_before_the_old_one_goes_is_found() {
+        let first = ("insert 1 a#1", None, Some(1));
+        let (delete, insert) = (("delete 1 a#1", Some(1), None), ("insert 1 a#2", None, Some(2)));
+        let findings = |events: &[_]| {
+            let made = ["insert 1 a#1", "delete 1 a#1", "insert 1 a#2"];
+            findings_of(events, &made, &[("1", "a#2")])
+        };
+        assert_eq!(findings(&[first, delete, insert]), [""; 0]);
+        assert_eq!(findings(&[first, insert, delete]), ["out of order", "diverged"]);
+    }
+
+    #[test]
+    fn a_truncate_on_the_wrong_side_of_a_row_is_found() {
+        let (last, truncate) = (("insert 1 a#1", None, Some(1)), ("truncate  ", None, None));
+        let first = ("insert 2 a#1", None, Some(2));
+        let findings = |events: &[_]| {
+            let made = ["insert 1 a#1", "truncate  ", "insert 2 a#1"];
+            findings_of(events, &made, &[("2", "a#1")])
+        };
+        assert_eq!(findings(&[last, truncate, first]), [""; 0]);
+        assert_eq!(findings(&[last, first, truncate]), ["out of order", "diverged"]);
+        assert_eq!(findings(&[truncate, last, first]), ["out of order", "diverged"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod memory;
 mod message;
 mod options;
 mod order;
+mod other_versions;
 mod position;
 mod refusals;
 mod rows;

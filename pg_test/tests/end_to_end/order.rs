@@ -1,8 +1,15 @@
-//! Commit order across transactions, row order within one.
+//! Commit order across transactions; within one the order of the changes, also where triggers and
+//! functions change rows in the middle of a statement.
 
-use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::stage::{blog, published_so_far, run};
+use pg_test::{DEADLINE, Message, Testbed, send_signal, testbed, wait_until};
+use postgres::Client;
+use serde_json::{Value, json};
+
+use crate::stage::{
+    ask, blog, make_blog, published_so_far, replace_worker, run, wait_for_successor, worker_pid,
+};
 
 #[test]
 fn transactions_come_in_the_order_in_which_they_committed() {
@@ -28,4 +35,634 @@ fn rows_of_one_statement_come_in_their_order() {
         assert_eq!(event.headers["tx_seq"], json!(n + 1));
         assert_eq!(event.json()["current"]["id"], json!(n + 1));
     }
+}
+
+/// Makes a table, such as `t (id int PRIMARY KEY, v text)`, and captures it.
+#[track_caller]
+fn table(client: &mut Client, definition: &str) {
+    run(client, &format!("CREATE TABLE {definition}"));
+    let name = definition.split_whitespace().next().unwrap_or_default();
+    capture(client, name, "m_capture");
+}
+
+/// Captures a table by triggers whose names begin so: triggers fire in the order of their names.
+#[track_caller]
+fn capture(client: &mut Client, table: &str, trigger: &str) {
+    run(
+        client,
+        &format!(
+            "CREATE TRIGGER \"{trigger}\" AFTER INSERT OR UPDATE OR DELETE ON {table}
+               FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+             CREATE TRIGGER \"{trigger}_t\" AFTER TRUNCATE ON {table}
+               FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()"
+        ),
+    );
+}
+
+/// Makes a trigger, such as `BEFORE INSERT ON t`, that does what `body` says.
+#[track_caller]
+fn trigger(client: &mut Client, name: &str, when: &str, body: &str) {
+    let each = if when.contains("TRUNCATE") { "STATEMENT" } else { "ROW" };
+    run(
+        client,
+        &format!(
+            "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN {body}; RETURN NEW; END $$;
+             CREATE TRIGGER {name} {when} FOR EACH {each} EXECUTE FUNCTION {name}()"
+        ),
+    );
+}
+
+/// A captured log, and a function for the middle of statements: it writes its argument there, and
+/// returns it.
+#[track_caller]
+fn make_log(client: &mut Client) {
+    table(client, "log (id int, v text)");
+    run(
+        client,
+        "CREATE FUNCTION logged(n int, word text) RETURNS int LANGUAGE plpgsql AS
+           $$ BEGIN INSERT INTO log VALUES (n, word); RETURN n; END $$",
+    );
+}
+
+/// `t insert 1,a`, `t update 1,a>1,b`, `t truncate`: rows as the values of their columns, in the
+/// order of these columns' names. Each transaction's messages must be numbered as they come.
+#[track_caller]
+fn told(messages: &[Message]) -> Vec<String> {
+    let mut numbered: BTreeMap<String, u64> = BTreeMap::new();
+    for message in messages {
+        let number = numbered.entry(message.headers["xid"].to_string()).or_default();
+        *number += 1;
+        assert_eq!(message.headers["tx_seq"], json!(*number), "{}", message.text());
+    }
+    messages.iter().map(one_told).collect()
+}
+
+fn one_told(message: &Message) -> String {
+    let body = message.json();
+    let rows: Vec<String> = ["previous", "current"]
+        .iter()
+        .filter_map(|member| body[*member].as_object())
+        .map(|row| row.values().map(plain).collect::<Vec<_>>().join(","))
+        .collect();
+    let text =
+        format!("{} {} {}", plain(&body["tablename"]), plain(&body["operation"]), rows.join(">"));
+    text.trim_end().to_owned()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[test]
+fn the_row_that_a_before_trigger_deletes_goes_before_the_new_one_comes() {
+    let (scene, mut client) = blog("replace");
+    table(&mut client, "price (id int PRIMARY KEY, v int)");
+    trigger(&mut client, "bi", "BEFORE INSERT ON price", "DELETE FROM price WHERE id = NEW.id");
+    run(&mut client, "INSERT INTO price VALUES (1, 10)");
+    run(&mut client, "INSERT INTO price VALUES (1, 20)");
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        ["price insert 1,10", "price delete 1,10", "price insert 1,20"]
+    );
+}
+
+#[test]
+fn a_parent_that_a_before_trigger_makes_comes_before_its_child() {
+    let (scene, mut client) = blog("parent");
+    make_family(&mut client);
+    run(&mut client, "INSERT INTO child VALUES (1, 10), (2, 10), (3, 30)");
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "parent insert 10",
+            "child insert 1,10",
+            "child insert 2,10",
+            "parent insert 30",
+            "child insert 3,30"
+        ]
+    );
+}
+
+/// A child makes its parent.
+#[track_caller]
+fn make_family(client: &mut Client) {
+    table(client, "parent (id int PRIMARY KEY)");
+    table(client, "child (id int PRIMARY KEY, parent int REFERENCES parent)");
+    trigger(
+        client,
+        "make_parent",
+        "BEFORE INSERT ON child",
+        "INSERT INTO parent VALUES (NEW.parent) ON CONFLICT DO NOTHING",
+    );
+}
+
+#[test]
+fn what_a_trigger_writes_after_truncate_comes_after_it() {
+    let (scene, mut client) = blog("truncate_seed");
+    make_seeded(&mut client);
+    run(&mut client, "INSERT INTO t VALUES (1, 'x')");
+    run(&mut client, "TRUNCATE t");
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        ["t insert 1,x", "t truncate", "t insert 0,default"]
+    );
+}
+
+/// A table that is never empty: a trigger that sorts before ours writes a row after TRUNCATE.
+#[track_caller]
+fn make_seeded(client: &mut Client) {
+    table(client, "t (id int PRIMARY KEY, v text)");
+    trigger(client, "a_seed", "AFTER TRUNCATE ON t", "INSERT INTO t VALUES (0, 'default')");
+}
+
+#[test]
+fn what_a_trigger_writes_before_truncate_comes_before_it() {
+    let (scene, mut client) = blog("before_truncate");
+    make_seeded(&mut client);
+    make_log(&mut client);
+    trigger(
+        &mut client,
+        "b_last",
+        "BEFORE TRUNCATE ON t",
+        "INSERT INTO t VALUES (9, 'last'); INSERT INTO log VALUES (1, 'truncated')",
+    );
+    run(&mut client, "BEGIN; INSERT INTO t VALUES (1, 'x'); TRUNCATE t, log; COMMIT");
+    let told = told(&published_so_far(&scene, &mut client));
+    assert_eq!(told[..3], ["t insert 1,x", "t insert 9,last", "log insert 1,truncated"]);
+    let truncates: BTreeSet<&str> = told[3..5].iter().map(String::as_str).collect();
+    assert_eq!(truncates, BTreeSet::from(["t truncate", "log truncate"]));
+    assert_eq!(told[5..], ["t insert 0,default"]);
+}
+
+/// Whoever applies them one after the other must not meet an id that is still taken.
+#[test]
+fn rows_of_an_update_come_before_what_triggers_log_of_them() {
+    for (number, ours) in ["A_capture", "z_capture"].iter().enumerate() {
+        let (scene, mut client) = blog(&format!("shift_{number}"));
+        make_log(&mut client);
+        run(&mut client, "CREATE TABLE t (id int PRIMARY KEY)");
+        capture(&mut client, "t", ours);
+        run(&mut client, "INSERT INTO t VALUES (1), (2)");
+        published_so_far(&scene, &mut client);
+        trigger(&mut client, "m_log", "AFTER UPDATE ON t", "INSERT INTO log VALUES (NEW.id, 'u')");
+        run(&mut client, "UPDATE t SET id = id - 1");
+        assert_eq!(
+            told(&published_so_far(&scene, &mut client)),
+            ["t update 1>0", "t update 2>1", "log insert 0,u", "log insert 1,u"],
+            "{ours}"
+        );
+    }
+}
+
+#[test]
+fn cascades_of_a_before_trigger_stand_between_its_delete_and_the_row() {
+    // Foreign keys are triggers named RI_…: ours fires before them, and after them.
+    for (number, ours) in ["A_capture", "z_capture"].iter().enumerate() {
+        let (scene, mut client) = blog(&format!("cascade_{number}"));
+        run(&mut client, "CREATE TABLE p (id int PRIMARY KEY)");
+        capture(&mut client, "p", ours);
+        table(&mut client, "c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE)");
+        table(&mut client, "n (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL)");
+        table(&mut client, "t (id int PRIMARY KEY)");
+        run(&mut client, "INSERT INTO p VALUES (1), (2)");
+        run(&mut client, "INSERT INTO c VALUES (11, 1), (12, 2); INSERT INTO n VALUES (21, 1)");
+        published_so_far(&scene, &mut client);
+        trigger(&mut client, "bi", "BEFORE INSERT ON t", "DELETE FROM p WHERE id = NEW.id");
+        run(&mut client, "INSERT INTO t VALUES (1), (2)");
+        assert_eq!(
+            told(&published_so_far(&scene, &mut client)),
+            [
+                "p delete 1",
+                "c delete 11,1",
+                "n update 21,1>21,null",
+                "t insert 1",
+                "p delete 2",
+                "c delete 12,2",
+                "t insert 2"
+            ],
+            "{ours}"
+        );
+    }
+}
+
+/// The subtransaction has no transaction id yet when it makes the table's new file.
+#[test]
+fn truncate_behind_a_savepoint_of_a_table_that_was_locked_before_stands_in_its_place() {
+    let (scene, mut client) = blog("lock_savepoint");
+    make_seeded(&mut client);
+    run(
+        &mut client,
+        "BEGIN; INSERT INTO t VALUES (1, 'x'); LOCK TABLE t;
+         SAVEPOINT a; TRUNCATE t; RELEASE a;
+         INSERT INTO t VALUES (2, 'y'); COMMIT",
+    );
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        ["t insert 1,x", "t truncate", "t insert 0,default", "t insert 2,y"]
+    );
+}
+
+#[test]
+fn truncate_in_an_exception_block_of_a_table_that_was_locked_before_stands_in_its_place() {
+    let (scene, mut client) = blog("lock_exception");
+    make_seeded(&mut client);
+    make_log(&mut client);
+    run(&mut client, "INSERT INTO t VALUES (1, 'x')");
+    published_so_far(&scene, &mut client);
+    run(
+        &mut client,
+        "CREATE FUNCTION emptied(n int) RETURNS int LANGUAGE plpgsql AS $$
+         BEGIN
+           INSERT INTO log VALUES (n, 'before');
+           LOCK TABLE t;
+           BEGIN TRUNCATE t; EXCEPTION WHEN OTHERS THEN INSERT INTO log VALUES (n, 'failed'); END;
+           INSERT INTO log VALUES (n, 'after');
+           RETURN n;
+         END $$;
+         CREATE TABLE outer_table (id int);",
+    );
+    capture(&mut client, "outer_table", "m_capture");
+    run(&mut client, "INSERT INTO outer_table SELECT emptied(g) FROM generate_series(1, 2) g");
+    let one = |n: i32| {
+        [
+            format!("log insert {n},before"),
+            "t truncate".to_owned(),
+            "t insert 0,default".to_owned(),
+            format!("log insert {n},after"),
+            format!("outer_table insert {n}"),
+        ]
+    };
+    assert_eq!(told(&published_so_far(&scene, &mut client)), [one(1), one(2)].concat());
+}
+
+/// A table that is emptied in the transaction that made it keeps its file: the file and the place in
+/// it are those of two rows.
+#[test]
+fn a_table_made_filled_emptied_and_filled_again_inside_a_statement_comes_in_that_order() {
+    let (scene, mut client) = blog("made");
+    make_log(&mut client);
+    table(&mut client, "t (id int PRIMARY KEY)");
+    run(
+        &mut client,
+        "CREATE FUNCTION made(n int) RETURNS int LANGUAGE plpgsql AS $$
+         DECLARE m text := 'm' || n;
+         BEGIN
+           EXECUTE format('CREATE TABLE %I (id int, v text)', m);
+           EXECUTE format('CREATE TRIGGER r AFTER INSERT ON %I
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()', m);
+           EXECUTE format('CREATE TRIGGER t AFTER TRUNCATE ON %I
+             FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()', m);
+           EXECUTE format('INSERT INTO %I SELECT logged(1, ''x''), ''first''', m);
+           EXECUTE format('TRUNCATE %I', m);
+           EXECUTE format('INSERT INTO %I SELECT logged(1, ''y''), ''second''', m);
+           RETURN n;
+         END $$;
+         INSERT INTO t SELECT made(g) FROM generate_series(1, 2) g",
+    );
+    let one = |n: i32| {
+        [
+            "log insert 1,x".to_owned(),
+            format!("m{n} insert 1,first"),
+            format!("m{n} truncate"),
+            "log insert 1,y".to_owned(),
+            format!("m{n} insert 1,second"),
+            format!("t insert {n}"),
+        ]
+    };
+    assert_eq!(told(&published_so_far(&scene, &mut client)), [one(1), one(2)].concat());
+}
+
+/// Of its rows nothing is in the WAL: where they come is not promised, only that they come.
+#[test]
+fn an_unlogged_table_between_two_logged_ones_does_not_disturb_their_order() {
+    let (scene, mut client) = blog("unlogged");
+    make_log(&mut client);
+    run(&mut client, "CREATE UNLOGGED TABLE u (id int PRIMARY KEY)");
+    capture(&mut client, "u", "m_capture");
+    table(&mut client, "t (id int PRIMARY KEY)");
+    trigger(&mut client, "u_bi", "BEFORE INSERT ON u", "INSERT INTO log VALUES (NEW.id, 'of u')");
+    trigger(
+        &mut client,
+        "bi",
+        "BEFORE INSERT ON t",
+        "INSERT INTO log VALUES (NEW.id, 'first'); INSERT INTO u VALUES (NEW.id);
+         INSERT INTO log VALUES (NEW.id, 'second')",
+    );
+    run(&mut client, "INSERT INTO t VALUES (1), (2)");
+    let mut told = told(&published_so_far(&scene, &mut client));
+    let one = |n: i32| {
+        [
+            format!("log insert {n},first"),
+            format!("log insert {n},of u"),
+            format!("log insert {n},second"),
+            format!("t insert {n}"),
+        ]
+    };
+    let unlogged: Vec<String> = told.extract_if(.., |change| change.starts_with("u ")).collect();
+    assert_eq!(unlogged, ["u insert 1", "u insert 2"]);
+    assert_eq!(told, [one(1), one(2)].concat());
+}
+
+#[test]
+fn truncate_of_a_partitioned_table_comes_before_the_rows_that_its_trigger_writes() {
+    let (scene, mut client) = blog("partitioned");
+    run(
+        &mut client,
+        "CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (10);
+         CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (10) TO (20)",
+    );
+    capture(&mut client, "part", "m_capture");
+    trigger(&mut client, "a_seed", "AFTER TRUNCATE ON part", "INSERT INTO part VALUES (11), (1)");
+    run(&mut client, "BEGIN; INSERT INTO part VALUES (12); TRUNCATE part; COMMIT");
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        ["part_high insert 12", "part truncate", "part_high insert 11", "part_low insert 1"]
+    );
+}
+
+/// Frozen rows carry no command id.
+#[test]
+fn frozen_rows_come_before_what_triggers_make_of_them() {
+    let (scene, mut client) = blog("freeze");
+    make_log(&mut client);
+    table(&mut client, "t (id int PRIMARY KEY, v text)");
+    trigger(
+        &mut client,
+        "a_log",
+        "AFTER INSERT ON t",
+        "INSERT INTO log VALUES (NEW.id, 'new'); UPDATE t SET v = v || '!' WHERE id = NEW.id",
+    );
+    run(
+        &mut client,
+        "BEGIN; TRUNCATE t;
+         COPY t FROM PROGRAM 'printf ''1,a\\n2,b\\n''' WITH (FORMAT csv, FREEZE);
+         INSERT INTO log VALUES (0, 'end'); COMMIT",
+    );
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "t truncate",
+            "t insert 1,a",
+            "t insert 2,b",
+            "log insert 1,new",
+            "t update 1,a>1,a!",
+            "log insert 2,new",
+            "t update 2,b>2,b!",
+            "log insert 0,end"
+        ]
+    );
+}
+
+#[test]
+fn a_row_that_an_earlier_trigger_changes_again_comes_first_as_it_was_then_as_it_is() {
+    let (scene, mut client) = blog("again");
+    table(&mut client, "t (id int PRIMARY KEY, v text)");
+    trigger(
+        &mut client,
+        "a_again",
+        "AFTER INSERT OR UPDATE ON t",
+        "IF length(NEW.v) < 3 THEN UPDATE t SET v = NEW.v || '!' WHERE id = NEW.id; END IF",
+    );
+    run(&mut client, "INSERT INTO t VALUES (1, 'a'), (2, 'b')");
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "t insert 1,a",
+            "t insert 2,b",
+            "t update 1,a>1,a!",
+            "t update 1,a!>1,a!!",
+            "t update 2,b>2,b!",
+            "t update 2,b!>2,b!!"
+        ]
+    );
+}
+
+#[test]
+fn functions_that_write_in_the_middle_of_statements_write_before_their_rows() {
+    let (scene, mut client) = blog("functions");
+    make_log(&mut client);
+    table(&mut client, "t (id int PRIMARY KEY, v int)");
+    let mut changes = |statement: &str| {
+        run(&mut client, statement);
+        told(&published_so_far(&scene, &mut client))
+    };
+    assert_eq!(
+        changes("INSERT INTO t VALUES (logged(1, 'values'), 10), (logged(2, 'values'), 20)"),
+        ["log insert 1,values", "t insert 1,10", "log insert 2,values", "t insert 2,20"]
+    );
+    assert_eq!(
+        changes("INSERT INTO t SELECT logged(g, 'select'), 0 FROM generate_series(3, 4) g"),
+        ["log insert 3,select", "t insert 3,0", "log insert 4,select", "t insert 4,0"]
+    );
+    assert_eq!(
+        changes("UPDATE t SET v = logged(v + 1, 'set') WHERE id < 3"),
+        ["log insert 11,set", "t update 1,10>1,11", "log insert 21,set", "t update 2,20>2,21"]
+    );
+    assert_eq!(
+        changes(
+            "INSERT INTO t VALUES (1, 0) ON CONFLICT (id) DO UPDATE SET v = logged(5, 'conflict')"
+        ),
+        ["log insert 5,conflict", "t update 1,11>1,5"]
+    );
+    assert_eq!(
+        changes("DELETE FROM t WHERE id > 2 AND logged(id, 'where') > 2"),
+        ["log insert 3,where", "t delete 3,0", "log insert 4,where", "t delete 4,0"]
+    );
+    assert_eq!(
+        changes("UPDATE t SET v = 0 WHERE id < 3 RETURNING logged(id, 'returning')"),
+        [
+            "t update 2,21>2,0",
+            "log insert 2,returning",
+            "t update 1,5>1,0",
+            "log insert 1,returning"
+        ]
+    );
+    assert_eq!(
+        changes(
+            "MERGE INTO t USING (VALUES (1), (7)) AS s (id) ON t.id = s.id
+             WHEN MATCHED THEN UPDATE SET v = logged(1, 'merge')
+             WHEN NOT MATCHED THEN INSERT VALUES (logged(s.id, 'merge'), 7)"
+        ),
+        ["log insert 1,merge", "t update 1,0>1,1", "log insert 7,merge", "t insert 7,7"]
+    );
+}
+
+#[test]
+fn a_query_that_writes_as_it_is_fetched_writes_between_the_statements_around_it() {
+    let (scene, mut client) = blog("cursor");
+    make_log(&mut client);
+    table(&mut client, "t (id int PRIMARY KEY)");
+    run(
+        &mut client,
+        "BEGIN; DECLARE c CURSOR FOR SELECT logged(g, 'c') FROM generate_series(1, 3) g;
+         INSERT INTO t VALUES (1); FETCH 1 FROM c; INSERT INTO t VALUES (2); FETCH 2 FROM c;
+         INSERT INTO t VALUES (3); COMMIT",
+    );
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "t insert 1",
+            "log insert 1,c",
+            "t insert 2",
+            "log insert 2,c",
+            "log insert 3,c",
+            "t insert 3"
+        ]
+    );
+}
+
+#[test]
+fn of_statements_behind_savepoints_those_come_in_order_that_were_not_rolled_back() {
+    let (scene, mut client) = blog("late_savepoints");
+    make_family(&mut client);
+    run(
+        &mut client,
+        "BEGIN; INSERT INTO child VALUES (1, 10);
+         SAVEPOINT a; INSERT INTO child VALUES (2, 20); ROLLBACK TO a;
+         SAVEPOINT b; INSERT INTO child VALUES (3, 30); RELEASE b;
+         INSERT INTO child VALUES (4, 40); COMMIT",
+    );
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "parent insert 10",
+            "child insert 1,10",
+            "parent insert 30",
+            "child insert 3,30",
+            "parent insert 40",
+            "child insert 4,40"
+        ]
+    );
+}
+
+#[test]
+fn a_prepared_transaction_keeps_its_order_whoever_commits_it() {
+    let (scene, mut client) = blog("late_prepared");
+    make_family(&mut client);
+    let name = scene.database.clone();
+    run(
+        &mut client,
+        &format!(
+            "BEGIN; INSERT INTO child VALUES (1, 10), (2, 20); SAVEPOINT a;
+             INSERT INTO child VALUES (3, 30); RELEASE a; PREPARE TRANSACTION '{name}'"
+        ),
+    );
+    let mut other = scene.client();
+    // Between them lies what others write, and a place where recovery may begin.
+    run(&mut other, "INSERT INTO child VALUES (9, 90)");
+    run(&mut other, "CHECKPOINT");
+    run(&mut other, &format!("COMMIT PREPARED '{name}'"));
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "parent insert 90",
+            "child insert 9,90",
+            "parent insert 10",
+            "child insert 1,10",
+            "parent insert 20",
+            "child insert 2,20",
+            "parent insert 30",
+            "child insert 3,30"
+        ]
+    );
+}
+
+/// Parents and children, each parent right before its child.
+fn families(count: i32) -> Vec<String> {
+    (1..=count)
+        .flat_map(|n| [format!("parent insert {n}"), format!("child insert {n},{n}")])
+        .collect()
+}
+
+#[test]
+fn a_transaction_larger_than_the_worker_s_memory_comes_in_order() {
+    const ROWS: i32 = 5000;
+    let bed = Testbed::private(&["logical_decoding_work_mem = '64kB'"]);
+    let scene = bed.scene("large");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    run(&mut client, &format!("INSERT INTO child SELECT g, g FROM generate_series(1, {ROWS}) g"));
+    assert_eq!(told(&published_so_far(&scene, &mut client)), families(ROWS));
+}
+
+/// Each life of the worker must number the events of a transaction alike, though it begins in the
+/// middle of them.
+#[test]
+fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the_one_before() {
+    const ROWS: i32 = 4000;
+    let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
+    let scene = bed.scene("middle");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    let confirmed =
+        |client: &mut Client| -> i64 { ask(client, "SELECT events_confirmed FROM amqp.status") };
+    run(&mut client, &format!("INSERT INTO child SELECT g, g FROM generate_series(1, {ROWS}) g"));
+    for round in 0..4 {
+        // Counted anew after a crash.
+        let until = confirmed(&mut client) + 100;
+        wait_until("some more are confirmed", DEADLINE, || {
+            (confirmed(&mut client) >= until).then_some(())
+        });
+        if round % 2 == 0 {
+            let worker = worker_pid(&mut client);
+            send_signal(worker, "KILL");
+            wait_until("the server is back", DEADLINE, || {
+                client = postgres::Client::connect(
+                    &bed.postgres.connection_string(&scene.database),
+                    postgres::NoTls,
+                )
+                .ok()?;
+                client.batch_execute("SELECT 1").ok()
+            });
+            wait_for_successor(&mut client, worker);
+        } else {
+            replace_worker(&mut client);
+        }
+    }
+    bed.postgres.set("amqp.max_in_flight", "2000");
+    let messages = published_so_far(&scene, &mut client);
+    let mut numbers: BTreeMap<&str, &Value> = BTreeMap::new();
+    let mut first: Vec<Message> = Vec::new();
+    for message in &messages {
+        let id = message.message_id.as_deref().expect("every message has a message_id");
+        match numbers.insert(id, &message.headers["tx_seq"]) {
+            None => first.push(message.clone()),
+            Some(before) => assert_eq!(before, &message.headers["tx_seq"], "{id}"),
+        }
+    }
+    assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
+    assert_eq!(told(&first), families(ROWS));
+    println!("{} of {} came again", messages.len() - first.len(), first.len());
+    let resent = messages.iter().any(|message| message.headers.contains_key("resent"));
+    assert!(resent, "no worker began in the middle of the transaction");
+}
+
+/// Two capture triggers see the same changes: both tell them in the same order.
+#[test]
+fn two_capture_triggers_on_a_table_both_tell_the_order_of_the_changes() {
+    let scene = testbed().scene("two_triggers");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    run(
+        &mut client,
+        "CREATE TRIGGER a_second AFTER INSERT ON child FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('second');
+         INSERT INTO child VALUES (1, 10), (2, 20)",
+    );
+    assert_eq!(
+        told(&published_so_far(&scene, &mut client)),
+        [
+            "parent insert 10",
+            "child insert 1,10",
+            "child insert 1,10",
+            "parent insert 20",
+            "child insert 2,20",
+            "child insert 2,20"
+        ]
+    );
 }

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use pg_test::installation;
+use pg_test::{c_library, installation};
 
+use crate::slony;
 use crate::workload::{Setup, THESE, Workload};
-use crate::{floor, slony};
 
 /// A trigger, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Contender {
                 Ok(self.attach("amqp_change_data_capture('article')"))
             }
             Contender::Floor => {
-                let library = floor::compile(folder)?;
+                let library = c_library::compile(folder, "floor", include_str!("floor.c"))?;
                 let function = format!(
                     "CREATE FUNCTION write_fixed_bytes() RETURNS trigger LANGUAGE C AS '{}';",
                     library.display()

@@ -7,7 +7,7 @@
 //! | `stage` | the servers, the one session that writes, and putting everything back |
 //! | `meter` | what a statement cost: CPU time of the writing backend, bytes of WAL |
 //! | `workload`, `rounds` | three statements on a table, and running several such in turn |
-//! | `contenders`, `slony`, `floor` | the triggers that are compared, on one table each |
+//! | `contenders`, `slony` | the triggers that are compared, on one table each |
 //! | `growth` | ours alone: more columns, longer values, more tables |
 //! | `pgbench` | throughput with and without the trigger |
 //! | `report` | what is printed |
@@ -15,7 +15,6 @@
 #![forbid(unsafe_code)]
 
 mod contenders;
-mod floor;
 mod growth;
 mod meter;
 mod pgbench;

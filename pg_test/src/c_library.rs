@@ -1,17 +1,20 @@
-//! Compiles `floor.c` with the machine's C compiler against the headers of the PostgreSQL that is
-//! measured: a library that its server loads by absolute path.
+//! Compiles a few lines of C with the machine's C compiler against the headers of the PostgreSQL that is
+//! tested: a library that its server loads by absolute path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pg_test::installation;
+use crate::installation;
 
-/// The library, made in `folder`; or why there is none.
-pub fn compile(folder: &Path) -> Result<PathBuf, String> {
-    let source = folder.join("floor.c");
-    let library = folder.join("floor.so");
-    fs::write(&source, include_str!("floor.c"))
+/// The library, made in `folder` under this name.
+///
+/// # Errors
+/// Why there is none.
+pub fn compile(folder: &Path, name: &str, code: &str) -> Result<PathBuf, String> {
+    let source = folder.join(format!("{name}.c"));
+    let library = folder.join(format!("{name}.so"));
+    fs::write(&source, code)
         .map_err(|error| format!("could not write {}: {error}", source.display()))?;
     let output = Command::new("cc")
         .args(["-O2", "-fPIC", "-shared", "-I"])

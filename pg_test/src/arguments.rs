@@ -1,0 +1,82 @@
+//! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What was given.
+#[derive(Debug)]
+pub struct Arguments(BTreeMap<String, u64>);
+
+impl Arguments {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// For a name that is not among `known`, and for what is no number.
+    pub fn of_this_process(known: &[&str]) -> Result<Arguments, String> {
+        Arguments::parse(std::env::args().skip(1), known)
+    }
+
+    /// The same of given words.
+    ///
+    /// # Errors
+    /// For a name that is not among `known`, and for what is no number.
+    pub fn parse(
+        mut words: impl Iterator<Item = String>,
+        known: &[&str],
+    ) -> Result<Arguments, String> {
+        let mut given = BTreeMap::new();
+        while let Some(name) = words.next() {
+            if !known.contains(&name.as_str()) {
+                return Err(format!("{name} is not known"));
+            }
+            let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
+            let number = value.parse().map_err(|error| format!("{name} {value}: {error}"))?;
+            given.insert(name, number);
+        }
+        Ok(Arguments(given))
+    }
+
+    /// The number given for this name.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.0.get(name).copied()
+    }
+
+    /// `--seconds`, or a minute.
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.number("--seconds").unwrap_or(60))
+    }
+
+    /// `--seed`, or another one each time.
+    pub fn seed(&self) -> u64 {
+        self.number("--seed").unwrap_or_else(seed_of_now)
+    }
+}
+
+/// A seed for who was given none: another one each second.
+pub fn seed_of_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, String> {
+        Arguments::parse(line.split_whitespace().map(str::to_owned), &["--seconds", "--seed"])
+    }
+
+    #[test]
+    fn names_have_numbers() {
+        let arguments = parsed("--seed 7 --seconds 5").unwrap();
+        assert_eq!(arguments.seed(), 7);
+        assert_eq!(arguments.duration(), Duration::from_secs(5));
+        assert_eq!(parsed("").unwrap().duration(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        assert_eq!(parsed("--sed 7").unwrap_err(), "--sed is not known");
+        assert_eq!(parsed("--seed").unwrap_err(), "--seed needs a value");
+        assert!(parsed("--seed x").unwrap_err().starts_with("--seed x: "));
+    }
+}

@@ -1,0 +1,527 @@
+//! Who plays in a world: for each session a schema of its own with captured tables, triggers and
+//! functions that write in the middle of statements, and the script of its transactions. All of it
+//! follows from a seed and the world's number, and no statement has more than one possible outcome,
+//! so that the same world can be played again elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::author::{Author, Call};
+use super::change::{Change, Operation};
+use super::script::{self, Script};
+use crate::dice::Dice;
+
+/// Ids that statements choose among; few, so that they meet.
+pub(super) const KEYS: u64 = 24;
+
+/// How many partitions `part` has, of eight ids each; the last has all further ones.
+const PARTITIONS: u64 = 3;
+
+/// Names of capture triggers: before and after the triggers of foreign keys (`RI_…`), and before and
+/// after others on the same table.
+const CAPTURE_NAMES: [&str; 3] = ["A_cdc", "m_cdc", "zz_cdc"];
+
+/// What the names of other triggers begin with, for the same reason.
+const NAMES: [&str; 6] = ["0_", "B_", "S_", "c_", "q_", "zzz_"];
+
+/// What is special about a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    Partitioned,
+    Unlogged,
+    /// Its capture trigger is a deferred one.
+    Deferred,
+    /// A log, with ids of its own.
+    Log,
+    Uncaptured,
+}
+
+/// A table. All have the columns `id int`, `n int` and `v text`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The table that its column `n` refers to.
+    pub parent: Option<&'static str>,
+}
+
+const fn table(name: &'static str, kind: Kind, parent: Option<&'static str>) -> Table {
+    Table { name, kind, parent }
+}
+
+/// The tables of every schema.
+pub(super) const TABLES: [Table; 10] = [
+    table("a", Kind::Plain, None),
+    table("b", Kind::Plain, None),
+    table("part", Kind::Partitioned, None),
+    table("parent", Kind::Plain, None),
+    table("child", Kind::Plain, Some("parent")),
+    table("grand", Kind::Plain, Some("child")),
+    table("unlogged", Kind::Unlogged, None),
+    table("deferred", Kind::Deferred, None),
+    table("audit", Kind::Log, None),
+    table("plain", Kind::Uncaptured, None),
+];
+
+/// What can be said of a table's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Promise {
+    /// They stand where the changes stand.
+    Ordered,
+    /// They come.
+    Counted,
+    /// Nothing is in the WAL to compare them with.
+    Unseen,
+}
+
+/// What is captured of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Captured {
+    pub promise: Promise,
+    /// The resources of its row triggers, in the order in which these fire.
+    pub rows: Vec<String>,
+    /// The same of its TRUNCATE triggers.
+    pub truncates: Vec<String>,
+}
+
+/// Everything that happens in a world is decided here before it begins.
+#[derive(Debug)]
+pub(super) struct World {
+    pub number: u64,
+    pub sessions: Vec<Session>,
+}
+
+/// A session's schema and script.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub schema: String,
+    /// Makes the schema.
+    pub setup: String,
+    pub scripts: Vec<Script>,
+    captured: BTreeMap<String, Captured>,
+}
+
+impl World {
+    /// The world of this number.
+    pub fn new(seed: u64, number: u64) -> World {
+        let mut dice = Dice::new(seed, number * 8);
+        let sessions = dice.between(1, 2);
+        let session = |place: u64| {
+            let schema = format!("w{number}{}", if place == 0 { 'a' } else { 'b' });
+            Session::new(schema, &mut Dice::new(seed, number * 8 + 1 + place))
+        };
+        World { number, sessions: (0..sessions).map(session).collect() }
+    }
+
+    /// The session with this schema.
+    pub fn session(&self, schema: &str) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.schema == schema)
+    }
+
+    /// What is captured of a table, by its full name.
+    pub fn captured(&self, table: &str) -> Option<Captured> {
+        let (schema, name) = table.split_once('.')?;
+        self.session(schema)?.captured(name)
+    }
+
+    /// Whether this change is one of those that together make up a table: in the order of the
+    /// changes, and of the first capture trigger only.
+    pub fn is_replayed(&self, change: &Change) -> bool {
+        self.captured(&change.table).is_some_and(|captured| {
+            let resources = match change.operation {
+                Operation::Truncate => &captured.truncates,
+                _ => &captured.rows,
+            };
+            captured.promise == Promise::Ordered && resources.first() == Some(&change.resource)
+        })
+    }
+}
+
+impl Session {
+    fn new(schema: String, dice: &mut Dice) -> Session {
+        let mut setup = Setup::new(&schema);
+        setup.tables(dice);
+        setup.functions(dice);
+        setup.triggers(dice);
+        let Setup { sql, captured, .. } = setup;
+        let scripts = script::scripts(dice);
+        Session { schema, setup: sql, scripts, captured }
+    }
+
+    fn captured(&self, name: &str) -> Option<Captured> {
+        // Tables that are made on the way all have the same triggers.
+        let made = || {
+            let resource = vec!["made".to_owned()];
+            let (rows, truncates) = (resource.clone(), resource);
+            Captured { promise: Promise::Ordered, rows, truncates }
+        };
+        let known = || self.captured.get(name).cloned();
+        if name.starts_with(script::MADE) { Some(made()) } else { known() }
+    }
+}
+
+/// Statements that make a table, captured as those are that are made on the way.
+pub(super) fn make_table(name: &str) -> String {
+    format!(
+        "CREATE TABLE {name} (id int PRIMARY KEY, n int, v text);\n\
+         ALTER TABLE {name} REPLICA IDENTITY FULL;\n\
+         {};\n{}",
+        capture_rows("m_cdc", name, "made"),
+        capture_truncate("m_cdc_t", name, "made"),
+    )
+}
+
+fn capture_rows(trigger: &str, table: &str, resource: &str) -> String {
+    format!(
+        "CREATE TRIGGER \"{trigger}\" AFTER INSERT OR UPDATE OR DELETE ON {table} \
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
+    )
+}
+
+fn capture_truncate(trigger: &str, table: &str, resource: &str) -> String {
+    format!(
+        "CREATE TRIGGER \"{trigger}\" AFTER TRUNCATE ON {table} \
+         FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
+    )
+}
+
+/// The setup as it grows.
+struct Setup {
+    sql: String,
+    captured: BTreeMap<String, Captured>,
+    triggers: usize,
+}
+
+impl Setup {
+    fn new(schema: &str) -> Setup {
+        let mut setup = Setup { sql: String::new(), captured: BTreeMap::new(), triggers: 0 };
+        setup.add(&format!("CREATE SCHEMA {schema}"));
+        setup.add(&format!("SET search_path = {schema}, public"));
+        // Names for tables that functions make, and ids for the log.
+        setup.add("CREATE SEQUENCE names");
+        setup.add("CREATE SEQUENCE ids");
+        // What a script has done in triggers and functions, that of rolled back parts included: with
+        // those forgotten, they would call each other for ever.
+        setup.add("CREATE SEQUENCE spending");
+        setup.add(
+            "CREATE FUNCTION spent() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('spending') $$",
+        );
+        setup
+    }
+
+    fn add(&mut self, statement: &str) {
+        let _ = writeln!(self.sql, "{statement};");
+    }
+
+    fn tables(&mut self, dice: &mut Dice) {
+        // Tells in the stream which script is played.
+        self.add("CREATE TABLE tag (id int PRIMARY KEY)");
+        self.add("ALTER TABLE tag REPLICA IDENTITY FULL");
+        self.add(&capture_rows("m_cdc", "tag", "tag"));
+        let tag = Captured {
+            promise: Promise::Ordered,
+            rows: vec!["tag".to_owned()],
+            truncates: Vec::new(),
+        };
+        self.captured.insert("tag".to_owned(), tag);
+        for table in TABLES {
+            self.table(dice, table);
+        }
+    }
+
+    fn table(&mut self, dice: &mut Dice, table: Table) {
+        let name = table.name;
+        let unlogged = if table.kind == Kind::Unlogged { "UNLOGGED " } else { "" };
+        let default = if table.kind == Kind::Log { " DEFAULT nextval('ids')" } else { "" };
+        let partitioned =
+            if table.kind == Kind::Partitioned { " PARTITION BY RANGE (id)" } else { "" };
+        self.add(&format!(
+            "CREATE {unlogged}TABLE {name} (id int{default} PRIMARY KEY, n int, v text){partitioned}"
+        ));
+        let mut stored = vec![name.to_owned()];
+        if table.kind == Kind::Partitioned {
+            stored = (0..PARTITIONS).map(|number| format!("{name}_{number}")).collect();
+            for (number, partition) in (0..PARTITIONS).zip(&stored) {
+                let from =
+                    if number == 0 { "MINVALUE".to_owned() } else { (number * 8).to_string() };
+                let to = if number + 1 == PARTITIONS {
+                    "MAXVALUE".to_owned()
+                } else {
+                    (number * 8 + 8).to_string()
+                };
+                self.add(&format!(
+                    "CREATE TABLE {partition} PARTITION OF {name} FOR VALUES FROM ({from}) TO ({to})"
+                ));
+            }
+        }
+        for stored in &stored {
+            self.add(&format!("ALTER TABLE {stored} REPLICA IDENTITY FULL"));
+        }
+        if let Some(parent) = table.parent {
+            let mut action = || dice.pick(&["CASCADE", "CASCADE", "SET NULL"]);
+            let (delete, update) = (action(), action());
+            let when = if dice.chance(30) { " DEFERRABLE INITIALLY DEFERRED" } else { "" };
+            self.add(&format!(
+                "ALTER TABLE {name} ADD FOREIGN KEY (n) REFERENCES {parent} \
+                 ON DELETE {delete} ON UPDATE {update}{when}"
+            ));
+            // Cascades find their rows in the order of this index, not in that of the heap.
+            self.add(&format!("CREATE INDEX ON {name} (n, id)"));
+        }
+        self.capture(dice, table, stored);
+    }
+
+    fn capture(&mut self, dice: &mut Dice, table: Table, stored: Vec<String>) {
+        let name = table.name;
+        if table.kind == Kind::Uncaptured {
+            return;
+        }
+        if table.kind == Kind::Deferred {
+            self.add(&format!(
+                "CREATE CONSTRAINT TRIGGER m_cdc AFTER INSERT OR UPDATE OR DELETE ON {name} \
+                 DEFERRABLE INITIALLY DEFERRED \
+                 FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('{name}')"
+            ));
+            let rows = vec![name.to_owned()];
+            let captured = Captured { promise: Promise::Counted, rows, truncates: Vec::new() };
+            self.captured.insert(name.to_owned(), captured);
+            return;
+        }
+        let mut names = vec![dice.pick(&CAPTURE_NAMES)];
+        let second = dice.pick(&CAPTURE_NAMES);
+        if dice.chance(25) && second != names[0] {
+            names.push(second);
+        }
+        let mut rows: Vec<(&str, String)> = Vec::new();
+        for (number, trigger) in names.iter().enumerate() {
+            let resource = if number == 0 { name.to_owned() } else { format!("{name}_again") };
+            self.add(&capture_rows(trigger, name, &resource));
+            rows.push((*trigger, resource));
+        }
+        // They fire in the order of their names.
+        rows.sort_unstable();
+        let trigger = format!("{}_t", dice.pick(&CAPTURE_NAMES));
+        self.add(&capture_truncate(&trigger, name, name));
+        let promise = if table.kind == Kind::Unlogged { Promise::Unseen } else { Promise::Ordered };
+        let rows: Vec<String> = rows.into_iter().map(|(_, resource)| resource).collect();
+        let truncates = vec![name.to_owned()];
+        // A TRUNCATE names the partitioned table, a row its partition.
+        for stored in stored.iter().filter(|stored| *stored != name) {
+            let captured = Captured { promise, rows: rows.clone(), truncates: Vec::new() };
+            self.captured.insert(stored.clone(), captured);
+        }
+        self.captured.insert(name.to_owned(), Captured { promise, rows, truncates });
+    }
+
+    /// Functions that write: two that call nothing, and one above the other two that call them.
+    fn functions(&mut self, dice: &mut Dice) {
+        for (level, name) in CALLS.iter().enumerate() {
+            let below = &CALLS[..if level < 2 { 0 } else { level }];
+            let mut author = Author::new(dice, Call::only(below));
+            let body = author.block("k", None);
+            self.add(&format!(
+                "CREATE FUNCTION {name}(k int) RETURNS int LANGUAGE plpgsql AS $$\n\
+                 DECLARE r record;\nBEGIN\n\
+                 IF k IS NULL OR spent() > {SPEND} THEN RETURN k; END IF;\n{body}\n\
+                 RETURN k;\nEND $$"
+            ));
+        }
+        self.add(&made_in_a_function());
+        for name in PROCEDURES {
+            let mut author = Author::new(dice, Call::only(&CALLS));
+            let [first, second, third] = [(); 3].map(|()| author.block("k", None));
+            self.add(&format!(
+                "CREATE PROCEDURE {name}(k int) LANGUAGE plpgsql AS $$\n\
+                 DECLARE r record;\nBEGIN\n{first}\nCOMMIT;\n{second}\n{}; \n{third}\nCOMMIT;\nEND $$",
+                if author.dice.chance(50) { "COMMIT" } else { "ROLLBACK" },
+            ));
+        }
+    }
+
+    fn triggers(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.between(4, 8) {
+            let among: Vec<Table> = TABLES
+                .into_iter()
+                .filter(|table| !matches!(table.kind, Kind::Log | Kind::Uncaptured))
+                .collect();
+            let table = dice.pick(&among);
+            match dice.between(1, 100) {
+                1..=35 => self.before_row(dice, table),
+                36..=65 => self.after_row(dice, table),
+                66..=73 => self.statement(dice, table),
+                74..=80 => self.deferred(dice, table),
+                81..=85 => self.transition(dice, table),
+                _ => self.truncate(dice, table),
+            }
+        }
+    }
+
+    /// A trigger's name, and that of its function.
+    fn name(&mut self, dice: &mut Dice) -> (String, String) {
+        self.triggers += 1;
+        (format!("{}{}", dice.pick(&NAMES), self.triggers), format!("t{}", self.triggers))
+    }
+
+    fn trigger_function(&mut self, function: &str, body: &str) {
+        self.add(&format!(
+            "CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$\n\
+             DECLARE k int; r record;\nBEGIN\n\
+             IF TG_LEVEL = 'ROW' THEN k := CASE WHEN TG_OP = 'DELETE' THEN OLD.id ELSE NEW.id END;\n\
+             ELSE k := {KEYS} / 2; END IF;\n\
+             IF pg_trigger_depth() <= 3 AND spent() <= {SPEND} THEN\n{body}\nEND IF;\n\
+             IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;\nRETURN NEW;\nEND $$"
+        ));
+    }
+
+    fn before_row(&mut self, dice: &mut Dice, table: Table) {
+        let (trigger, function) = self.name(dice);
+        let name = table.name;
+        let mut events = events(dice);
+        let mut author = Author::new(dice, Call::only(&CALLS));
+        let body = match author.dice.between(1, 8) {
+            1 | 2 => {
+                events = "INSERT".to_owned();
+                format!("DELETE FROM {name} WHERE id = NEW.id;")
+            }
+            3 => {
+                events = "INSERT".to_owned();
+                format!("UPDATE {name} SET v = 'closed' WHERE id = NEW.id - 1;")
+            }
+            4 if table.parent.is_some() => {
+                events = "INSERT OR UPDATE".to_owned();
+                let parent = table.parent.unwrap_or_default();
+                let missing = format!("INSERT INTO {parent} (id, v) VALUES (k, 'p')");
+                format!("{missing} ON CONFLICT DO NOTHING; NEW.n := k;")
+            }
+            4 | 5 => author.log("k"),
+            6 => {
+                events = "INSERT".to_owned();
+                let others = author.block("k", Some(name));
+                format!("{others}\nIF NEW.id % 7 = 3 THEN RETURN NULL; END IF;")
+            }
+            _ => author.block("k", Some(name)),
+        };
+        self.trigger_function(&function, &body);
+        self.add(&format!(
+            "CREATE TRIGGER \"{trigger}\" BEFORE {events} ON {name} \
+             FOR EACH ROW EXECUTE FUNCTION {function}()"
+        ));
+    }
+
+    fn after_row(&mut self, dice: &mut Dice, table: Table) {
+        let (trigger, function) = self.name(dice);
+        let name = table.name;
+        let events = events(dice);
+        let mut author = Author::new(dice, Call::only(&CALLS));
+        let body = match author.dice.between(1, 6) {
+            1 | 2 => author.log("k"),
+            3 | 4 => format!("UPDATE {name} SET v = left(v || '+', 8) WHERE id = k;"),
+            _ => author.block("k", None),
+        };
+        self.trigger_function(&function, &body);
+        self.add(&format!(
+            "CREATE TRIGGER \"{trigger}\" AFTER {events} ON {name} \
+             FOR EACH ROW EXECUTE FUNCTION {function}()"
+        ));
+    }
+
+    fn statement(&mut self, dice: &mut Dice, table: Table) {
+        let (trigger, function) = self.name(dice);
+        let when = dice.pick(&["BEFORE", "AFTER"]);
+        let events = events(dice);
+        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        self.trigger_function(&function, &body);
+        self.add(&format!(
+            "CREATE TRIGGER \"{trigger}\" {when} {events} ON {} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+            table.name
+        ));
+    }
+
+    fn transition(&mut self, dice: &mut Dice, table: Table) {
+        let (trigger, function) = self.name(dice);
+        let body = "INSERT INTO audit (n, v) SELECT id, 'rows' FROM fresh ORDER BY id;";
+        self.trigger_function(&function, body);
+        self.add(&format!(
+            "CREATE TRIGGER \"{trigger}\" AFTER {} ON {} REFERENCING NEW TABLE AS fresh \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+            dice.pick(&["INSERT", "UPDATE"]),
+            table.name
+        ));
+    }
+
+    /// A trigger that writes when its transaction commits.
+    fn deferred(&mut self, dice: &mut Dice, table: Table) {
+        if table.kind == Kind::Partitioned {
+            return;
+        }
+        let (trigger, function) = self.name(dice);
+        let events = events(dice);
+        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        self.trigger_function(&function, &body);
+        self.add(&format!(
+            "CREATE CONSTRAINT TRIGGER \"{trigger}\" AFTER {events} ON {} \
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {function}()",
+            table.name
+        ));
+    }
+
+    fn truncate(&mut self, dice: &mut Dice, table: Table) {
+        let (trigger, function) = self.name(dice);
+        let name = table.name;
+        let when = dice.pick(&["BEFORE", "AFTER", "AFTER"]);
+        let mut author = Author::new(dice, Call::only(&CALLS));
+        let body = if author.dice.chance(50) {
+            let key = author.constant();
+            format!("INSERT INTO {name} (id, v) VALUES ({key}, 'seed') ON CONFLICT DO NOTHING;")
+        } else {
+            author.block("k", None)
+        };
+        self.trigger_function(&function, &body);
+        self.add(&format!(
+            "CREATE TRIGGER \"{trigger}\" {when} TRUNCATE ON {name} \
+             FOR EACH STATEMENT EXECUTE FUNCTION {function}()"
+        ));
+    }
+}
+
+/// Functions that write, each of which calls those before it but for the first two.
+pub(super) const CALLS: [&str; 4] = ["f1", "f2", "f3", "f4"];
+
+/// Procedures that commit on the way.
+pub(super) const PROCEDURES: [&str; 2] = ["p1", "p2"];
+
+/// After so many calls of triggers and functions in a script the further ones write nothing.
+const SPEND: u64 = 60;
+
+/// A function that makes a table, fills it, empties it and fills it again: the same file and the
+/// same places in it mean different rows.
+fn made_in_a_function() -> String {
+    let make = make_table("%1$I").replace('\'', "''");
+    format!(
+        "CREATE FUNCTION make(k int) RETURNS int LANGUAGE plpgsql AS $f$\n\
+         DECLARE t text := '{}f' || nextval('names');\nBEGIN\n\
+         IF spent() > {SPEND} / 2 THEN RETURN k; END IF;\n\
+         EXECUTE format('{make}', t);\n\
+         EXECUTE format('INSERT INTO %I SELECT g, $1, ''first'' FROM generate_series(1, 2) g', t) USING k;\n\
+         EXECUTE format('TRUNCATE %I', t);\n\
+         EXECUTE format('INSERT INTO %I SELECT g, $1, ''second'' FROM generate_series(1, 2) g', t) USING k;\n\
+         IF k % 2 = 0 THEN EXECUTE format('UPDATE %I SET v = ''third'' WHERE id > 0', t); END IF;\n\
+         INSERT INTO audit (n, v) VALUES (k, 'made');\n\
+         RETURN k;\nEND $f$",
+        script::MADE,
+    )
+}
+
+fn events(dice: &mut Dice) -> String {
+    dice.pick(&[
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "INSERT OR UPDATE",
+        "INSERT OR DELETE",
+        "INSERT OR UPDATE OR DELETE",
+    ])
+    .to_owned()
+}

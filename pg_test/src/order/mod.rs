@@ -1,0 +1,77 @@
+//! The order of changes inside transactions: random worlds of triggers and functions that write in
+//! the middle of statements, played on a server with `wal_level = logical`, where `test_decoding`
+//! says in which order the changes were made; a third of them again at `replica`, where the same
+//! order must come.
+//!
+//! | module | owns |
+//! |---|---|
+//! | `cast`, `author`, `script` | what a world is: tables, triggers and functions; statements; transactions |
+//! | `stage`, `session` | the servers, and playing a world on one |
+//! | `change` | the form that both sides are brought into |
+//! | `decoded`, `published` | what `test_decoding` says, what our messages say |
+//! | `replay`, `verdict` | the checks, pure |
+//! | `report` | what is printed |
+
+mod author;
+mod cast;
+mod change;
+mod decoded;
+mod published;
+mod replay;
+mod report;
+mod script;
+mod session;
+mod stage;
+mod verdict;
+
+use std::time::{Duration, Instant};
+
+use cast::World;
+pub use report::Report;
+use stage::Stage;
+
+use crate::Testbed;
+
+/// Every so manieth world is played again at `wal_level = replica`.
+const AGAIN: u64 = 3;
+
+/// What a run is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// How long worlds are played.
+    pub duration: Duration,
+    /// Decides the worlds.
+    pub seed: u64,
+    /// Plays this world alone, at both levels.
+    pub world: Option<u64>,
+}
+
+/// Runs it.
+///
+/// # Panics
+/// If a server fails, or the stream does not go on.
+pub fn run(plan: Plan) -> Report {
+    eprintln!("order test: seed {}, {} s", plan.seed, plan.duration.as_secs());
+    // What moves rows is said by us: no vacuum that nobody asked for.
+    let logical = Testbed::private(&["wal_level = logical", "autovacuum = off"]);
+    let replica = Testbed::beside(&logical.rabbitmq, &["autovacuum = off"]);
+    let (mut first, mut second) = (Stage::set(&logical, true), Stage::set(&replica, false));
+    let mut report = Report::default();
+    (report.seed, report.ran) = (plan.seed, plan.duration);
+    let end = Instant::now() + plan.duration;
+    for number in plan.world.unwrap_or(1).. {
+        let world = World::new(plan.seed, number);
+        let played = first.play(&world);
+        let verdict = verdict::on(&world, &played);
+        report.enter(&world, &verdict, played.published.out_of_firing_order);
+        report.enter_errors(&played.errors);
+        if number.is_multiple_of(AGAIN) || plan.world.is_some() {
+            let again = second.play(&world);
+            report.enter_replica(&world, &verdict::on_replica(&world, &played, &again));
+        }
+        if plan.world.is_some() || Instant::now() >= end {
+            break;
+        }
+    }
+    report
+}

@@ -1,0 +1,98 @@
+//! Plays a script: a session that does what is written, rolls back what failed and goes on. What
+//! failed is counted by its SQLSTATE; only what happens in the database tells how it ended.
+
+use std::collections::BTreeMap;
+
+use ::postgres::{Client, Error};
+
+use super::cast::Session;
+use super::script::{End, Script, Step};
+
+/// How often statements failed, by SQLSTATE.
+pub(super) type Errors = BTreeMap<String, usize>;
+
+/// Plays all scripts of a session, each behind a row in `tag` with its number.
+///
+/// # Panics
+/// If the connection breaks.
+pub(super) fn play(client: &mut Client, session: &Session) -> Errors {
+    let mut player = Player { client, errors: Errors::new() };
+    let path = format!("SET search_path = {}, public", session.schema);
+    player.run(&path).expect("a search path can be set");
+    for (number, script) in session.scripts.iter().enumerate() {
+        let tag = format!("SELECT setval('spending', 1); INSERT INTO tag VALUES ({number})");
+        player.run(&tag).unwrap_or_else(|error| panic!("{tag}: {error:?}"));
+        player.script(script, &format!("{}_{number}", session.schema));
+    }
+    player.errors
+}
+
+struct Player<'a> {
+    client: &'a mut Client,
+    errors: Errors,
+}
+
+impl Player<'_> {
+    fn script(&mut self, script: &Script, name: &str) {
+        if script.end == End::Alone {
+            for step in &script.steps {
+                let _ = self.step(step);
+            }
+            return;
+        }
+        let done = self.run("BEGIN").and_then(|()| self.steps(&script.steps));
+        let done = done.and_then(|()| match script.end {
+            End::Prepare => self
+                .run(&format!("PREPARE TRANSACTION '{name}'"))
+                .and_then(|()| self.run(&format!("COMMIT PREPARED '{name}'"))),
+            End::Rollback => self.run("ROLLBACK"),
+            End::Alone | End::Commit => self.run("COMMIT"),
+        });
+        if done.is_err() {
+            // Of a transaction that failed at its end nothing is left: a warning, no error.
+            let _ = self.run("ROLLBACK");
+        }
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), Error> {
+        steps.iter().try_for_each(|step| self.step(step))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Run(statements) => self.run(statements),
+            Step::Guarded(steps) => {
+                self.run("SAVEPOINT s")?;
+                if self.steps(steps).is_err() {
+                    self.run("ROLLBACK TO s")?;
+                }
+                self.run("RELEASE s")
+            }
+            Step::Undone(steps) => {
+                self.run("SAVEPOINT u")?;
+                let _ = self.steps(steps);
+                self.run("ROLLBACK TO u")
+            }
+        }
+    }
+
+    fn run(&mut self, statements: &str) -> Result<(), Error> {
+        if std::env::var_os("ORDER_ALL").is_some() { eprintln!("RUN {statements};"); }
+        let t0 = std::time::Instant::now();
+        let done = self.client.batch_execute(statements);
+        if t0.elapsed().as_millis() > 300 {
+            eprintln!("SLOW {:?} {statements}", t0.elapsed());
+        }
+        if let Err(error) = &done
+            && std::env::var_os("ORDER_DEBUG").is_some()
+        {
+            eprintln!("{statements}\n   {error:?}");
+        }
+        if let Err(error) = &done {
+            assert!(!self.client.is_closed(), "the connection broke: {error:?}");
+            let code = error.code().map_or("none", |code| code.code()).to_owned();
+            *self.errors.entry(code).or_default() += 1;
+        }
+        done
+    }
+}

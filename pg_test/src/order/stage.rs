@@ -1,0 +1,185 @@
+//! A server that worlds are played on, at one `wal_level`: its database, its consumer, and at
+//! `logical` the slot whose `test_decoding` says in which order changes were made.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use ::postgres::Client;
+
+use super::cast::{Promise, World};
+use super::change::row;
+use super::decoded::{Decoded, transactions};
+use super::published::Published;
+use super::replay::Tables;
+use super::session::{self, Errors};
+use crate::{Scene, Testbed};
+
+/// Rows are found through indexes, in their order, and joins go through the rows of the one side in
+/// theirs: what a world's statements do must not depend on statistics, or on where rows lie.
+const SETTINGS: [&str; 8] = [
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    // What is switched off is not forbidden but dear, and dear plans would be compiled.
+    "jit = off",
+    "plan_cache_mode = force_generic_plan",
+    "client_min_messages = error",
+    // Only for a world that never ends; the generated ones take milliseconds.
+    "statement_timeout = '60s'",
+];
+
+const SLOT: &str = "oracle";
+
+/// A server.
+pub(super) struct Stage<'bed> {
+    scene: Scene<'bed>,
+    admin: Client,
+    has_oracle: bool,
+}
+
+/// What was seen of a world.
+pub(super) struct Played {
+    pub published: Published,
+    /// In commit order; empty at `wal_level = replica`.
+    pub decoded: Vec<Decoded>,
+    /// What the tables held in the end that can be replayed.
+    pub tables: Tables,
+    pub errors: Errors,
+}
+
+impl Stage<'_> {
+    /// On this testbed; with `has_oracle` its `wal_level` must be `logical`.
+    pub fn set<'bed>(bed: &'bed Testbed, has_oracle: bool) -> Stage<'bed> {
+        let scene = bed.scene("order");
+        let mut admin = scene.client();
+        for setting in SETTINGS {
+            run(&mut admin, &format!("ALTER DATABASE {} SET {setting}", scene.database));
+        }
+        run(
+            &mut admin,
+            "CREATE TABLE markers (id int);
+             CREATE TRIGGER capture AFTER INSERT ON markers
+             FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('marker')",
+        );
+        if has_oracle {
+            let slot = "SELECT pg_create_logical_replication_slot($1, 'test_decoding')";
+            admin.query(slot, &[&SLOT]).expect("could not make a slot with test_decoding");
+        }
+        // The settings are those of new sessions.
+        let admin = scene.client();
+        Stage { scene, admin, has_oracle }
+    }
+
+    /// Plays a world, and removes it.
+    pub fn play(&mut self, world: &World) -> Played {
+        for session in &world.sessions {
+            if std::env::var_os("ORDER_ALL").is_some() { eprintln!("RUN {}", session.setup); }
+            run(&mut self.admin, &session.setup);
+        }
+        let t0 = std::time::Instant::now();
+        let errors = perform(&self.scene, world);
+        eprintln!("perform {:?}", t0.elapsed());
+        run(&mut self.admin, "INSERT INTO public.markers VALUES (1)");
+        let messages = self.scene.consumer.wait_for_marker("cdc.marker.insert");
+        eprintln!("messages {:?}", t0.elapsed());
+        let mut decoded = if self.has_oracle { self.decoded() } else { Vec::new() };
+        decoded.retain(|transaction| world.session(transaction.schema()).is_some());
+        eprintln!("decoded {:?}", t0.elapsed());
+        let tables = self.tables(world);
+        eprintln!("tables {:?}", t0.elapsed());
+        for session in &world.sessions {
+            run(&mut self.admin, &format!("DROP SCHEMA {} CASCADE", session.schema));
+        }
+        Played { published: Published::of(&messages), decoded, tables, errors }
+    }
+
+    fn decoded(&mut self) -> Vec<Decoded> {
+        let changes = "SELECT data FROM pg_logical_slot_get_changes($1, NULL, NULL)";
+        let rows = self.admin.query(changes, &[&SLOT]);
+        let rows = rows.unwrap_or_else(|error| panic!("{changes}: {error:?}"));
+        transactions(&rows.iter().map(|row| row.get(0)).collect::<Vec<String>>())
+    }
+
+    fn tables(&mut self, world: &World) -> Tables {
+        let mut tables = Tables::new();
+        for session in &world.sessions {
+            let names = "SELECT relname::text FROM pg_class \
+                         WHERE relnamespace = $1::text::regnamespace AND relkind = 'r'";
+            let names = self.admin.query(names, &[&session.schema]);
+            for name in names.expect("could not list a schema's tables") {
+                let name = format!("{}.{}", session.schema, name.get::<_, &str>(0));
+                let captured = world.captured(&name);
+                if captured.is_some_and(|captured| captured.promise == Promise::Ordered) {
+                    let rows = self.rows(&name);
+                    tables.insert(name, rows);
+                }
+            }
+        }
+        tables.retain(|_, rows| !rows.is_empty());
+        tables
+    }
+
+    fn rows(&mut self, table: &str) -> BTreeMap<String, super::change::Row> {
+        let query = format!("SELECT id::text, row_to_json(t)::text FROM {table} t");
+        let rows = self.admin.query(&query, &[]);
+        let rows = rows.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+        let parsed = rows.iter().map(|each| {
+            let json = serde_json::from_str(each.get(1)).expect("row_to_json gives JSON");
+            (each.get(0), row(&json).unwrap_or_default())
+        });
+        parsed.collect()
+    }
+}
+
+/// All sessions at once, and checkpoints and vacuums beside them.
+fn perform(scene: &Scene<'_>, world: &World) -> Errors {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sessions: Vec<_> = world
+            .sessions
+            .iter()
+            .map(|session| scope.spawn(|| session::play(&mut scene.client(), session)))
+            .collect();
+        scope.spawn(|| disturb(scene, world, &is_over));
+        let mut errors = Errors::new();
+        let mut failed = false;
+        for session in sessions {
+            match session.join() {
+                Ok(met) => {
+                    for (code, times) in met {
+                        *errors.entry(code).or_default() += times;
+                    }
+                }
+                Err(_) => failed = true,
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        assert!(!failed, "a session failed in world {}", world.number);
+        errors
+    })
+}
+
+// Without giving room back to the system: for that a vacuum waits 5 s for a lock, and others for it.
+fn disturb(scene: &Scene<'_>, world: &World, is_over: &AtomicBool) {
+    let mut client = scene.client();
+    let tables = world.sessions.iter().flat_map(|session| {
+        ["a", "b", "part", "parent", "child", "audit"].map(|table| (&session.schema, table))
+    });
+    for (schema, table) in tables.collect::<Vec<_>>().into_iter().cycle() {
+        for statement in
+            [format!("VACUUM (TRUNCATE off) {schema}.{table}"), "CHECKPOINT".to_owned()]
+        {
+            if is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            run(&mut client, &statement);
+        }
+    }
+}
+
+#[track_caller]
+fn run(client: &mut Client, statements: &str) {
+    client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}

@@ -1,0 +1,196 @@
+//! An event's bytes as they are written: a fixed head, then fields in any order, then the content.
+//!
+//! | | bytes |
+//! |---|---|
+//! | head | version (2), operation, command id (u32), LSN of the transaction's first event (u64) |
+//! | field | tag, length ([`crate::bytes::put_number`]), that many bytes |
+//! | content | tag, then all that follows |
+//!
+//! Numbers have their lowest byte first. A field that is not there has its default. What is to be said
+//! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
+//! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
+
+use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text};
+use crate::bytes::{Reader, put_number};
+use crate::lsn::Lsn;
+use crate::place::Place;
+
+/// Version of this layout.
+pub(super) const VERSION: u8 = 2;
+
+/// Bytes of the head.
+pub(super) const HEAD: usize = 14;
+
+// The tags of fields.
+const PLACE: u8 = 1;
+const EXCHANGE: u8 = 2;
+const ROUTING_KEY: u8 = 3;
+const DATABASE: u8 = 4;
+const SCHEMA: u8 = 5;
+const TABLE: u8 = 6;
+const LOSSY: u8 = 7;
+const OVERSIZE: u8 = 8;
+
+// The tags of contents.
+const BODY: u8 = 0x40;
+const IMAGES: u8 = 0x41;
+
+/// The bit of a tag that says that a field may be ignored.
+pub(super) const MAY_BE_IGNORED: u8 = 0x80;
+
+/// What differs between the heads of a trigger's events.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadStart<'a> {
+    pub codec: Codec,
+    pub command_id: u32,
+    pub first_lsn: Lsn,
+    pub place: Option<Place>,
+    pub operation: Operation,
+    pub exchange: &'a str,
+    pub lossy: bool,
+    pub oversize: Option<u64>,
+}
+
+/// The names in an event, as fields.
+#[derive(Clone, Debug)]
+pub struct EncodedNames(Box<[u8]>);
+
+impl EncodedNames {
+    /// The fields of these names.
+    pub fn new(routing_key: &str, database: &str, schema: &str, table: &str) -> EncodedNames {
+        let mut out = Vec::new();
+        let names =
+            [(ROUTING_KEY, routing_key), (DATABASE, database), (SCHEMA, schema), (TABLE, table)];
+        for (tag, name) in names {
+            put_field(&mut out, tag, name.as_bytes());
+        }
+        EncodedNames(out.into_boxed_slice())
+    }
+}
+
+impl HeadStart<'_> {
+    /// Appends all of an event but its content, given its names. The content follows in the WAL record as
+    /// it stands, so that it need not be copied once more.
+    pub fn encode_into(&self, names: &EncodedNames, out: &mut Vec<u8>) {
+        let mut head = [VERSION; HEAD];
+        head[1] = self.operation.code();
+        head[2..6].copy_from_slice(&self.command_id.to_le_bytes());
+        head[6..].copy_from_slice(&self.first_lsn.0.to_le_bytes());
+        out.extend_from_slice(&head);
+        if let Some(place) = self.place {
+            put_field(out, PLACE, &place.to_bytes());
+        }
+        put_field(out, EXCHANGE, self.exchange.as_bytes());
+        out.extend_from_slice(&names.0);
+        if self.lossy {
+            put_field(out, LOSSY, &[]);
+        }
+        if let Some(bytes) = self.oversize {
+            put_field(out, OVERSIZE, &bytes.to_le_bytes());
+        }
+        out.push(match self.codec {
+            Codec::Body => BODY,
+            Codec::Images => IMAGES,
+        });
+    }
+}
+
+impl EventHead {
+    /// Appends all of an event but its body, which is to follow.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let EventHead { command_id, first_lsn, place, operation, lossy, oversize, .. } = *self;
+        let (codec, exchange) = (Codec::Body, self.exchange.as_str());
+        let start =
+            HeadStart { codec, command_id, first_lsn, place, operation, exchange, lossy, oversize };
+        let names = EncodedNames::new(&self.routing_key, &self.database, &self.schema, &self.table);
+        start.encode_into(&names, out);
+    }
+}
+
+pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    put_number(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+/// A field, or the content that ends them.
+enum Part<'a> {
+    Field(u8, &'a [u8]),
+    Content(Codec),
+}
+
+/// None if the bytes end too early.
+fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
+    Some(match reader.byte()? {
+        BODY => Part::Content(Codec::Body),
+        IMAGES => Part::Content(Codec::Images),
+        tag => {
+            let length = usize::try_from(reader.number()?).ok()?;
+            Part::Field(tag, reader.bytes(length)?)
+        }
+    })
+}
+
+/// Everything up to the content, of a payload of this version.
+pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
+    let mut reader = Reader::new(payload);
+    let [_, operation] = reader.array().ok_or(DecodeError::Truncated)?;
+    let mut head = EventHead {
+        command_id: reader.u32().ok_or(DecodeError::Truncated)?,
+        first_lsn: Lsn(reader.u64().ok_or(DecodeError::Truncated)?),
+        place: None,
+        operation: Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?,
+        exchange: String::new(),
+        routing_key: String::new(),
+        database: String::new(),
+        schema: String::new(),
+        table: String::new(),
+        lossy: false,
+        oversize: None,
+    };
+    loop {
+        match take_part(&mut reader).ok_or(DecodeError::Truncated)? {
+            Part::Field(tag, value) => head.take_field(tag, value)?,
+            Part::Content(codec) => {
+                let content_at = payload.len() - reader.rest().len();
+                return Ok(Decoded { head, codec, content_at });
+            }
+        }
+    }
+}
+
+impl EventHead {
+    fn take_field(&mut self, tag: u8, value: &[u8]) -> Result<(), DecodeError> {
+        match tag {
+            PLACE => self.place = Some(Place::from_bytes(value).ok_or(DecodeError::Truncated)?),
+            EXCHANGE => self.exchange = text(value)?,
+            ROUTING_KEY => self.routing_key = text(value)?,
+            DATABASE => self.database = text(value)?,
+            SCHEMA => self.schema = text(value)?,
+            TABLE => self.table = text(value)?,
+            LOSSY => self.lossy = true,
+            OVERSIZE => {
+                self.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);
+            }
+            tag if tag & MAY_BE_IGNORED != 0 => {}
+            tag => return Err(DecodeError::Field(tag)),
+        }
+        Ok(())
+    }
+}
+
+/// The event's key, as far as the bytes tell; none if they end within the head.
+pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
+    let mut reader = Reader::new(payload);
+    let [_, operation] = reader.array()?;
+    let command_id = reader.u32()?;
+    reader.u64()?;
+    let mut place = None;
+    while let Some(Part::Field(tag, value)) = take_part(&mut reader) {
+        if tag == PLACE {
+            place = Place::from_bytes(value);
+        }
+    }
+    let trace = Operation::from_code(operation)?.trace();
+    Some(ChangeKey { command_id, trace, place, is_by_command: false })
+}

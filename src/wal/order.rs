@@ -1,0 +1,380 @@
+//! The order in which a transaction's changes were made. Pure.
+//!
+//! A statement's events are written when it has ended, and changes that triggers and functions make in its
+//! midst write theirs before. What tells the order of the changes themselves is the order of their *records*
+//! in the WAL, and those need only be read where commands nest: an event is *late* if one of a later command
+//! was written before it. The rule:
+//!
+//! 1. A *statement* is the rows of one command id, TRUNCATE apart. If its first event is on time, nothing of a
+//!    later command was done before it ended: all its events stand where that first event does.
+//! 2. An event of any other statement is looked for between the first event of a later command (for a TRUNCATE
+//!    also of the same command, if that is a row) and itself. Ranges that overlap are one. It stands at the
+//!    last record that its change can have left there, a record of its kind with the file and the place of its
+//!    row. If there is none, its change was made before the range begins, and it stands there, ahead of all
+//!    else. So does, at the beginning of its own range, what says no place: rows of unlogged and foreign
+//!    tables, for instance, which leave no record.
+//! 3. Both lists become one: an event that is on time comes before a late one if its command is an earlier
+//!    one, or the same unless just one of them is a TRUNCATE, or if it stands before the place of the late one.
+//!
+//! Why it holds: statements nest like a stack. One that begins in another's midst has a higher command id, and
+//! has written all its events before the other goes on, but for cascades (ri_triggers.c), whose events wait
+//! for the end of the outer statement. So the first event of a statement that is on time comes after all its
+//! changes and before all that is done later; and where the command of an event that is on time is the later
+//! one, its whole statement ran between two changes of the other.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::event_list::{Entry, place_from_numbers, place_to_numbers};
+use super::numbers::{Cursor, NumberList, SortedRows};
+use crate::event::{ChangeKey, Highest};
+use crate::lsn::Lsn;
+use crate::place::{Place, TableFile, Trace};
+
+/// Whether a transaction's events, in the order of the WAL, are in the order of its changes.
+pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
+    let mut highest = Highest::default();
+    for Entry { key, .. } in entries {
+        let is_truncate = key.trace == Trace::Storage;
+        if highest.makes_late(key.command_id, is_truncate && !key.is_by_command) {
+            return false;
+        }
+        highest.note(key.command_id, is_truncate);
+    }
+    true
+}
+
+/// The order of one transaction's events, as far as it is known.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// Command id; LSN, doubled, and one more for a TRUNCATE.
+    on_time: SortedRows<2>,
+    /// Place; what decides between those at the same place; LSN; command id, doubled, and one more for a
+    /// TRUNCATE.
+    placed: SortedRows<4>,
+    /// Late events that are to be looked for, by command and LSN: command id and trace; LSN; place.
+    late: NumberList<7>,
+    /// Up to here they were handed out to be looked for.
+    searched: Cursor<7>,
+    /// How many of them were found, or found to have no record.
+    settled: usize,
+    /// Where they are to be looked for; disjoint and in order.
+    ranges: Vec<Range<Lsn>>,
+}
+
+/// A command that was the highest when its first event was written.
+#[derive(Clone, Copy)]
+struct Level {
+    command_id: u32,
+    first: Lsn,
+    /// The first event of a row, if there was one while the command was the highest.
+    first_row: Option<Lsn>,
+}
+
+impl Order {
+    /// Of these events, which come in the order of the WAL.
+    pub fn of(entries: impl Iterator<Item = Entry>) -> Order {
+        let mut order = Order::default();
+        let mut levels = NumberList::<3>::default();
+        let mut behind = SortedRows::<8>::default();
+        let mut highest = Highest::default();
+        let mut level: Option<Level> = None;
+        for Entry { lsn, key } in entries {
+            let is_truncate = key.trace == Trace::Storage;
+            if key.is_by_command {
+                order.push_on_time(key.command_id, lsn, is_truncate);
+                continue;
+            }
+            if highest.makes_late(key.command_id, is_truncate) {
+                behind.push(behind_to_row(key, lsn));
+                continue;
+            }
+            order.push_on_time(key.command_id, lsn, is_truncate);
+            highest.note(key.command_id, is_truncate);
+            let command_id = key.command_id;
+            let known = level.filter(|level| level.command_id == command_id);
+            if let (None, Some(passed)) = (known, level) {
+                levels.push(passed.to_row());
+            }
+            let mut now = known.unwrap_or(Level { command_id, first: lsn, first_row: None });
+            if !is_truncate {
+                now.first_row.get_or_insert(lsn);
+            }
+            level = Some(now);
+        }
+        levels.extend(level.map(Level::to_row));
+        order.tell_late(behind, levels);
+        order
+    }
+
+    fn push_on_time(&mut self, command_id: u32, lsn: Lsn, is_truncate: bool) {
+        self.on_time.push([u64::from(command_id), lsn.0 << 1 | u64::from(is_truncate)]);
+    }
+
+    /// Tells which of the events behind others belong to a statement that is on time, and where the others
+    /// are to be looked for.
+    fn tell_late(&mut self, behind: SortedRows<8>, levels: NumberList<3>) {
+        let mut levels = levels.iter().map(Level::from_row).peekable();
+        let mut level = levels.next();
+        for (key, lsn) in behind.iter().map(behind_from_row) {
+            while level.is_some_and(|level| level.command_id < key.command_id) {
+                level = levels.next();
+            }
+            let own = level.filter(|level| level.command_id == key.command_id);
+            let later = if own.is_some() { levels.peek().copied() } else { level };
+            let own_row = own.and_then(|own| own.first_row);
+            let is_truncate = key.trace == Trace::Storage;
+            if own_row.is_some() && !is_truncate {
+                self.push_on_time(key.command_id, lsn, false);
+                continue;
+            }
+            // One of the two there is, or the event would not be behind.
+            let start = own_row.or(later.map(|later| later.first)).unwrap_or(lsn);
+            match key.place {
+                Some(place) => self.push_late(key, lsn, place, start),
+                None => self.push_placed(key.command_id, is_truncate, lsn, start, None),
+            }
+        }
+    }
+
+    /// The beginnings of ranges come in order, as commands do.
+    fn push_late(&mut self, key: ChangeKey, lsn: Lsn, place: Place, start: Lsn) {
+        let [tablespace, database, number, block, offset] = place_to_numbers(place);
+        let command = u64::from(key.command_id) << 2 | key.trace as u64;
+        self.late.push([command, lsn.0, tablespace, database, number, block, offset]);
+        match self.ranges.last_mut() {
+            Some(last) if start <= last.end => last.end = last.end.max(lsn),
+            _ => self.ranges.push(start..lsn),
+        }
+    }
+
+    /// `record`: of the change, if there is one.
+    fn push_placed(
+        &mut self,
+        command_id: u32,
+        is_truncate: bool,
+        lsn: Lsn,
+        start: Lsn,
+        record: Option<Lsn>,
+    ) {
+        const BEHIND_ALL_COMMANDS: u64 = 1 << 32;
+        let command_id = u64::from(command_id);
+        let rank = if record.is_some() { BEHIND_ALL_COMMANDS } else { command_id };
+        let place = record.unwrap_or(start).0;
+        self.placed.push([place, rank, lsn.0, command_id << 1 | u64::from(is_truncate)]);
+    }
+
+    /// Whether nothing is left to be looked for.
+    pub fn is_known(&self) -> bool {
+        self.settled == self.late.len()
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.on_time.bytes()
+            + self.placed.bytes()
+            + self.late.bytes()
+            + self.ranges.capacity() * size_of::<Range<Lsn>>()
+    }
+
+    /// The search for the next late events, at most so many.
+    pub fn search(&mut self, most: usize) -> Search {
+        let mut search = Search { from: self.searched, ..Search::default() };
+        let mut cursor = self.searched;
+        while search.wanted.len() < most
+            && let Some(row) = cursor.next(&self.late)
+        {
+            let (key, lsn) = late_from_row(row);
+            let Some(spot) = search.spot_of(key.trace, key.place.unwrap_or_default()) else {
+                break;
+            };
+            search.wanted.push(Wanted { spot, lsn, record: Lsn::INVALID });
+            search.has_truncate |= key.trace == Trace::Storage;
+            search.extend_range(self.start_of_range(lsn)..lsn);
+            self.searched = cursor;
+        }
+        search.wanted.sort_unstable_by_key(|wanted| (wanted.spot, wanted.lsn));
+        search
+    }
+
+    fn start_of_range(&self, lsn: Lsn) -> Lsn {
+        let number = self.ranges.partition_point(|range| range.end < lsn);
+        self.ranges.get(number).map_or(lsn, |range| range.start)
+    }
+
+    /// Takes what a search found, which has read all its ranges.
+    pub fn settle(&mut self, search: Search) {
+        let mut cursor = search.from;
+        for _ in 0..search.wanted.len() {
+            let Some((key, lsn)) = cursor.next(&self.late).map(late_from_row) else { break };
+            let start = self.start_of_range(lsn);
+            let record = search.record_of(key, lsn).filter(|&record| record >= start);
+            let is_truncate = key.trace == Trace::Storage;
+            self.push_placed(key.command_id, is_truncate, lsn, start, record);
+            self.settled += 1;
+        }
+    }
+
+    /// The LSNs of the events, in the order of the changes. Those that were not looked for yet are missing.
+    pub fn lsns(&self) -> impl Iterator<Item = Lsn> + '_ {
+        let mut on_time = self.on_time.iter().peekable();
+        let mut placed = self.placed.iter().peekable();
+        // Of the statement whose events are next: its command, and where it stands.
+        let mut statement = None;
+        std::iter::from_fn(move || {
+            let next = on_time.peek().map(|&[command_id, number]| {
+                let (lsn, is_truncate) = (Lsn(number >> 1), number & 1 == 1);
+                if is_truncate {
+                    return (command_id, is_truncate, lsn);
+                }
+                if statement.is_none_or(|(of, _)| of != command_id) {
+                    statement = Some((command_id, lsn));
+                }
+                (command_id, is_truncate, statement.map_or(lsn, |(_, at)| at))
+            });
+            let comes_first = match (next, placed.peek()) {
+                (Some((command_id, is_truncate, at)), Some(&[place, .., late])) => {
+                    let (late_command, is_late_truncate) = (late >> 1, late & 1 == 1);
+                    command_id < late_command
+                        || (command_id == late_command && is_truncate == is_late_truncate)
+                        || at < Lsn(place)
+                }
+                (next, _) => next.is_some(),
+            };
+            if comes_first {
+                on_time.next().map(|[_, number]| Lsn(number >> 1))
+            } else {
+                placed.next().map(|[_, _, lsn, _]| Lsn(lsn))
+            }
+        })
+    }
+}
+
+impl Level {
+    fn to_row(self) -> [u64; 3] {
+        [u64::from(self.command_id), self.first.0, self.first_row.unwrap_or_default().0]
+    }
+
+    fn from_row([command_id, first, first_row]: [u64; 3]) -> Level {
+        let first_row = Some(Lsn(first_row)).filter(|lsn| lsn.is_valid());
+        Level { command_id: command_id as u32, first: Lsn(first), first_row }
+    }
+}
+
+/// By command id and LSN: command id; LSN; trace, and one that tells whether there is a place; place.
+fn behind_to_row(key: ChangeKey, lsn: Lsn) -> [u64; 8] {
+    let [tablespace, database, number, block, offset] =
+        place_to_numbers(key.place.unwrap_or_default());
+    let kind = (key.trace as u64) << 1 | u64::from(key.place.is_some());
+    [u64::from(key.command_id), lsn.0, kind, tablespace, database, number, block, offset]
+}
+
+fn behind_from_row(row: [u64; 8]) -> (ChangeKey, Lsn) {
+    let [command_id, lsn, kind, place @ ..] = row;
+    let key = ChangeKey {
+        command_id: command_id as u32,
+        trace: Trace::from_number((kind >> 1) as u8).unwrap_or(Trace::NewVersion),
+        place: (kind & 1 == 1).then(|| place_from_numbers(place)),
+        is_by_command: false,
+    };
+    (key, Lsn(lsn))
+}
+
+fn late_from_row([command, lsn, place @ ..]: [u64; 7]) -> (ChangeKey, Lsn) {
+    let key = ChangeKey {
+        command_id: (command >> 2) as u32,
+        trace: Trace::from_number((command & 3) as u8).unwrap_or(Trace::NewVersion),
+        place: Some(place_from_numbers(place)),
+        is_by_command: false,
+    };
+    (key, Lsn(lsn))
+}
+
+/// Looks for the records of late events of one transaction.
+#[derive(Debug, Default)]
+pub struct Search {
+    /// The files that are looked into, numbered.
+    files: HashMap<TableFile, u64>,
+    /// In the order of their spots and LSNs.
+    wanted: Vec<Wanted>,
+    ranges: Vec<Range<Lsn>>,
+    from: Cursor<7>,
+    has_truncate: bool,
+}
+
+/// A late event.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    /// Number of the file, trace, block and offset.
+    spot: u64,
+    lsn: Lsn,
+    /// The last record that was found.
+    record: Lsn,
+}
+
+/// Bytes of memory of an event that is looked for.
+pub const WANTED_BYTES: usize = size_of::<Wanted>();
+
+/// So many files have numbers in a spot: what is left by the block (32 bits), the offset (16) and the trace (2).
+const MOST_FILES: usize = 1 << 14;
+
+impl Search {
+    /// None if it is of one file too many.
+    fn spot_of(&mut self, trace: Trace, place: Place) -> Option<u64> {
+        let number = self.files.len();
+        let file = match self.files.get(&place.file) {
+            Some(&file) => file,
+            None if number == MOST_FILES => return None,
+            None => *self.files.entry(place.file).or_insert(number as u64),
+        };
+        Some(spot(file, trace, place))
+    }
+
+    fn extend_range(&mut self, range: Range<Lsn>) {
+        match self.ranges.last_mut() {
+            Some(last) if last.start == range.start => last.end = last.end.max(range.end),
+            _ => self.ranges.push(range),
+        }
+    }
+
+    /// Where there may be records: disjoint, in order, each up to the last event that is looked for in it.
+    pub fn ranges(&self) -> &[Range<Lsn>] {
+        &self.ranges
+    }
+
+    /// How many events are looked for.
+    pub fn len(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// Whether a TRUNCATE is among them.
+    pub fn has_truncate(&self) -> bool {
+        self.has_truncate
+    }
+
+    /// The change that the record at `lsn` is of: of this transaction, or, of a table's file, of anybody, as
+    /// a subtransaction may have no xid yet when it makes one. Records come in the order of the WAL.
+    pub fn take(&mut self, lsn: Lsn, trace: Trace, place: Place) {
+        let Some(&file) = self.files.get(&place.file) else { return };
+        let spot = spot(file, trace, place);
+        let first = self.wanted.partition_point(|wanted| wanted.spot < spot);
+        let like_it = self.wanted[first..].iter_mut().take_while(|wanted| wanted.spot == spot);
+        // The record of an event comes before it.
+        like_it.filter(|wanted| lsn < wanted.lsn).for_each(|wanted| wanted.record = lsn);
+    }
+
+    fn record_of(&self, key: ChangeKey, lsn: Lsn) -> Option<Lsn> {
+        let place = key.place?;
+        let spot = spot(*self.files.get(&place.file)?, key.trace, place);
+        let order = |wanted: &Wanted| (wanted.spot, wanted.lsn);
+        let number = self.wanted.binary_search_by_key(&(spot, lsn), order).ok()?;
+        Some(self.wanted[number].record).filter(|record| record.is_valid())
+    }
+}
+
+fn spot(file: u64, trace: Trace, place: Place) -> u64 {
+    file << 50 | (trace as u64) << 48 | u64::from(place.block) << 16 | u64::from(place.offset)
+}
+
+#[cfg(test)]
+mod tests;

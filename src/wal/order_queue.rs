@@ -1,0 +1,287 @@
+//! Committed transactions whose order is not known yet, and those that committed behind them: they leave in
+//! the order in which they came. Pure: whoever has the queue reads the WAL that a [`Pass`] asks for.
+//!
+//! The transactions that are open at a time lie in each other's ranges. So those of many commits are read in
+//! one pass over their union: else 40 clients had their WAL read twenty times.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::order::{Order, Search, WANTED_BYTES};
+use super::transactions::{CommittedTransaction, Found};
+use crate::lsn::Lsn;
+use crate::place::{Place, Trace};
+
+/// Bytes of memory of the events that one pass looks for, at most. What is more takes another pass.
+const PASS_BYTES: usize = 24 * 1024 * 1024;
+
+/// Bytes above which a pass is due.
+const MANY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Transactions above which a pass is due.
+const MANY: usize = 1000;
+
+/// Committed transactions in commit order.
+#[derive(Debug, Default)]
+pub struct OrderQueue {
+    queue: VecDeque<Queued>,
+    /// Bytes of memory of all of them.
+    bytes: usize,
+    /// How many of them have events to be looked for.
+    searching: usize,
+}
+
+#[derive(Debug)]
+struct Queued {
+    transaction: CommittedTransaction<Found>,
+    bytes: usize,
+    /// None: the events are in order as they are.
+    order: Option<Order>,
+    /// Of the transaction and its subtransactions, where they are needed.
+    xids: Box<[u32]>,
+}
+
+impl Queued {
+    fn is_ordered(&self) -> bool {
+        self.order.as_ref().is_none_or(Order::is_known)
+    }
+}
+
+impl OrderQueue {
+    /// Adds the transaction that committed next, with the subtransactions that did so with it.
+    pub fn push(&mut self, transaction: CommittedTransaction<Found>, subxids: &[u32]) {
+        let order = transaction.events.order();
+        let is_searching = order.as_ref().is_some_and(|order| !order.is_known());
+        let xids = if is_searching {
+            std::iter::once(transaction.xid).chain(subxids.iter().copied()).collect()
+        } else {
+            Box::default()
+        };
+        let bytes = transaction.events.bytes()
+            + order.as_ref().map_or(0, Order::bytes)
+            + xids.len() * size_of::<u32>();
+        self.searching += usize::from(is_searching);
+        self.bytes += bytes;
+        self.queue.push_back(Queued { transaction, bytes, order, xids });
+    }
+
+    /// Takes the oldest transaction, if its order is known.
+    pub fn pop(&mut self) -> Option<CommittedTransaction> {
+        let Queued { transaction, bytes, order, .. } =
+            self.queue.pop_front_if(|q| q.is_ordered())?;
+        self.bytes -= bytes;
+        let CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events } = transaction;
+        let events = events.in_order(order);
+        Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
+    }
+
+    /// Whether there are so many that a pass is due, whatever else there is to be read.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= MANY_BYTES || self.queue.len() >= MANY
+    }
+
+    /// Whether a pass would find something.
+    pub fn needs_pass(&self) -> bool {
+        self.searching > 0
+    }
+
+    /// LSN of the earliest event of all.
+    pub fn first_lsn(&self) -> Option<Lsn> {
+        self.queue.iter().map(|queued| queued.transaction.first_lsn).min()
+    }
+
+    /// Begins a pass for as many late events as memory allows.
+    pub fn begin_pass(&mut self) -> Pass {
+        let mut pass = Pass::default();
+        let mut room = PASS_BYTES / WANTED_BYTES;
+        for (number, queued) in self.queue.iter_mut().enumerate() {
+            if room == 0 {
+                break;
+            }
+            let Some(order) = queued.order.as_mut().filter(|order| !order.is_known()) else {
+                continue;
+            };
+            let search = order.search(room);
+            room -= search.len().min(room);
+            pass.add(number, &queued.xids, search);
+        }
+        pass.begin();
+        pass
+    }
+
+    /// Takes what a pass found that has read all its ranges. Nothing was taken off the queue meanwhile.
+    pub fn end_pass(&mut self, pass: Pass) {
+        for (number, search) in pass.searches {
+            let Some(Queued { order: Some(order), .. }) = self.queue.get_mut(number) else {
+                continue;
+            };
+            order.settle(search);
+            self.searching -= usize::from(order.is_known());
+        }
+    }
+}
+
+/// One reading of the WAL for the late events of several transactions.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// With the transactions' numbers in the queue.
+    searches: Vec<(usize, Search)>,
+    /// Which search is about which xid; sorted.
+    xids: Vec<(u32, usize)>,
+    /// Those of the searches that are for a TRUNCATE.
+    truncates: Vec<usize>,
+    /// What is to be read, from the last to the first; disjoint.
+    ranges: Vec<Range<Lsn>>,
+}
+
+impl Pass {
+    fn add(&mut self, number: usize, xids: &[u32], search: Search) {
+        let own = self.searches.len();
+        self.xids.extend(xids.iter().map(|&xid| (xid, own)));
+        if search.has_truncate() {
+            self.truncates.push(own);
+        }
+        self.ranges.extend_from_slice(search.ranges());
+        self.searches.push((number, search));
+    }
+
+    fn begin(&mut self) {
+        self.xids.sort_unstable();
+        self.ranges.sort_unstable_by_key(|range| range.start);
+        let mut union: Vec<Range<Lsn>> = Vec::with_capacity(self.ranges.len());
+        for range in self.ranges.drain(..) {
+            match union.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => union.push(range),
+            }
+        }
+        union.reverse();
+        self.ranges = union;
+    }
+
+    /// The next WAL to be read, from the first byte of a record to that of another one.
+    pub fn next_range(&mut self) -> Option<Range<Lsn>> {
+        self.ranges.pop()
+    }
+
+    /// A change was found: of rows, or of a file, which may be anybody's.
+    pub fn take(&mut self, xid: u32, lsn: Lsn, trace: Trace, places: impl Iterator<Item = Place>) {
+        let own = self.xids.binary_search_by_key(&xid, |&(xid, _)| xid).ok();
+        let searches = match (trace, own) {
+            (Trace::Storage, _) => &self.truncates[..],
+            (_, Some(found)) => std::slice::from_ref(&self.xids[found].1),
+            (_, None) => return,
+        };
+        for place in places {
+            for &search in searches {
+                self.searches[search].1.take(lsn, trace, place);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventHead, Operation};
+    use crate::place::TableFile;
+    use crate::wal::transactions::{OrderedEvents, RecordedEvent};
+
+    fn place(xid: u32) -> Place {
+        let file = TableFile { tablespace: 1663, database: 5, number: 16_384 };
+        Place { file, block: xid, offset: 1 }
+    }
+
+    fn event(lsn: u64, command_id: u32, place: Option<Place>) -> RecordedEvent {
+        let mut payload = Vec::new();
+        let head = EventHead {
+            command_id,
+            first_lsn: Lsn::INVALID,
+            place,
+            operation: Operation::Insert,
+            exchange: String::new(),
+            routing_key: String::new(),
+            database: String::new(),
+            schema: String::new(),
+            table: String::new(),
+            lossy: false,
+            oversize: None,
+        };
+        head.encode_into(&mut payload);
+        RecordedEvent { lsn: Lsn(lsn), payload }
+    }
+
+    /// Two events from `start` on. If the second is late, its record lies between them, at `start` + 5.
+    fn transaction(xid: u32, start: u64, is_late: bool) -> CommittedTransaction<Found> {
+        let commands = if is_late { [2, 1] } else { [1, 2] };
+        let events = vec![
+            event(start, commands[0], None),
+            event(start + 10, commands[1], is_late.then(|| place(xid))),
+        ];
+        CommittedTransaction {
+            xid,
+            commit_lsn: Lsn(start + 20),
+            commit_time: 0,
+            first_lsn: Lsn(start),
+            events: Found::Kept(events),
+        }
+    }
+
+    fn ranges(pass: &mut Pass) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| pass.next_range()).map(|r| (r.start.0, r.end.0)).collect()
+    }
+
+    fn lsns(queue: &mut OrderQueue) -> Vec<u64> {
+        let transactions = std::iter::from_fn(|| queue.pop());
+        let lsns = |transaction: CommittedTransaction| match transaction.events {
+            OrderedEvents::Kept(events) => events.into_iter().map(|e| e.lsn.0).collect::<Vec<_>>(),
+            OrderedEvents::Spilled(_) => panic!("nothing was spilled"),
+        };
+        transactions.flat_map(lsns).collect()
+    }
+
+    #[test]
+    fn what_waits_for_nothing_leaves_at_once() {
+        let mut queue = OrderQueue::default();
+        queue.push(transaction(7, 100, false), &[]);
+        assert!(!queue.needs_pass());
+        assert_eq!(queue.first_lsn(), Some(Lsn(100)));
+        assert_eq!(lsns(&mut queue), [100, 110]);
+        assert_eq!((queue.bytes, queue.first_lsn()), (0, None));
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_order_and_that_of_those_ahead_is_known() {
+        let mut queue = OrderQueue::default();
+        queue.push(transaction(7, 100, true), &[]);
+        queue.push(transaction(8, 200, false), &[]);
+        assert!(queue.needs_pass() && queue.pop().is_none());
+        let mut pass = queue.begin_pass();
+        assert!(queue.pop().is_none());
+        assert_eq!(ranges(&mut pass), [(100, 110)]);
+        pass.take(7, Lsn(105), Trace::NewVersion, std::iter::once(place(7)));
+        assert!(queue.pop().is_none());
+        queue.end_pass(pass);
+        assert!(!queue.needs_pass());
+        assert_eq!(lsns(&mut queue), [100, 110, 200, 210]);
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn one_pass_reads_for_all_and_tells_their_changes_apart() {
+        let mut queue = OrderQueue::default();
+        queue.push(transaction(7, 100, true), &[17]);
+        queue.push(transaction(8, 104, true), &[]);
+        queue.push(transaction(9, 300, true), &[]);
+        let mut pass = queue.begin_pass();
+        assert_eq!(ranges(&mut pass), [(100, 114), (300, 310)]);
+        let take = |pass: &mut Pass, xid, lsn, of| {
+            pass.take(xid, Lsn(lsn), Trace::NewVersion, [place(0), place(of)].into_iter());
+        };
+        // By a subtransaction; by somebody else; by nobody.
+        take(&mut pass, 17, 105, 7);
+        take(&mut pass, 9, 107, 8);
+        queue.end_pass(pass);
+        assert_eq!(lsns(&mut queue), [100, 110, 114, 104, 310, 300]);
+    }
+}
