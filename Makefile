@@ -12,7 +12,7 @@ export PG_CONFIG
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
 SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
 
-.PHONY: help setup build install test check demo chaos fuzz bench bench-quick bench-capture clean
+.PHONY: help setup build install test check demo chaos order fuzz bench bench-quick bench-capture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,10 @@ demo: install ## throwaway servers, a blog schema, changes and the messages they
 
 chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random)
 	cargo run --release --package pg_test --bin chaos -- \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+order: install ## random transactions whose triggers and functions write, held against test_decoding; SECONDS=600 SEED=7
+	cargo run --release --package pg_test --bin order -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 FUZZ_SECONDS ?= 60

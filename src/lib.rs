@@ -10,7 +10,8 @@
 //!    sleeps ([`pg::shared`]), once the client has its answer if that comes next ([`pg::answer`]).
 //!    That is all a writer ever does.
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
-//!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]).
+//!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]), in the order of
+//!    its changes ([`wal::order`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
 //!    ([`pg::snapshot`]) and synchronous standbys have them; then their events, read again from the
 //!    WAL if they were too many to be kept, are rendered ([`rendering`], [`pg::columns`]), get their
@@ -24,6 +25,7 @@
 //! |---|---|
 //! | [`settings`] | every `amqp.*` setting |
 //! | [`event`] | what an event is, and its bytes in the WAL |
+//! | [`place`] | where a change left its trace |
 //! | [`capture`] | the trigger: arguments, options, checks, the plan of a table |
 //! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
 //! | [`rendering`] | the bodies of events whose rows came as they are stored |
@@ -39,6 +41,7 @@
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
+//! | [`bytes`] | numbers as bytes, and back |
 //! | [`pipe`] | what threads and processes wake each other with |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
@@ -52,7 +55,8 @@
 //! *confirm*: the broker's acknowledgement of one event. *position*: the pair (C, R): everything
 //! committed up to C is confirmed, WAL from R on is still needed. *retained WAL*: what the slot
 //! keeps because events in it are not confirmed yet. *spilled*: of an event, that only its place in
-//! the WAL is kept. *held*: of a message, that the stream stands still at it. *gap*: where events are
+//! the WAL is kept. *late*: of an event, that one of a later command was written before it. *held*: of a
+//! message, that the stream stands still at it. *gap*: where events are
 //! missing because their WAL is gone.
 
 #![deny(unsafe_op_in_unsafe_fn)]

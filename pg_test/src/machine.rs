@@ -158,6 +158,19 @@ pub fn memory(pid: u32, which: &str) -> u64 {
     kilobytes.unwrap_or_else(|| panic!("{which} of process {pid} is {value}")) * 1024
 }
 
+/// The bytes that a process has read from files and pipes, of the page cache or the disk; not from sockets
+/// (proc(5): `rchar` of `/proc/pid/io`).
+///
+/// # Panics
+/// If there is no such process.
+#[track_caller]
+pub fn bytes_read(pid: u32) -> u64 {
+    let path = format!("/proc/{pid}/io");
+    let io = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let value = io.lines().find_map(|line| line.strip_prefix("rchar:")?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("{path} has no rchar"))
+}
+
 /// What `/proc/pid/status` has under this name (proc(5)).
 #[track_caller]
 fn status(pid: u32, name: &str) -> String {

@@ -29,15 +29,16 @@ pub struct TransactionReader {
     open: Transactions,
     /// Committed ones that wait for the order of their changes.
     unordered: OrderQueue,
-    /// The reading for them that is under way.
-    pass: Option<PassReader>,
+    /// What is being read for them.
+    pass: Option<Pass>,
+    /// Reads it. Kept: what comes next mostly lies on the page that it has.
+    changes: Option<ChangeReader>,
     /// Goes back to the events that were not kept.
     second: Option<XLogReader>,
 }
 
-/// Reads what a pass asks for.
-struct PassReader {
-    pass: Pass,
+/// Reads records of changes.
+struct ChangeReader {
     reader: XLogReader,
     /// Where the range ends that is being read.
     end: Lsn,
@@ -52,6 +53,7 @@ impl TransactionReader {
             open: Transactions::new(memory_limit),
             unordered: OrderQueue::default(),
             pass: None,
+            changes: None,
             second: None,
         }
     }
@@ -71,13 +73,9 @@ impl TransactionReader {
         &mut self,
         committed: impl FnMut(CommittedTransaction),
     ) -> Result<Reached, ReadError> {
-        let reached = match &mut self.pass {
+        let reached = match self.pass.take() {
             Some(pass) => {
-                if pass.read_batch()?.is_break()
-                    && let Some(done) = self.pass.take()
-                {
-                    self.unordered.end_pass(done.pass);
-                }
+                self.read_changes(pass)?;
                 Reached::More
             }
             None => self.read_transactions()?,
@@ -85,10 +83,19 @@ impl TransactionReader {
         std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
         let is_pass_due = self.unordered.is_full() || reached == Reached::EndOfWal;
         if self.pass.is_none() && is_pass_due && self.unordered.needs_pass() {
-            self.pass = Some(PassReader::new(self.unordered.begin_pass()));
+            self.pass = Some(self.unordered.begin_pass());
             return Ok(Reached::More);
         }
         Ok(reached)
+    }
+
+    /// Reads at most [`BATCH`] records of what the pass asks for.
+    fn read_changes(&mut self, mut pass: Pass) -> Result<(), ReadError> {
+        match self.changes.get_or_insert_with(ChangeReader::new).read_batch(&mut pass)? {
+            ControlFlow::Continue(()) => self.pass = Some(pass),
+            ControlFlow::Break(()) => self.unordered.end_pass(pass),
+        }
+        Ok(())
     }
 
     /// Reads at most [`BATCH`] records, fewer if a transaction commits.
@@ -167,30 +174,26 @@ impl TransactionReader {
     }
 }
 
-impl PassReader {
-    fn new(pass: Pass) -> PassReader {
-        PassReader { pass, reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
+impl ChangeReader {
+    fn new() -> ChangeReader {
+        ChangeReader { reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
     }
 
     /// Reads at most [`BATCH`] records. Breaks when everything was read.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError`] if the WAL is damaged.
-    fn read_batch(&mut self) -> Result<ControlFlow<()>, ReadError> {
+    fn read_batch(&mut self, pass: &mut Pass) -> Result<ControlFlow<()>, ReadError> {
         let last = self.reader.records() + BATCH;
         while self.reader.records() < last {
             if self.reader.position() >= self.end {
-                let Some(range) = self.pass.next_range() else { return Ok(ControlFlow::Break(())) };
+                let Some(range) = pass.next_range() else { return Ok(ControlFlow::Break(())) };
                 self.reader.begin(range.start);
                 self.end = range.end;
             }
             match self.reader.read_change(self.end)? {
                 Step::Record(change) => {
-                    self.pass.take(change.xid, change.lsn, change.trace, change.places());
+                    pass.take(change.xid, change.lsn, change.trace, change.places());
                 }
                 Step::Skipped => {}
-                // The range was read before.
+                // All of it was read before, up to the commit behind it.
                 Step::EndOfWal => self.end = Lsn::INVALID,
             }
         }

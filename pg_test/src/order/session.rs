@@ -2,6 +2,7 @@
 //! failed is counted by its SQLSTATE; only what happens in the database tells how it ended.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Sender;
 
 use ::postgres::{Client, Error};
 
@@ -11,11 +12,11 @@ use super::script::{End, Script, Step};
 /// How often statements failed, by SQLSTATE.
 pub(super) type Errors = BTreeMap<String, usize>;
 
-/// Plays all scripts of a session, each behind a row in `tag` with its number.
+/// Plays all scripts of a session, each behind a row in `tag` with its number, and says so of each.
 ///
 /// # Panics
 /// If the connection breaks.
-pub(super) fn play(client: &mut Client, session: &Session) -> Errors {
+pub(super) fn play(client: &mut Client, session: &Session, played: &Sender<()>) -> Errors {
     let mut player = Player { client, errors: Errors::new() };
     let path = format!("SET search_path = {}, public", session.schema);
     player.run(&path).expect("a search path can be set");
@@ -23,6 +24,8 @@ pub(super) fn play(client: &mut Client, session: &Session) -> Errors {
         let tag = format!("SELECT setval('spending', 1); INSERT INTO tag VALUES ({number})");
         player.run(&tag).unwrap_or_else(|error| panic!("{tag}: {error:?}"));
         player.script(script, &format!("{}_{number}", session.schema));
+        // Who listens may have failed; its panic tells.
+        let _ = played.send(());
     }
     player.errors
 }
@@ -77,17 +80,7 @@ impl Player<'_> {
     }
 
     fn run(&mut self, statements: &str) -> Result<(), Error> {
-        if std::env::var_os("ORDER_ALL").is_some() { eprintln!("RUN {statements};"); }
-        let t0 = std::time::Instant::now();
         let done = self.client.batch_execute(statements);
-        if t0.elapsed().as_millis() > 300 {
-            eprintln!("SLOW {:?} {statements}", t0.elapsed());
-        }
-        if let Err(error) = &done
-            && std::env::var_os("ORDER_DEBUG").is_some()
-        {
-            eprintln!("{statements}\n   {error:?}");
-        }
         if let Err(error) = &done {
             assert!(!self.client.is_closed(), "the connection broke: {error:?}");
             let code = error.code().map_or("none", |code| code.code()).to_owned();

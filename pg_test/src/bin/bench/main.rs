@@ -8,6 +8,7 @@
 //! | `backlog` | how an outage's events leave: as fast at the end as at the start, in bounded memory |
 //! | `transaction` | one of a million rows |
 //! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
+//! | `order` | changes in the middle of statements: what it takes to tell their order |
 //! | `growth` | more events in a transaction, longer bodies, more writers, more databases |
 //! | `server`, `worker` | the servers, and the worker's process |
 //! | `captured`, `foreign` | tables that are captured, and WAL that nobody captures |
@@ -26,6 +27,7 @@ mod growth;
 mod idle;
 mod latency;
 mod line;
+mod order;
 mod plot;
 mod progress;
 mod raw;
@@ -59,6 +61,7 @@ const SECTIONS: &[(&str, Measure)] = &[
     ("transaction", |plan, _| transaction::run(plan)),
     ("wal", |plan, _| wal::run(plan)),
     ("idle", |plan, _| idle::run(plan)),
+    ("order", |plan, _| order::run(plan)),
     ("growth", |plan, _| growth::run(plan)),
 ];
 

@@ -33,6 +33,11 @@ impl Worker {
         machine::cpu_time(self.pid)
     }
 
+    /// The bytes that it has read so far, of the WAL all but a few.
+    pub fn bytes_read(&self) -> u64 {
+        machine::bytes_read(self.pid)
+    }
+
     /// Its resident memory now, in bytes.
     pub fn resident(&self) -> u64 {
         machine::memory(self.pid, "VmRSS")
