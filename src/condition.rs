@@ -151,7 +151,20 @@ impl Condition {
         if let Some(cause) = cause
             && self.standstill.is_news()
         {
-            log_standstill(&cause, self.lost.is_some());
+            let hint = match &cause.held {
+                Some(id) if self.standstill.is_unreadable() => format!(
+                    "Install the version of amqp_cdc that wrote the event, or pass over it with SELECT amqp.skip('{id}')."
+                ),
+                Some(id) => format!(
+                    "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
+                ),
+                None if self.lost.is_some() => {
+                    "Nothing more is lost; the events that are there stay in the WAL.".to_owned()
+                }
+                None => "Nothing is lost; the events stay in the WAL until the broker takes them."
+                    .to_owned(),
+            };
+            log_standstill(&cause, hint);
         }
     }
 }
@@ -165,18 +178,7 @@ fn log_skipped(message: &str) {
     .warn();
 }
 
-fn log_standstill(cause: &Cause, has_lost: bool) {
-    let hint = match &cause.held {
-        Some(id) => format!(
-            "Mend the broker and reload the configuration, or pass over this message with SELECT amqp.skip('{id}')."
-        ),
-        None if has_lost => {
-            "Nothing more is lost; the events that are there stay in the WAL.".to_owned()
-        }
-        None => {
-            "Nothing is lost; the events stay in the WAL until the broker takes them.".to_owned()
-        }
-    };
+fn log_standstill(cause: &Cause, hint: String) {
     Report::new(
         PgSqlErrorCode::ERRCODE_CONNECTION_EXCEPTION,
         format!("stream stands still: {}", cause.reason),

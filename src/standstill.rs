@@ -72,6 +72,11 @@ impl Standstill {
         self.unreadable = cause;
     }
 
+    /// Whether the cause that is shown is an event that no message can be made of.
+    pub fn is_unreadable(&self) -> bool {
+        self.publisher.is_none() && self.unreadable.is_some()
+    }
+
     /// A standby is awaited, or not any more. Whether that is a change.
     pub fn await_standby(&mut self, cause: Option<Cause>) -> bool {
         std::mem::replace(&mut self.standby, cause) != self.standby

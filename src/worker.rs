@@ -73,10 +73,10 @@ pub fn run() -> ! {
             let all_handed_out = worker.hand_out();
             worker.take_reports();
             worker.take_confirms();
-            worker.pass_over();
+            let goes_on = worker.pass_over();
             let next_save = worker.save_position();
             worker.show_progress();
-            if all_read && all_handed_out {
+            if all_read && all_handed_out && !goes_on {
                 worker.wait(next_save);
             } else {
                 wait::serve_interrupts();
@@ -226,7 +226,7 @@ impl Worker {
         }
     }
 
-    /// Stands still at an event that another version of the extension wrote.
+    /// Stands still at an event that cannot be read: mostly another version of the extension wrote it.
     fn hold(&mut self, event: Unreadable) {
         let Unreadable { message_id, size, problem } = event;
         let description = format!("message {message_id} ({size} bytes in the WAL)");
@@ -235,14 +235,16 @@ impl Worker {
         self.held = Some(Held { message_id, description, is_unwanted: false });
     }
 
-    /// Passes over the event that is held, if that is wanted, once all before it is confirmed.
-    fn pass_over(&mut self) {
+    /// Passes over the event that is held, if that is wanted, once all before it is confirmed. Whether it did.
+    fn pass_over(&mut self) -> bool {
         let is_next = self.seen.confirmed == self.handed_over;
-        if let Some(held) = self.held.take_if(|held| held.is_unwanted && is_next) {
-            self.stream.confirm(1);
-            status::add_skipped();
-            self.condition.pass_over(&held.description);
-        }
+        let Some(held) = self.held.take_if(|held| held.is_unwanted && is_next) else {
+            return false;
+        };
+        self.stream.confirm(1);
+        status::add_skipped();
+        self.condition.pass_over(&held.description);
+        true
     }
 
     /// Loudly: to the log, to the status, and to the consumers, before anything else.
@@ -358,7 +360,7 @@ impl Worker {
                 },
                 nothing_or_no_room => {
                     if nothing_or_no_room.is_none() {
-                        self.reader.forget_second_reader();
+                        self.reader.forget_old_wal();
                         self.took_all = true;
                     }
                     is_all = true;

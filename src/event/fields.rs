@@ -10,7 +10,7 @@
 //! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
 //! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text};
+use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
 use crate::place::Place;
@@ -191,6 +191,6 @@ pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
             place = Place::from_bytes(value);
         }
     }
-    let trace = Operation::from_code(operation)?.trace();
-    Some(ChangeKey { command_id, trace, place, is_by_command: false })
+    let trace = trace_of(operation);
+    Some(ChangeKey { command_id, trace, place, is_of_layout_1: false })
 }

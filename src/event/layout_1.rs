@@ -5,7 +5,7 @@
 //! (u64); where a flag says so, the bytes of the whole body (u64); exchange, routing key, database, schema
 //! and table, each with its length (u16) ahead; the content.
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text};
+use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text, trace_of};
 use crate::bytes::Reader;
 use crate::lsn::Lsn;
 
@@ -56,6 +56,6 @@ pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
     let mut reader = Reader::new(payload);
     let [_, _, operation, _] = reader.array()?;
     let command_id = reader.u32()?;
-    let trace = Operation::from_code(operation)?.trace();
-    Some(ChangeKey { command_id, trace, place: None, is_by_command: true })
+    let trace = trace_of(operation);
+    Some(ChangeKey { command_id, trace, place: None, is_of_layout_1: true })
 }

@@ -78,15 +78,6 @@ impl Operation {
             _ => None,
         }
     }
-
-    /// What a change of this kind leaves in the WAL.
-    fn trace(self) -> Trace {
-        match self {
-            Operation::Insert | Operation::Update => Trace::NewVersion,
-            Operation::Delete => Trace::Deletion,
-            Operation::Truncate | Operation::Gap => Trace::Storage,
-        }
-    }
 }
 
 /// One event without its content, as the worker reads it.
@@ -154,9 +145,9 @@ pub struct ChangeKey {
     pub trace: Trace,
     /// Where it left that, if the event says so.
     pub place: Option<Place>,
-    /// Whether the event was written before events said so: such a transaction's events keep the order
-    /// that they had then, by command.
-    pub is_by_command: bool,
+    /// Whether the event is of the layout that could not say so: such a transaction's events keep the order
+    /// that they had then, by command and LSN.
+    pub is_of_layout_1: bool,
 }
 
 /// Why a payload is not an event.
@@ -233,13 +224,23 @@ impl ChangeKey {
             command_id: 0,
             trace: Trace::NewVersion,
             place: None,
-            is_by_command: false,
+            is_of_layout_1: false,
         })
     }
 }
 
 fn version(payload: &[u8]) -> Result<u8, DecodeError> {
     payload.first().copied().ok_or(DecodeError::Truncated)
+}
+
+/// What a change with this operation code leaves in the WAL. One that is not known is held when its turn
+/// comes; its place among the others is that of a row.
+fn trace_of(operation: u8) -> Trace {
+    match Operation::from_code(operation) {
+        Some(Operation::Delete) => Trace::Deletion,
+        Some(Operation::Truncate) => Trace::Storage,
+        Some(Operation::Insert | Operation::Update | Operation::Gap) | None => Trace::NewVersion,
+    }
 }
 
 fn text(bytes: &[u8]) -> Result<String, DecodeError> {

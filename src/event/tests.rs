@@ -40,7 +40,7 @@ fn comes_back_as_it_was_written() {
         command_id: 7,
         trace: Trace::NewVersion,
         place: Some(place()),
-        is_by_command: false,
+        is_of_layout_1: false,
     };
     assert_eq!(ChangeKey::of(&payload()), key);
     let plain = EventHead { place: None, lossy: false, oversize: None, ..head() };
@@ -122,7 +122,7 @@ const ROWS_OF_0_1_0: &str = "
 fn what_0_1_0_wrote_is_still_read() {
     let payload = bytes(ROWS_OF_0_1_0);
     let key =
-        ChangeKey { command_id: 1, trace: Trace::NewVersion, place: None, is_by_command: true };
+        ChangeKey { command_id: 1, trace: Trace::NewVersion, place: None, is_of_layout_1: true };
     assert_eq!(ChangeKey::of(&payload), key);
     let event = Event::decode(payload.clone()).unwrap();
     let expected = EventHead {
@@ -267,7 +267,7 @@ proptest! {
         bytes.extend_from_slice(&body);
         let key = ChangeKey::of(&bytes);
         prop_assert_eq!((key.command_id, key.place), (head.command_id, head.place));
-        prop_assert!(!key.is_by_command);
+        prop_assert!(!key.is_of_layout_1);
         prop_assert_eq!(Event::decode(bytes), Ok(Event { head, content: Content::Body(body) }));
     }
 
@@ -293,7 +293,7 @@ proptest! {
         let bytes = images(&head, &start);
         let key = ChangeKey::of(&bytes);
         prop_assert_eq!((key.command_id, key.place), (head.command_id, head.place));
-        prop_assert!(!key.is_by_command);
+        prop_assert!(!key.is_of_layout_1);
         let event = Event::decode(bytes).unwrap();
         prop_assert_eq!(event.head, head);
         let Content::Images(images) = event.content else { panic!("it is a body") };

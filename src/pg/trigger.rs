@@ -263,20 +263,24 @@ impl<'a> TriggerCall<'a> {
     }
 
     /// Where the change of this command left its trace in the WAL: at the place of the new version of the row,
-    /// of the old one if it was deleted, or in the file that a truncated table has now. None if it left none
+    /// of the old one if it was deleted, or in the file that a truncated table has now (a partitioned one: its first
+    /// logged partition). None if it left none
     /// that could be told (unlogged, temporary and foreign tables, access methods other than heap), and for a
     /// trigger that fires later than its statement, at the end of the transaction or by SET CONSTRAINTS.
     pub fn place(&self, command_id: u32) -> Option<Place> {
         if self.action() == Action::Truncate {
-            return truncated_file(self.relation().rd_id)
-                .map(|file| Place { file, ..Place::default() });
+            let is_partitioned = self.class().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+            let file = if is_partitioned {
+                first_partitions_file(self.relation().rd_id)
+            } else {
+                logged_file(self.relation())
+            };
+            return file.map(|file| Place { file, ..Place::default() });
         }
-        let class = self.class();
-        let is_logged = class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
-        if !is_logged || !self.is_heap_table() || self.is_deferred(command_id) {
+        if !self.is_heap_table() || self.is_deferred(command_id) {
             return None;
         }
-        let file = table_file(self.relation());
+        let file = logged_file(self.relation())?;
         let (block, offset) = self.new_row().or(self.old_row())?.place();
         Some(Place { file, block, offset })
     }
@@ -326,8 +330,17 @@ fn table_file(relation: &pg_sys::RelationData) -> TableFile {
     }
 }
 
-/// The file of a table that was truncated, or of the first partition that has one.
-fn truncated_file(table: pg_sys::Oid) -> Option<TableFile> {
+/// The file of a table that leaves records in the WAL.
+fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
+    // SAFETY: part of the open relation.
+    let class = unsafe { &*relation.rd_rel };
+    let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
+        && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+    is_logged.then(|| table_file(relation))
+}
+
+/// The file of the first partition that leaves records in the WAL, of a partitioned table that was truncated.
+fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
     unsafe extern "C-unwind" {
         // catalog/pg_inherits.h; missing from pgrx.
         fn find_all_inheritors(
@@ -337,28 +350,22 @@ fn truncated_file(table: pg_sys::Oid) -> Option<TableFile> {
         ) -> *mut pg_sys::List;
     }
     let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
-    // SAFETY: reads pg_inherits in a transaction that has locked all of them (tablecmds.c:
+    // SAFETY: reads pg_inherits in a transaction that has locked all partitions (tablecmds.c:
     // `ExecuteTruncate`); the list is palloc'd; nothing in the guarded code has a destructor. The relations are
     // closed as they were opened.
     unsafe {
         let tables = pg_sys::ffi::pg_guard_ffi_boundary(|| {
             find_all_inheritors(table, no_lock, std::ptr::null_mut())
         });
-        for table in pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid() {
+        pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid().find_map(|table| {
             let relation = pg_sys::RelationIdGetRelation(table);
             if relation.is_null() {
-                continue;
+                return None;
             }
-            let class = &*(*relation).rd_rel;
-            let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
-                && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
-            let file = is_logged.then(|| table_file(&*relation));
+            let file = logged_file(&*relation);
             pg_sys::RelationClose(relation);
-            if file.is_some() {
-                return file;
-            }
-        }
-        None
+            file
+        })
     }
 }
 

@@ -149,9 +149,18 @@ impl XLogReader {
 
     /// Goes on at `lsn`, the first byte of a record.
     pub fn begin(&mut self, lsn: Lsn) {
+        let is_backwards = lsn < self.next;
         self.next = lsn;
         // SAFETY: main thread.
-        unsafe { pg_sys::XLogBeginRead(self.state, lsn.0) }
+        unsafe {
+            // The timeline that it reads may have begun after that (xlogutils.c: `XLogReadDetermineTimeline`
+            // only looks for where an older one ends).
+            if is_backwards && (*self.state).currTLIValidUntil != 0 {
+                (*self.state).currTLI = 0;
+                (*self.state).currTLIValidUntil = 0;
+            }
+            pg_sys::XLogBeginRead(self.state, lsn.0);
+        }
     }
 
     /// The LSN after the last record that was read.

@@ -28,16 +28,16 @@ pub struct EventList {
 // In the first number of an event: the trace, whether it has a place, whether it is ordered by command.
 const TRACE: u64 = 3;
 const HAS_PLACE: u64 = 4;
-const IS_BY_COMMAND: u64 = 8;
+const IS_OF_LAYOUT_1: u64 = 8;
 const COMMAND_ID_SHIFT: u32 = 4;
 
 impl EventList {
     /// Adds an event at the end.
     pub fn push(&mut self, entry: Entry) {
-        let ChangeKey { command_id, trace, place, is_by_command } = entry.key;
+        let ChangeKey { command_id, trace, place, is_of_layout_1 } = entry.key;
         let mut number = u64::from(command_id) << COMMAND_ID_SHIFT | trace as u64;
-        if is_by_command {
-            number |= IS_BY_COMMAND;
+        if is_of_layout_1 {
+            number |= IS_OF_LAYOUT_1;
         }
         if let Some(place) = place {
             number |= HAS_PLACE;
@@ -74,7 +74,7 @@ impl EventList {
                     command_id: (number >> COMMAND_ID_SHIFT) as u32,
                     trace: trace.unwrap_or(Trace::NewVersion),
                     place: place.flatten(),
-                    is_by_command: number & IS_BY_COMMAND != 0,
+                    is_of_layout_1: number & IS_OF_LAYOUT_1 != 0,
                 },
             }
         })
@@ -107,7 +107,7 @@ mod tests {
 
     fn entry(command_id: u32, lsn: u64) -> Entry {
         let (trace, place) = (Trace::NewVersion, None);
-        Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_by_command: false } }
+        Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_of_layout_1: false } }
     }
 
     fn late(number: u64) -> Entry {
@@ -124,7 +124,7 @@ mod tests {
             vec![entry(0, 8), entry(u32::MAX, 4096), late(7), entry(7, 1 << 63), late(1)];
         entries[0].key.trace = Trace::Storage;
         entries[2].key.trace = Trace::Deletion;
-        entries[1].key.is_by_command = true;
+        entries[1].key.is_of_layout_1 = true;
         let list: EventList = entries.iter().copied().collect();
         assert_eq!(list.iter().collect::<Vec<_>>(), entries);
     }

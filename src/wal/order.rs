@@ -36,7 +36,7 @@ pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
     let mut highest = Highest::default();
     for Entry { key, .. } in entries {
         let is_truncate = key.trace == Trace::Storage;
-        if highest.makes_late(key.command_id, is_truncate && !key.is_by_command) {
+        if highest.makes_late(key.command_id, is_truncate && !key.is_of_layout_1) {
             return false;
         }
         highest.note(key.command_id, is_truncate);
@@ -52,10 +52,10 @@ pub struct Order {
     /// Place; what decides between those at the same place; LSN; command id, doubled, and one more for a
     /// TRUNCATE.
     placed: SortedRows<4>,
-    /// Late events that are to be looked for, by command and LSN: command id and trace; LSN; place.
-    late: NumberList<7>,
-    /// Up to here they were handed out to be looked for.
-    searched: Cursor<7>,
+    /// Late events whose records are sought, by command and LSN: command id and trace; LSN; place.
+    sought: NumberList<7>,
+    /// Up to here they were handed out.
+    handed_out: Cursor<7>,
     /// How many of them were found, or found to have no record.
     settled: usize,
     /// Where they are to be looked for; disjoint and in order.
@@ -76,17 +76,17 @@ impl Order {
     pub fn of(entries: impl Iterator<Item = Entry>) -> Order {
         let mut order = Order::default();
         let mut levels = NumberList::<3>::default();
-        let mut behind = SortedRows::<8>::default();
+        let mut late = SortedRows::<8>::default();
         let mut highest = Highest::default();
         let mut level: Option<Level> = None;
         for Entry { lsn, key } in entries {
             let is_truncate = key.trace == Trace::Storage;
-            if key.is_by_command {
+            if key.is_of_layout_1 {
                 order.push_on_time(key.command_id, lsn, is_truncate);
                 continue;
             }
             if highest.makes_late(key.command_id, is_truncate) {
-                behind.push(behind_to_row(key, lsn));
+                late.push(late_to_row(key, lsn));
                 continue;
             }
             order.push_on_time(key.command_id, lsn, is_truncate);
@@ -103,7 +103,7 @@ impl Order {
             level = Some(now);
         }
         levels.extend(level.map(Level::to_row));
-        order.tell_late(behind, levels);
+        order.take_late(late, levels);
         order
     }
 
@@ -111,12 +111,12 @@ impl Order {
         self.on_time.push([u64::from(command_id), lsn.0 << 1 | u64::from(is_truncate)]);
     }
 
-    /// Tells which of the events behind others belong to a statement that is on time, and where the others
-    /// are to be looked for.
-    fn tell_late(&mut self, behind: SortedRows<8>, levels: NumberList<3>) {
+    /// Tells which of the late events belong to a statement that is on time, and where the records of the
+    /// others are sought.
+    fn take_late(&mut self, late: SortedRows<8>, levels: NumberList<3>) {
         let mut levels = levels.iter().map(Level::from_row).peekable();
         let mut level = levels.next();
-        for (key, lsn) in behind.iter().map(behind_from_row) {
+        for (key, lsn) in late.iter().map(late_from_row) {
             while level.is_some_and(|level| level.command_id < key.command_id) {
                 level = levels.next();
             }
@@ -128,20 +128,20 @@ impl Order {
                 self.push_on_time(key.command_id, lsn, false);
                 continue;
             }
-            // One of the two there is, or the event would not be behind.
+            // One of the two there is, or the event would not be late.
             let start = own_row.or(later.map(|later| later.first)).unwrap_or(lsn);
             match key.place {
-                Some(place) => self.push_late(key, lsn, place, start),
+                Some(place) => self.seek(key, lsn, place, start),
                 None => self.push_placed(key.command_id, is_truncate, lsn, start, None),
             }
         }
     }
 
     /// The beginnings of ranges come in order, as commands do.
-    fn push_late(&mut self, key: ChangeKey, lsn: Lsn, place: Place, start: Lsn) {
+    fn seek(&mut self, key: ChangeKey, lsn: Lsn, place: Place, start: Lsn) {
         let [tablespace, database, number, block, offset] = place_to_numbers(place);
         let command = u64::from(key.command_id) << 2 | key.trace as u64;
-        self.late.push([command, lsn.0, tablespace, database, number, block, offset]);
+        self.sought.push([command, lsn.0, tablespace, database, number, block, offset]);
         match self.ranges.last_mut() {
             Some(last) if start <= last.end => last.end = last.end.max(lsn),
             _ => self.ranges.push(start..lsn),
@@ -166,32 +166,34 @@ impl Order {
 
     /// Whether nothing is left to be looked for.
     pub fn is_known(&self) -> bool {
-        self.settled == self.late.len()
+        self.settled == self.sought.len()
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         self.on_time.bytes()
             + self.placed.bytes()
-            + self.late.bytes()
+            + self.sought.bytes()
             + self.ranges.capacity() * size_of::<Range<Lsn>>()
     }
 
     /// The search for the next late events, at most so many.
     pub fn search(&mut self, most: usize) -> Search {
-        let mut search = Search { from: self.searched, ..Search::default() };
-        let mut cursor = self.searched;
+        let mut search = Search { from: self.handed_out, ..Search::default() };
+        let mut cursor = self.handed_out;
         while search.wanted.len() < most
-            && let Some(row) = cursor.next(&self.late)
+            && let Some(row) = cursor.next(&self.sought)
         {
-            let (key, lsn) = late_from_row(row);
+            let (key, lsn) = sought_from_row(row);
             let Some(spot) = search.spot_of(key.trace, key.place.unwrap_or_default()) else {
                 break;
             };
             search.wanted.push(Wanted { spot, lsn, record: Lsn::INVALID });
-            search.has_truncate |= key.trace == Trace::Storage;
+            if key.trace == Trace::Storage {
+                search.truncated.extend(key.place.map(|place| place.file));
+            }
             search.extend_range(self.start_of_range(lsn)..lsn);
-            self.searched = cursor;
+            self.handed_out = cursor;
         }
         search.wanted.sort_unstable_by_key(|wanted| (wanted.spot, wanted.lsn));
         search
@@ -203,10 +205,11 @@ impl Order {
     }
 
     /// Takes what a search found, which has read all its ranges.
-    pub fn settle(&mut self, search: Search) {
+    pub fn settle(&mut self, mut search: Search) {
+        search.carry_on();
         let mut cursor = search.from;
         for _ in 0..search.wanted.len() {
-            let Some((key, lsn)) = cursor.next(&self.late).map(late_from_row) else { break };
+            let Some((key, lsn)) = cursor.next(&self.sought).map(sought_from_row) else { break };
             let start = self.start_of_range(lsn);
             let record = search.record_of(key, lsn).filter(|&record| record >= start);
             let is_truncate = key.trace == Trace::Storage;
@@ -262,30 +265,30 @@ impl Level {
 }
 
 /// By command id and LSN: command id; LSN; trace, and one that tells whether there is a place; place.
-fn behind_to_row(key: ChangeKey, lsn: Lsn) -> [u64; 8] {
+fn late_to_row(key: ChangeKey, lsn: Lsn) -> [u64; 8] {
     let [tablespace, database, number, block, offset] =
         place_to_numbers(key.place.unwrap_or_default());
     let kind = (key.trace as u64) << 1 | u64::from(key.place.is_some());
     [u64::from(key.command_id), lsn.0, kind, tablespace, database, number, block, offset]
 }
 
-fn behind_from_row(row: [u64; 8]) -> (ChangeKey, Lsn) {
+fn late_from_row(row: [u64; 8]) -> (ChangeKey, Lsn) {
     let [command_id, lsn, kind, place @ ..] = row;
     let key = ChangeKey {
         command_id: command_id as u32,
         trace: Trace::from_number((kind >> 1) as u8).unwrap_or(Trace::NewVersion),
         place: (kind & 1 == 1).then(|| place_from_numbers(place)),
-        is_by_command: false,
+        is_of_layout_1: false,
     };
     (key, Lsn(lsn))
 }
 
-fn late_from_row([command, lsn, place @ ..]: [u64; 7]) -> (ChangeKey, Lsn) {
+fn sought_from_row([command, lsn, place @ ..]: [u64; 7]) -> (ChangeKey, Lsn) {
     let key = ChangeKey {
         command_id: (command >> 2) as u32,
         trace: Trace::from_number((command & 3) as u8).unwrap_or(Trace::NewVersion),
         place: Some(place_from_numbers(place)),
-        is_by_command: false,
+        is_of_layout_1: false,
     };
     (key, Lsn(lsn))
 }
@@ -299,7 +302,8 @@ pub struct Search {
     wanted: Vec<Wanted>,
     ranges: Vec<Range<Lsn>>,
     from: Cursor<7>,
-    has_truncate: bool,
+    /// The files of those that were truncated.
+    truncated: Vec<TableFile>,
 }
 
 /// A late event.
@@ -308,7 +312,7 @@ struct Wanted {
     /// Number of the file, trace, block and offset.
     spot: u64,
     lsn: Lsn,
-    /// The last record that was found.
+    /// The last record that was found ahead of it, and behind the one wanted before it at the same spot.
     record: Lsn,
 }
 
@@ -347,9 +351,9 @@ impl Search {
         self.wanted.len()
     }
 
-    /// Whether a TRUNCATE is among them.
-    pub fn has_truncate(&self) -> bool {
-        self.has_truncate
+    /// The files of the tables that were truncated, if a TRUNCATE is among them.
+    pub fn truncated(&self) -> &[TableFile] {
+        &self.truncated
     }
 
     /// The change that the record at `lsn` is of: of this transaction, or, of a table's file, of anybody, as
@@ -357,10 +361,23 @@ impl Search {
     pub fn take(&mut self, lsn: Lsn, trace: Trace, place: Place) {
         let Some(&file) = self.files.get(&place.file) else { return };
         let spot = spot(file, trace, place);
-        let first = self.wanted.partition_point(|wanted| wanted.spot < spot);
-        let like_it = self.wanted[first..].iter_mut().take_while(|wanted| wanted.spot == spot);
         // The record of an event comes before it.
-        like_it.filter(|wanted| lsn < wanted.lsn).for_each(|wanted| wanted.record = lsn);
+        let next = self.wanted.partition_point(|wanted| (wanted.spot, wanted.lsn) <= (spot, lsn));
+        if let Some(wanted) = self.wanted.get_mut(next).filter(|wanted| wanted.spot == spot) {
+            wanted.record = lsn;
+        }
+    }
+
+    /// To be called when all records were taken: what was found ahead of an event is ahead of those behind
+    /// it, too.
+    fn carry_on(&mut self) {
+        let mut last = (0, Lsn::INVALID);
+        for wanted in &mut self.wanted {
+            if !wanted.record.is_valid() && wanted.spot == last.0 {
+                wanted.record = last.1;
+            }
+            last = (wanted.spot, wanted.record);
+        }
     }
 
     fn record_of(&self, key: ChangeKey, lsn: Lsn) -> Option<Lsn> {

@@ -4,22 +4,32 @@
 //! The transactions that are open at a time lie in each other's ranges. So those of many commits are read in
 //! one pass over their union: else 40 clients had their WAL read twenty times.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use super::order::{Order, Search, WANTED_BYTES};
 use super::transactions::{CommittedTransaction, Found};
 use crate::lsn::Lsn;
-use crate::place::{Place, Trace};
+use crate::place::{Place, TableFile, Trace};
 
 /// Bytes of memory of the events that one pass looks for, at most. What is more takes another pass.
 const PASS_BYTES: usize = 24 * 1024 * 1024;
+
+/// Late events that a pass looks for in any case.
+const FEW: usize = 1000;
+
+/// Bytes of an xid in a pass.
+const XID_BYTES: usize = size_of::<(u32, u32)>();
 
 /// Bytes above which a pass is due.
 const MANY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Transactions above which a pass is due.
 const MANY: usize = 1000;
+
+/// WAL behind the oldest commit above which a pass is due: it is not to wait for all the WAL that others
+/// write.
+const FAR_BEHIND: u64 = 4 * 1024 * 1024;
 
 /// Committed transactions in commit order.
 #[derive(Debug, Default)]
@@ -75,9 +85,13 @@ impl OrderQueue {
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
-    /// Whether there are so many that a pass is due, whatever else there is to be read.
-    pub fn is_full(&self) -> bool {
-        self.bytes >= MANY_BYTES || self.queue.len() >= MANY
+    /// Whether a pass is due, whatever else there is to be read from `position` on: they are many, or have
+    /// waited long.
+    pub fn is_due(&self, position: Lsn) -> bool {
+        let is_far_behind = self.queue.front().is_some_and(|oldest| {
+            position.0.saturating_sub(oldest.transaction.commit_lsn.0) >= FAR_BEHIND
+        });
+        self.bytes >= MANY_BYTES || self.queue.len() >= MANY || is_far_behind
     }
 
     /// Whether a pass would find something.
@@ -93,7 +107,7 @@ impl OrderQueue {
     /// Begins a pass for as many late events as memory allows.
     pub fn begin_pass(&mut self) -> Pass {
         let mut pass = Pass::default();
-        let mut room = PASS_BYTES / WANTED_BYTES;
+        let mut room = PASS_BYTES;
         for (number, queued) in self.queue.iter_mut().enumerate() {
             if room == 0 {
                 break;
@@ -101,8 +115,10 @@ impl OrderQueue {
             let Some(order) = queued.order.as_mut().filter(|order| !order.is_known()) else {
                 continue;
             };
-            let search = order.search(room);
-            room -= search.len().min(room);
+            let bytes_of_xids = queued.xids.len() * XID_BYTES;
+            let most = room.saturating_sub(bytes_of_xids) / WANTED_BYTES;
+            let search = order.search(most.max(FEW));
+            room = room.saturating_sub(bytes_of_xids + search.len() * WANTED_BYTES);
             pass.add(number, &queued.xids, search);
         }
         pass.begin();
@@ -127,19 +143,22 @@ pub struct Pass {
     /// With the transactions' numbers in the queue.
     searches: Vec<(usize, Search)>,
     /// Which search is about which xid; sorted.
-    xids: Vec<(u32, usize)>,
-    /// Those of the searches that are for a TRUNCATE.
-    truncates: Vec<usize>,
+    xids: Vec<(u32, u32)>,
+    /// Those of the searches that are for a TRUNCATE, by its file.
+    truncates: HashMap<TableFile, Vec<u32>>,
     /// What is to be read, from the last to the first; disjoint.
     ranges: Vec<Range<Lsn>>,
 }
 
 impl Pass {
     fn add(&mut self, number: usize, xids: &[u32], search: Search) {
-        let own = self.searches.len();
+        let own = self.searches.len() as u32;
         self.xids.extend(xids.iter().map(|&xid| (xid, own)));
-        if search.has_truncate() {
-            self.truncates.push(own);
+        for &file in search.truncated() {
+            let searches = self.truncates.entry(file).or_default();
+            if searches.last() != Some(&own) {
+                searches.push(own);
+            }
         }
         self.ranges.extend_from_slice(search.ranges());
         self.searches.push((number, search));
@@ -166,16 +185,15 @@ impl Pass {
 
     /// A change was found: of rows, or of a file, which may be anybody's.
     pub fn take(&mut self, xid: u32, lsn: Lsn, trace: Trace, places: impl Iterator<Item = Place>) {
-        let own = self.xids.binary_search_by_key(&xid, |&(xid, _)| xid).ok();
-        let searches = match (trace, own) {
-            (Trace::Storage, _) => &self.truncates[..],
-            (_, Some(found)) => std::slice::from_ref(&self.xids[found].1),
-            (_, None) => return,
-        };
-        for place in places {
-            for &search in searches {
-                self.searches[search].1.take(lsn, trace, place);
+        if trace == Trace::Storage {
+            for place in places {
+                for &search in self.truncates.get(&place.file).into_iter().flatten() {
+                    self.searches[search as usize].1.take(lsn, trace, place);
+                }
             }
+        } else if let Ok(found) = self.xids.binary_search_by_key(&xid, |&(xid, _)| xid) {
+            let (_, search) = &mut self.searches[self.xids[found].1 as usize];
+            places.for_each(|place| search.take(lsn, trace, place));
         }
     }
 }
@@ -265,6 +283,16 @@ mod tests {
         assert!(!queue.needs_pass());
         assert_eq!(lsns(&mut queue), [100, 110, 200, 210]);
         assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn nobody_waits_for_much_wal_of_others() {
+        let mut queue = OrderQueue::default();
+        queue.push(transaction(7, 100, true), &[]);
+        assert!(!queue.is_due(Lsn(120)) && !queue.is_due(Lsn(119 + FAR_BEHIND)));
+        assert!(queue.is_due(Lsn(120 + FAR_BEHIND)));
+        (0..MANY as u32).for_each(|xid| queue.push(transaction(xid, 200, true), &[]));
+        assert!(queue.is_due(Lsn(220)));
     }
 
     #[test]

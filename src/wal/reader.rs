@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
+use crate::pg::server;
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
@@ -81,7 +82,7 @@ impl TransactionReader {
             None => self.read_transactions()?,
         };
         std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
-        let is_pass_due = self.unordered.is_full() || reached == Reached::EndOfWal;
+        let is_pass_due = reached == Reached::EndOfWal || self.unordered.is_due(self.position());
         if self.pass.is_none() && is_pass_due && self.unordered.needs_pass() {
             self.pass = Some(self.unordered.begin_pass());
             return Ok(Reached::More);
@@ -156,9 +157,13 @@ impl TransactionReader {
         self.reader.position()
     }
 
-    /// To be called when nothing is left to be read a second time.
-    pub fn forget_second_reader(&mut self) {
+    /// To be called when nothing is left to be read a second time: who keeps an old segment open keeps its
+    /// disk space from being freed.
+    pub fn forget_old_wal(&mut self) {
         self.second = None;
+        let segment = |lsn: Lsn| lsn.segment(server::wal_segment_size());
+        let here = segment(self.position());
+        self.changes.take_if(|changes| segment(changes.reader.position()) != here);
     }
 
     /// The first byte that the transactions need which were not handed on yet, or the position if there
@@ -194,7 +199,13 @@ impl ChangeReader {
                 }
                 Step::Skipped => {}
                 // All of it was read before, up to the commit behind it.
-                Step::EndOfWal => self.end = Lsn::INVALID,
+                Step::EndOfWal => {
+                    let lsn = self.reader.position();
+                    return Err(ReadError {
+                        lsn,
+                        message: "WAL that was there is gone".to_owned(),
+                    });
+                }
             }
         }
         Ok(ControlFlow::Continue(()))

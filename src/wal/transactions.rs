@@ -164,7 +164,11 @@ impl Found {
     pub fn in_order(self, order: Option<Order>) -> OrderedEvents {
         let count = self.len();
         let events = self.put_in_order(order);
-        debug_assert_eq!(events.len(), count, "an event was lost or came twice");
+        assert_eq!(
+            events.len(),
+            count,
+            "an event was lost or came twice in its transaction's order"
+        );
         events
     }
 

@@ -12,7 +12,7 @@ fn place(offset: u16) -> Place {
 }
 
 fn event(lsn: u64, command_id: u32, trace: Trace, place: Option<Place>) -> Entry {
-    Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_by_command: false } }
+    Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_of_layout_1: false } }
 }
 
 /// A row's event, with the offset of the row.
@@ -101,7 +101,7 @@ fn a_truncate_stands_where_its_file_was_made() {
 #[test]
 fn what_0_1_0_wrote_keeps_the_order_of_commands() {
     let by_command = |mut entry: Entry| {
-        entry.key.is_by_command = true;
+        entry.key.is_of_layout_1 = true;
         entry
     };
     let entries = [row(20, 2, 11), row(30, 2, 12), truncate(40, 2), row(70, 1, 1)].map(by_command);
