@@ -40,9 +40,9 @@ chaos: install ## random changes under random faults, and what must be true then
 	cargo run --release --package pg_test --bin chaos -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-order: install ## random transactions whose triggers and functions write, held against test_decoding; SECONDS=600 SEED=7
+order: install ## random transactions whose triggers and functions write, held against test_decoding; SECONDS=600 SEED=7, or one of the worlds of a seed: WORLD=3
 	cargo run --release --package pg_test --bin order -- \
-		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
 
 FUZZ_SECONDS ?= 60
 fuzz: ## fuzz what decodes the WAL, FUZZ_SECONDS (60) for each target

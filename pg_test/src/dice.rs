@@ -1,5 +1,7 @@
-//! Seeded randomness for tests: the same seed gives the same numbers. Splitmix64, fifteen lines that
-//! every version and platform computes alike, which no library promises.
+//! Seeded randomness: the same seed gives the same statements, and the same faults. Splitmix64,
+//! fifteen lines that every version and platform computes alike, which no library promises.
+
+use std::time::Duration;
 
 /// A source of random numbers.
 #[derive(Clone, Debug)]
@@ -34,8 +36,46 @@ impl Dice {
         self.between(1, 100) <= percent
     }
 
+    /// A time between two numbers of milliseconds.
+    pub fn time(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.between(low, high))
+    }
+
     /// One of several.
     pub fn pick<T: Copy>(&mut self, among: &[T]) -> T {
         among[self.between(0, among.len() as u64 - 1) as usize]
+    }
+
+    /// Brings them into a random order.
+    pub fn shuffle<T>(&mut self, cards: &mut [T]) {
+        for last in (1..cards.len()).rev() {
+            cards.swap(last, self.between(0, last as u64) as usize);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_and_another_gives_others() {
+        let numbers = |seed, number| {
+            let mut dice = Dice::new(seed, number);
+            (0..20).map(|_| dice.between(1, 1000)).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(7, 1), numbers(7, 1));
+        assert_ne!(numbers(7, 1), numbers(7, 2));
+        assert_ne!(numbers(7, 1), numbers(8, 1));
+        assert!(numbers(7, 1).iter().all(|n| (1..=1000).contains(n)));
+    }
+
+    #[test]
+    fn shuffling_keeps_every_card() {
+        let mut cards: Vec<u32> = (0..20).collect();
+        Dice::new(1, 1).shuffle(&mut cards);
+        assert_ne!(cards, (0..20).collect::<Vec<_>>());
+        cards.sort_unstable();
+        assert_eq!(cards, (0..20).collect::<Vec<_>>());
     }
 }

@@ -157,9 +157,9 @@ impl Order {
         start: Lsn,
         record: Option<Lsn>,
     ) {
-        const BEHIND_ALL_COMMANDS: u64 = 1 << 32;
         let command_id = u64::from(command_id);
-        let rank = if record.is_some() { BEHIND_ALL_COMMANDS } else { command_id };
+        // At the place of a record there are only those that it is of: the rows of one COPY, say.
+        let rank = if record.is_some() { 0 } else { command_id };
         let place = record.unwrap_or(start).0;
         self.placed.push([place, rank, lsn.0, command_id << 1 | u64::from(is_truncate)]);
     }

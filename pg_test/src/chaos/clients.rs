@@ -11,11 +11,11 @@ use ::postgres::error::{Severity, SqlState};
 use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 use super::curtain::Curtain;
-use super::dice::Dice;
 use super::ledger::{Change, Outcome, Transaction};
 use super::script::{Ending, Script, Step};
 use super::tables::{BULK, JOURNAL, SMALL};
 use super::triggers::{Returned, Statement, truncate};
+use crate::dice::Dice;
 
 /// How many there are.
 pub(super) const CLIENTS: u64 = 16;

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::curtain::Curtain;
-use super::dice::Dice;
 use super::stage::{EXCHANGE, PASSWORD, Stage, USER};
 use super::tables::HOT;
 use crate::broker::Queue;
+use crate::dice::Dice;
 use crate::postgres::Shutdown;
 use crate::process::try_to_signal;
 use crate::proxy::Direction;

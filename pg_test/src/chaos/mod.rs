@@ -12,12 +12,11 @@
 //! | `ledger` | what the clients know |
 //! | `verdict`, `replica` | the checks, pure |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
-//! | `dice`, `curtain` | seeded randomness, and the end of the run |
+//! | `curtain` | the end of the run |
 
 mod clients;
 mod curtain;
 mod delivery;
-mod dice;
 mod drain;
 mod fault;
 mod ledger;
@@ -37,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use clients::{Account, CLIENTS, Company};
 use curtain::Curtain;
-use dice::Dice;
+
 use drain::Drain;
 use fault::{Fault, Lane, Saboteur};
 use ledger::Ledger;
@@ -46,6 +45,7 @@ pub use report::Report;
 use stage::Stage;
 use verdict::Verdict;
 
+use crate::dice::Dice;
 use crate::wait::wait_until;
 
 /// After the last fault is healed, until everything is confirmed and drained. A worker that

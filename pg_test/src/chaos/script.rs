@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::dice::Dice;
 use super::tables::{BULK, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
+use crate::dice::Dice;
 
 /// A transaction to be.
 #[derive(Debug, PartialEq)]

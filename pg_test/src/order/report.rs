@@ -1,5 +1,6 @@
 //! What a run prints at its end.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub struct Report {
     events: usize,
     truncates: usize,
     out_of_firing_order: usize,
-    errors: Errors,
+    errors: BTreeMap<String, usize>,
     findings: usize,
     /// One line each of the first ones.
     named: Vec<String>,
@@ -79,7 +80,7 @@ impl Report {
     }
 
     pub(super) fn enter_errors(&mut self, met: &Errors) {
-        for (code, times) in met {
+        for (code, times) in &met.counts {
             *self.errors.entry(code.clone()).or_default() += times;
         }
     }

@@ -9,15 +9,39 @@ use ::postgres::{Client, Error};
 use super::cast::Session;
 use super::script::{End, Script, Step};
 
-/// How often statements failed, by SQLSTATE.
-pub(super) type Errors = BTreeMap<String, usize>;
+/// What statements may fail with, by SQLSTATE: rows that collide, or that refer to none; a row that was
+/// changed in the middle of its own statement; COPY FREEZE and TRUNCATE of a table in use.
+const EXPECTED: [&str; 6] = ["21000", "23503", "23505", "27000", "55000", "55006"];
+
+/// What PostgreSQL says when a deferred trigger, whichever, looks for a row of a table that a function
+/// emptied in the meantime.
+const ROW_IS_GONE: [&str; 2] = ["could not read block", "failed to fetch tuple1 for AFTER trigger"];
+
+/// The statements that failed.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    /// How many, by SQLSTATE.
+    pub counts: BTreeMap<String, usize>,
+    /// Those that should not have.
+    pub unexpected: Vec<String>,
+}
+
+impl Errors {
+    /// Adds those of another session.
+    pub fn add(&mut self, others: Errors) {
+        for (code, times) in others.counts {
+            *self.counts.entry(code).or_default() += times;
+        }
+        self.unexpected.extend(others.unexpected);
+    }
+}
 
 /// Plays all scripts of a session, each behind a row in `tag` with its number, and says so of each.
 ///
 /// # Panics
 /// If the connection breaks.
 pub(super) fn play(client: &mut Client, session: &Session, played: &Sender<()>) -> Errors {
-    let mut player = Player { client, errors: Errors::new() };
+    let mut player = Player { client, errors: Errors::default() };
     let path = format!("SET search_path = {}, public", session.schema);
     player.run(&path).expect("a search path can be set");
     for (number, script) in session.scripts.iter().enumerate() {
@@ -83,8 +107,13 @@ impl Player<'_> {
         let done = self.client.batch_execute(statements);
         if let Err(error) = &done {
             assert!(!self.client.is_closed(), "the connection broke: {error:?}");
-            let code = error.code().map_or("none", |code| code.code()).to_owned();
-            *self.errors.entry(code).or_default() += 1;
+            let code = error.code().map_or("none", |code| code.code());
+            let message = error.as_db_error().map_or("", |error| error.message());
+            let row_is_gone = ROW_IS_GONE.iter().any(|words| message.starts_with(words));
+            if !EXPECTED.contains(&code) && !row_is_gone {
+                self.errors.unexpected.push(format!("{code}, {message}: {statements}"));
+            }
+            *self.errors.counts.entry(code.to_owned()).or_default() += 1;
         }
         done
     }

@@ -9,7 +9,7 @@ use std::thread;
 use ::postgres::Client;
 
 use super::cast::{Promise, World};
-use super::change::row;
+use super::change::{Row, row};
 use super::decoded::{Decoded, transactions};
 use super::published::Published;
 use super::replay::Tables;
@@ -116,7 +116,7 @@ impl Stage<'_> {
         tables
     }
 
-    fn rows(&mut self, table: &str) -> BTreeMap<String, super::change::Row> {
+    fn rows(&mut self, table: &str) -> BTreeMap<String, Row> {
         let query = format!("SELECT id::text, row_to_json(t)::text FROM {table} t");
         let rows = self.admin.query(&query, &[]);
         let rows = rows.unwrap_or_else(|error| panic!("{query}: {error:?}"));
@@ -142,12 +142,9 @@ fn perform(scene: &Scene<'_>, world: &World) -> Errors {
             .collect();
         drop(say);
         scope.spawn(|| disturb(scene, world, played));
-        let mut errors = Errors::new();
+        let mut errors = Errors::default();
         for session in sessions {
-            let met = session.join().unwrap_or_else(|panic| resume_unwind(panic));
-            for (code, times) in met {
-                *errors.entry(code).or_default() += times;
-            }
+            errors.add(session.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
         errors
     })

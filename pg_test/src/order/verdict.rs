@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::cast::{Promise, World};
-use super::change::{Change, Operation, Transaction};
+use super::change::{Change, Operation, Row, Transaction};
 use super::decoded::{Decoded, Line};
-use super::published::Published;
 use super::replay::replay;
 use super::stage::Played;
 
@@ -49,7 +48,7 @@ pub(super) fn on(world: &World, played: &Played) -> Verdict {
     let published = &played.published;
     let mut verdict = Verdict::default();
     let mut bench = Bench::new(world, &published.transactions);
-    bench.promises(published);
+    bench.promises(played);
     let expected = expected(world, &played.decoded);
     bench.transactions(&expected, &published.transactions);
     for (xid, expected) in &expected {
@@ -69,7 +68,7 @@ pub(super) fn on(world: &World, played: &Played) -> Verdict {
 /// Judges a world that was played at `wal_level = replica` by how it went at `logical`.
 pub(super) fn on_replica(world: &World, logical: &Played, replica: &Played) -> Verdict {
     let mut bench = Bench::new(world, &replica.published.transactions);
-    bench.promises(&replica.published);
+    bench.promises(replica);
     bench.replay(replica);
     for session in &world.sessions {
         let of = |played: &Played| -> Vec<Transaction> {
@@ -162,11 +161,12 @@ impl<'a> Bench<'a> {
         });
     }
 
-    /// What each message says of its own place.
-    fn promises(&mut self, published: &Published) {
-        let findings = published.findings.iter();
-        self.findings
-            .extend(findings.map(|what| Finding { what: what.clone(), detail: String::new() }));
+    /// What each message says of its own place, and what statements must not fail with.
+    fn promises(&mut self, played: &Played) {
+        let failed = played.errors.unexpected.iter();
+        let failed = failed.map(|what| format!("a statement failed with {what}"));
+        let all = played.published.findings.iter().cloned().chain(failed);
+        self.findings.extend(all.map(|what| Finding { what, detail: String::new() }));
     }
 
     /// The transactions are those that committed, in that order.
@@ -249,7 +249,7 @@ impl<'a> Bench<'a> {
         for table in played.tables.keys().chain(replayed.keys()) {
             let (there, here) = (played.tables.get(table), replayed.get(table));
             if there != here && !is_broken {
-                let rows = |rows: Option<&BTreeMap<String, super::change::Row>>| {
+                let rows = |rows: Option<&BTreeMap<String, Row>>| {
                     let rows = rows.into_iter().flat_map(BTreeMap::values);
                     rows.map(|row| format!("{row:?}")).collect::<Vec<String>>()
                 };
