@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pg_test::{DEADLINE, Message, Testbed, send_signal, testbed, wait_until};
+use pg_test::{DEADLINE, Message, Shutdown, Testbed, insert_lsn, send_signal, testbed, wait_until};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
-use crate::stage::{ask, blog, make_blog, published_so_far, replace_worker, run, worker_pid};
+use crate::stage::{ask, blog, lsn, make_blog, published_so_far, replace_worker, run, worker_pid};
 
 #[test]
 fn transactions_come_in_the_order_in_which_they_committed() {
@@ -563,8 +563,8 @@ fn a_prepared_transaction_keeps_its_order_whoever_commits_it() {
 }
 
 /// Parents and children, each parent right before its child.
-fn families(count: i32) -> Vec<String> {
-    (1..=count)
+fn families(ids: impl IntoIterator<Item = i32>) -> Vec<String> {
+    ids.into_iter()
         .flat_map(|n| [format!("parent insert {n}"), format!("child insert {n},{n}")])
         .collect()
 }
@@ -578,7 +578,7 @@ fn a_transaction_larger_than_the_worker_s_memory_comes_in_order() {
     make_blog(&mut client);
     make_family(&mut client);
     run(&mut client, &format!("INSERT INTO child SELECT g, g FROM generate_series(1, {ROWS}) g"));
-    assert_eq!(told(&published_so_far(&scene, &mut client)), families(ROWS));
+    assert_eq!(told(&published_so_far(&scene, &mut client)), families(1..=ROWS));
 }
 
 /// Each life of the worker must number the events of a transaction alike, though it begins in the
@@ -617,20 +617,73 @@ fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the
     }
     bed.postgres.set("amqp.max_in_flight", "2000");
     let messages = published_so_far(&scene, &mut client);
+    let first = numbered_alike(&messages);
+    assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
+    assert_eq!(told(&first), families(1..=ROWS));
+    println!("{} of {} came again", messages.len() - first.len(), first.len());
+    let resent = messages.iter().any(|message| message.headers.contains_key("resent"));
+    assert!(resent, "no worker began in the middle of the transaction");
+}
+
+/// The first deliveries. Whatever comes again has the `tx_seq` that it had.
+fn numbered_alike(messages: &[Message]) -> Vec<Message> {
     let mut numbers: BTreeMap<&str, &Value> = BTreeMap::new();
-    let mut first: Vec<Message> = Vec::new();
-    for message in &messages {
+    let mut first = Vec::new();
+    for message in messages {
         let id = message.message_id.as_deref().expect("every message has a message_id");
         match numbers.insert(id, &message.headers["tx_seq"]) {
             None => first.push(message.clone()),
             Some(before) => assert_eq!(before, &message.headers["tx_seq"], "{id}"),
         }
     }
-    assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
-    assert_eq!(told(&first), families(ROWS));
-    println!("{} of {} came again", messages.len() - first.len(), first.len());
-    let resent = messages.iter().any(|message| message.headers.contains_key("resent"));
-    assert!(resent, "no worker began in the middle of the transaction");
+    first
+}
+
+/// The new primary reads what the old one wrote, of its timeline, and what it writes itself.
+#[test]
+fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
+    const ROWS: i32 = 2000;
+    let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
+    let scene = bed.scene("promotion");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    let standby = bed.postgres.standby("follower", &["wal_keep_size = 1GB"]);
+    let insert = |from: i32, to: i32| {
+        format!("INSERT INTO child SELECT g, g FROM generate_series({from}, {to}) g")
+    };
+    run(
+        &mut client,
+        &format!(
+            "BEGIN; {}; PREPARE TRANSACTION 'on the old primary'; {}",
+            insert(ROWS + 1, ROWS + 100),
+            insert(1, ROWS)
+        ),
+    );
+    wait_until("a part of it is confirmed", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT events_confirmed > 100 FROM amqp.status").then_some(())
+    });
+    let mut reader = standby.connect(&scene.database);
+    let end = insert_lsn(&mut client);
+    wait_until("the standby has everything", DEADLINE, || {
+        let replayed: String = ask(&mut reader, "SELECT pg_last_wal_replay_lsn()::text");
+        (lsn(&replayed) >= end).then_some(())
+    });
+    bed.postgres.stop(Shutdown::Immediate);
+    standby.promote();
+    standby.set("amqp.max_in_flight", "2000");
+    let mut client = standby.connect(&scene.database);
+    run(&mut client, &insert(ROWS + 101, ROWS + 200));
+    run(&mut client, "COMMIT PREPARED 'on the old primary'");
+    let messages = published_so_far(&scene, &mut client);
+    let first = numbered_alike(&messages);
+    let ids = [1..=ROWS, ROWS + 101..=ROWS + 200, ROWS + 1..=ROWS + 100].into_iter().flatten();
+    assert_eq!(told(&first), families(ids));
+    let timelines: BTreeSet<_> = first
+        .iter()
+        .filter_map(|message| message.message_id.as_deref()?.split('/').nth(1))
+        .collect();
+    assert_eq!(timelines, BTreeSet::from(["1", "2"]));
 }
 
 /// Two capture triggers see the same changes: both tell them in the same order.
