@@ -1,10 +1,10 @@
 //! In what state the stream is, and who is told: the status shows it, the log says why nothing is
-//! published, without being filled with it. Knows what the publisher reports; decides nothing.
+//! published, without being filled with it. Knows what the delivery reports; decides nothing.
 
 use pgrx::PgSqlErrorCode;
 
+use crate::delivery;
 use crate::pg::report::{self, Report};
-use crate::publisher;
 use crate::said::Said;
 use crate::standstill::{Cause, Standstill};
 use crate::status::{self, State};
@@ -14,17 +14,17 @@ use crate::status::{self, State};
 pub struct Condition {
     /// Why nothing is published, if so.
     standstill: Standstill,
-    /// Whether the publisher has a connection.
+    /// Whether the delivery has a connection.
     is_connected: bool,
     /// Which events were lost, until the consumers are told.
     lost: Option<String>,
     /// Messages that were confirmed, as far as was heard.
     confirmed: u64,
-    /// Messages that were confirmed when the publisher last reported a standstill.
+    /// Messages that were confirmed when the delivery last reported a standstill.
     failed_after: u64,
     /// What the status shows.
     shown: Option<(State, Option<Cause>)>,
-    /// The notices of the publisher that were logged.
+    /// The notices of the delivery that were logged.
     notices: Said,
 }
 
@@ -78,16 +78,16 @@ impl Condition {
         self.show();
     }
 
-    /// The publisher, which has unconfirmed messages or none, says something.
-    pub fn take_report(&mut self, report: publisher::Report, has_unconfirmed: bool) {
+    /// The delivery, which has unconfirmed messages or none, says something.
+    pub fn take_report(&mut self, report: delivery::Report, has_unconfirmed: bool) {
         match report {
-            publisher::Report::Connecting(broker) => {
+            delivery::Report::Connecting(broker) => {
                 status::set_broker(&broker);
                 self.is_connected = false;
                 // What blocked the last connection will block the next one, or not.
                 self.standstill.block(None);
             }
-            publisher::Report::Streaming(broker) => {
+            delivery::Report::Streaming(broker) => {
                 status::set_broker(&broker);
                 self.is_connected = true;
                 // What made the stream stand still may do so again: it is over with a confirm.
@@ -99,27 +99,27 @@ impl Condition {
                 }
             }
             // Of one that was over before it was heard of nobody needs to know.
-            publisher::Report::StandingStill { confirmed, .. } if confirmed < self.confirmed => {}
-            publisher::Report::StandingStill { reason, held, confirmed } => {
+            delivery::Report::StandingStill { confirmed, .. } if confirmed < self.confirmed => {}
+            delivery::Report::StandingStill { reason, held, confirmed } => {
                 self.failed_after = confirmed;
                 self.standstill.fail(Cause { reason, held });
             }
-            publisher::Report::Blocked(reason) => {
+            delivery::Report::Blocked(reason) => {
                 let reason = format!("broker blocked the connection: {reason}");
                 self.standstill.block(Some(Cause::new(reason)));
             }
-            publisher::Report::Unblocked => self.standstill.block(None),
-            publisher::Report::Skipped(message) => {
+            delivery::Report::Unblocked => self.standstill.block(None),
+            delivery::Report::Skipped(message) => {
                 log_skipped(&message);
                 // That the stream goes on shows when this counts as a confirm.
                 return;
             }
-            publisher::Report::Notice(notice) => {
+            delivery::Report::Notice(notice) => {
                 if self.notices.is_news(&notice) {
                     report::log(notice);
                 }
             }
-            publisher::Report::Returned { count, example } => report::log(format!(
+            delivery::Report::Returned { count, example } => report::log(format!(
                 "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
             )),
         }

@@ -1,6 +1,8 @@
 //! A gap in the stream: events that can no longer be published, because the WAL that held them is
 //! gone. Consumers are told by an event of its own, ahead of all that can still be published. Pure.
 
+use std::rc::Rc;
+
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
@@ -26,11 +28,11 @@ impl Gap {
             first_lsn: Lsn::INVALID,
             place: None,
             operation: Operation::Gap,
-            exchange,
-            routing_key: ROUTING_KEY.to_owned(),
-            database: String::new(),
-            schema: String::new(),
-            table: String::new(),
+            exchange: exchange.into(),
+            routing_key: ROUTING_KEY.into(),
+            database: Rc::default(),
+            schema: Rc::default(),
+            table: Rc::default(),
             lossy: false,
             oversize: None,
         };
@@ -60,7 +62,7 @@ impl Gap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Content, Event};
+    use crate::event::{Content, Event, Names};
 
     fn announce(from: Option<Lsn>) -> (Lsn, String) {
         let gap = Gap { from, to: Lsn(0x20) };
@@ -68,8 +70,8 @@ mod tests {
         let OrderedEvents::Kept(mut events) = transaction.events else {
             panic!("nothing was spilled")
         };
-        let event = Event::decode(events.remove(0).payload).unwrap();
-        assert_eq!((event.head.exchange.as_str(), event.head.operation), ("x", Operation::Gap));
+        let event = Event::decode(events.remove(0).payload, &mut Names::default()).unwrap();
+        assert_eq!((&*event.head.exchange, event.head.operation), ("x", Operation::Gap));
         let Content::Body(body) = event.content else { panic!("there is no row") };
         (transaction.commit_lsn, String::from_utf8(body).unwrap())
     }

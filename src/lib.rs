@@ -15,7 +15,7 @@
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
 //!    ([`pg::snapshot`]) and synchronous standbys have them; then their events, read again from the
 //!    WAL if they were too many to be kept, are rendered ([`rendering`], [`pg::columns`]), get their
-//!    name and headers ([`naming`]) and go to the [`publisher`], a thread of the same process.
+//!    name and headers ([`naming`]) and go to the [`delivery`], which owns the broker connection and never waits.
 //! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
 //!    lets PostgreSQL remove the WAL.
 //!
@@ -34,15 +34,16 @@
 //! | [`gap`] | the event that says that others are missing |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
-//! | [`publisher`] | the thread, the AMQP connection, confirms, retries; calls no PostgreSQL |
+//! | [`delivery`] | the AMQP connection, confirms, retries, in steps that never wait; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
+//! | [`sleep`] | how the worker sleeps when nothing is left to do |
 //! | [`commit_rate`] | whether commits come so thick that not each is to wake the worker |
 //! | [`condition`] | in what state the stream is, as status and log have it |
 //! | [`standstill`] | why nothing is published for now |
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
 //! | [`bytes`] | numbers as bytes, and back |
-//! | [`pipe`] | what threads and processes wake each other with |
+//! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
@@ -51,7 +52,7 @@
 //! *event*: one row change, as one AMQP message. *image*: a row as it is stored. *shape*: what the
 //! bodies of a trigger's events have in common. *capture*: the trigger function, in the writing
 //! backend. *stream*: the committed events of the whole cluster, in commit order. *worker*: the
-//! background process that reads the WAL. *publisher*: its thread that owns the broker connection.
+//! background process that reads the WAL. *delivery*: the part of the worker that owns the broker connection.
 //! *confirm*: the broker's acknowledgement of one event. *position*: the pair (C, R): everything
 //! committed up to C is confirmed, WAL from R on is still needed. *retained WAL*: what the slot
 //! keeps because events in it are not confirmed yet. *spilled*: of an event, that only its place in
@@ -66,6 +67,7 @@ mod bytes;
 mod capture;
 mod commit_rate;
 mod condition;
+mod delivery;
 mod event;
 mod gap;
 mod lsn;
@@ -75,10 +77,10 @@ mod pg;
 mod pipe;
 mod place;
 mod position;
-mod publisher;
 mod rendering;
 mod said;
 mod settings;
+mod sleep;
 mod standstill;
 mod status;
 mod stream;

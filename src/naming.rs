@@ -3,13 +3,13 @@
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::{Content, Event, EventHead, Operation};
+use crate::delivery::{HeaderValue, Message, ResendReason};
+use crate::event::{Content, Event, EventHead, Names, Operation};
 use crate::lsn::Lsn;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
-use crate::publisher::{HeaderValue, Message, ResendReason};
 use crate::rendering::{Rendered, Rendering};
 use crate::stream::NextEvent;
 
@@ -28,6 +28,7 @@ pub struct Naming {
     /// When the last transaction committed.
     commit_time: TimestampText,
     rendering: Rendering,
+    names: Names,
 }
 
 /// An event that no message can be made of.
@@ -51,6 +52,7 @@ impl Naming {
             maybe_sent_until,
             commit_time: TimestampText::default(),
             rendering: Rendering::new(),
+            names: Names::default(),
         }
     }
 
@@ -67,7 +69,7 @@ impl Naming {
             size,
             problem,
         };
-        let event = Event::decode(next.recorded.payload)
+        let event = Event::decode(next.recorded.payload, &mut self.names)
             .map_err(|error| unreadable(self, error.to_string()))?;
         let rendered = match event.content {
             Content::Body(body) => {
@@ -91,18 +93,18 @@ impl Naming {
             headers.push(("table", text(table)));
             headers.push(("xid", number(u64::from(next.xid))));
         }
-        headers.push(("commit_lsn", text(next.commit_lsn.to_string())));
-        headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).to_owned())));
+        headers.push(("commit_lsn", text(next.commit_lsn.to_string().into())));
+        headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));
         if event.head.lossy {
-            headers.push(("encoding", text("lossy".to_owned())));
+            headers.push(("encoding", text("lossy".into())));
         }
         if let Some(bytes) = oversize {
             headers.push(("oversize", number(bytes)));
         }
         if let Some(damage) = damage {
-            headers.push(("damaged", text(damage)));
+            headers.push(("damaged", text(damage.into())));
         }
         if event.head.first_lsn.is_valid() && event.head.first_lsn < self.begin {
             headers.push(("truncated", HeaderValue::Boolean(true)));

@@ -66,8 +66,8 @@ struct KnownShape {
 /// The end of the bodies of an operation on a table.
 struct Tail {
     operation: Operation,
-    table: String,
-    routing_key: String,
+    table: Rc<str>,
+    routing_key: Rc<str>,
     bytes: Vec<u8>,
 }
 
@@ -183,8 +183,8 @@ impl Tail {
         Tail {
             operation: *operation,
             bytes: body::tail(*operation, resource, table, routing_key),
-            table: table.clone(),
-            routing_key: routing_key.clone(),
+            table: Rc::clone(table),
+            routing_key: Rc::clone(routing_key),
         }
     }
 

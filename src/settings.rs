@@ -1,4 +1,4 @@
-//! Every setting of the extension, and owned snapshots of them that may cross threads. Nobody else
+//! Every setting of the extension, and owned snapshots of them. Nobody else
 //! reads a setting. All take effect on reload; README.md lists them for users.
 
 use std::ffi::{CStr, CString};
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
+use crate::delivery::{Address, BrokerSettings, Secret, Unroutable};
 use crate::event::{MAX_BODY, MAX_SHORT_STRING};
 use crate::pg::{server, text};
-use crate::publisher::{Address, BrokerSettings, Secret, Unroutable};
 
 /// The AMQP port without TLS (IANA).
 const DEFAULT_PORT: u16 = 5672;
@@ -239,7 +239,7 @@ pub fn copy_exchange(exchange: &mut String) {
     text::copy_setting(&EXCHANGE, exchange);
 }
 
-/// What the publisher needs, as it stands now.
+/// What the delivery needs, as it stands now.
 ///
 /// # Errors
 ///

@@ -31,7 +31,7 @@ impl Cause {
 #[derive(Debug, Default)]
 pub struct Standstill {
     /// The broker cannot be reached, or refuses something; or the settings are wrong.
-    publisher: Option<Cause>,
+    delivery: Option<Cause>,
     /// The broker does not read from the connection.
     blocked: Option<Cause>,
     /// No message can be made of the next event.
@@ -47,19 +47,19 @@ pub struct Standstill {
 impl Standstill {
     /// What to show: the first cause that would have to go.
     pub fn cause(&self) -> Option<&Cause> {
-        let Standstill { publisher, blocked, unreadable, standby, .. } = self;
-        publisher.as_ref().or(unreadable.as_ref()).or(blocked.as_ref()).or(standby.as_ref())
+        let Standstill { delivery, blocked, unreadable, standby, .. } = self;
+        delivery.as_ref().or(unreadable.as_ref()).or(blocked.as_ref()).or(standby.as_ref())
     }
 
-    /// The publisher failed. A connection that is gone is not blocked.
+    /// The delivery failed. A connection that is gone is not blocked.
     pub fn fail(&mut self, cause: Cause) {
-        self.publisher = Some(cause);
+        self.delivery = Some(cause);
         self.blocked = None;
     }
 
-    /// The publisher got on. It may be blocked all the same: confirms still come then.
+    /// The delivery got on. It may be blocked all the same: confirms still come then.
     pub fn succeed(&mut self) {
-        self.publisher = None;
+        self.delivery = None;
     }
 
     /// The broker stopped reading, or goes on reading.
@@ -74,7 +74,7 @@ impl Standstill {
 
     /// Whether the cause that is shown is an event that no message can be made of.
     pub fn is_unreadable(&self) -> bool {
-        self.publisher.is_none() && self.unreadable.is_some()
+        self.delivery.is_none() && self.unreadable.is_some()
     }
 
     /// A standby is awaited, or not any more. Whether that is a change.

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::delivery::Published;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::{server, shared};
 use crate::position::Position;
-use crate::publisher::Published;
 
 /// What the worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub fn set_caught_up(caught_up: bool) {
     shared::numbers().caught_up.store(caught_up, Ordering::Relaxed);
 }
 
-/// Adds what the publisher did since `before`.
+/// Adds what the delivery did since `before`.
 pub fn add_counts(now: Published, before: Published) {
     let numbers = shared::numbers();
     for (counter, now, before) in [
@@ -103,7 +103,7 @@ pub fn add_counts(now: Published, before: Published) {
     }
 }
 
-/// Counts an event that was passed over before it was handed to the publisher.
+/// Counts an event that was passed over before it was handed to the delivery.
 pub fn add_skipped() {
     shared::numbers().skipped.fetch_add(1, Ordering::Relaxed);
 }

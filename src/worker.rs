@@ -1,17 +1,17 @@
-//! The background worker: reads the WAL, hands committed transactions to the publisher, and moves
+//! The background worker: reads the WAL, hands committed transactions to the delivery, and moves
 //! the position with its confirms. This file is the loop; what each step does lives elsewhere.
 //!
-//! The main thread never waits for anything but its wait set, and looks at signals at least every
+//! It never waits for anything but its wait set, and looks at signals at least every
 //! [`reader::BATCH`](crate::wal::reader::BATCH) records. Any ERROR ends the process; the postmaster
 //! starts it again, and it goes on from the saved position.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
 use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
+use crate::delivery::{Delivery, Published};
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::naming::{Naming, Unreadable};
@@ -23,15 +23,14 @@ use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
-use crate::publisher::bell::{self, Bell, BellListener};
-use crate::publisher::{Published, Publisher};
 use crate::settings;
+use crate::sleep::{self, Facts, Sleep, decide};
 use crate::standstill::Cause;
 use crate::status::{self, State};
 use crate::stream::{Peeked, Stream};
 use crate::wal::reader::{Reached, TransactionReader};
 
-/// Bytes of committed events that are read ahead of the publisher.
+/// Bytes of committed events that are read ahead of the delivery.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 
 /// Batches of WAL records between two looks at everything else.
@@ -46,16 +45,8 @@ const EVENTS_PER_ROUND: usize = 1000;
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long commits are left unread, after some were read, while they could not be published anyhow:
-/// many at once cost less than each by itself.
-const NAP: Duration = Duration::from_millis(100);
-
-/// How long many commits gather unread, instead of each waking us, while the broker is busy with
-/// earlier ones anyhow.
-const GATHERING: Duration = Duration::from_millis(1);
-
-/// Longest sleep: what other tables write into the WAL wakes nobody, but must not be retained.
-const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// How long the broker may take to say goodbye, and the delivery to hear of it.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Runs the worker until somebody ends it.
 pub fn run() -> ! {
@@ -68,11 +59,10 @@ pub fn run() -> ! {
         while !worker_process::must_end() {
             worker.take_new_settings();
             worker.take_orders();
+            worker.deliver();
             let all_read = worker.read_wal();
             worker.release();
             let all_handed_out = worker.hand_out();
-            worker.take_reports();
-            worker.take_confirms();
             let goes_on = worker.pass_over();
             let next_save = worker.save_position();
             worker.show_progress();
@@ -97,9 +87,9 @@ fn stand_by_at_minimal_wal_level() {
     )
     .hint("Set wal_level = replica and restart the server.")
     .log();
-    let wait = WaitSet::new(&[]);
+    let wait = WaitSet::new();
     while !worker_process::must_end() {
-        wait.wait(LONGEST_SLEEP);
+        wait.wait(sleep::LONGEST);
         worker_process::settings_reloaded();
     }
 }
@@ -109,14 +99,14 @@ struct Worker {
     stream: Stream,
     keeper: PositionKeeper,
     /// None while the settings are wrong.
-    publisher: Option<Publisher>,
-    bell: Bell,
-    listener: BellListener,
+    delivery: Option<Delivery>,
     wait: WaitSet,
+    /// Whether the broker has said something since the delivery last looked.
+    is_readable: bool,
     naming: Naming,
-    /// What the publisher had done when it was last asked.
+    /// What the delivery had done when it was last asked.
     seen: Published,
-    /// Messages that were handed to the publisher.
+    /// Messages that were handed to the delivery.
     handed_over: u64,
     /// The event that is next, if no message can be made of it.
     held: Option<Held>,
@@ -125,9 +115,9 @@ struct Worker {
     /// Whether some of them were new then.
     is_busy: bool,
     commit_rate: CommitRate,
-    /// Whether enough is read ahead of the publisher.
+    /// Whether enough is read ahead of the delivery.
     is_ahead: bool,
-    /// Whether the publisher took all there was.
+    /// Whether the delivery took all there was.
     took_all: bool,
     /// Whether a large event was handed out since all was quiet.
     was_large: bool,
@@ -155,10 +145,6 @@ struct Held {
 impl Worker {
     /// None if the worker was told to end meanwhile.
     fn start() -> Option<Worker> {
-        let (bell, listener) = match bell::bell() {
-            Ok(pair) => pair,
-            Err(error) => fail(format!("could not make a pipe: {error}")),
-        };
         let timelines = Timelines::read();
         let opened = PositionKeeper::open(&timelines, || {
             wait::serve_interrupts();
@@ -174,17 +160,13 @@ impl Worker {
         // An earlier life published nothing that was not on disk.
         let maybe_sent_until =
             if origin == Origin::FirstStart { Lsn::INVALID } else { server::flushed_lsn() };
-        let doorbell = shared::doorbell();
-        let wait =
-            WaitSet::new(&[listener.as_fd()].into_iter().chain(doorbell).collect::<Vec<_>>());
         let mut worker = Worker {
             reader: TransactionReader::new(position.restart, server::logical_decoding_work_mem()),
             stream: Stream::resume(position),
             keeper,
-            publisher: None,
-            bell,
-            listener,
-            wait,
+            delivery: None,
+            wait: WaitSet::new(),
+            is_readable: false,
             naming: Naming::new(timelines, position.restart, maybe_sent_until),
             seen: Published::default(),
             handed_over: 0,
@@ -220,8 +202,8 @@ impl Worker {
         if let Some(message_id) = shared::take_skip_request() {
             if let Some(held) = self.held.as_mut().filter(|held| held.message_id == message_id) {
                 held.is_unwanted = true;
-            } else if let Some(publisher) = &self.publisher {
-                publisher.skip(message_id);
+            } else if let Some(delivery) = &self.delivery {
+                delivery.skip(message_id);
             }
         }
     }
@@ -261,17 +243,13 @@ impl Worker {
     }
 
     fn apply_settings(&mut self) {
-        match (settings::broker(), &self.publisher) {
-            (Ok(settings), Some(publisher)) => publisher.reconfigure(settings),
+        match (settings::broker(), &self.delivery) {
+            (Ok(settings), Some(delivery)) => delivery.reconfigure(settings),
             (Ok(settings), None) => {
-                let bell = self.bell.clone();
-                match threads::with_signals_blocked(|| Publisher::start(settings, bell)) {
-                    Ok(publisher) => self.publisher = Some(publisher),
-                    Err(error) => fail(format!("could not start the publisher: {error}")),
-                }
+                self.delivery = Some(Delivery::new(settings, threads::spawn));
             }
             (Err(problem), None) => self.condition.fail(Cause::new(problem)),
-            // The publisher goes on with the settings that it has.
+            // The delivery goes on with the settings that it has.
             (Err(problem), Some(_)) => {
                 status::set_last_error(&problem);
                 Report::new(PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR, problem)
@@ -279,6 +257,19 @@ impl Worker {
                     .warn();
             }
         }
+    }
+
+    /// Has the delivery do what it can, and takes what it says and what was confirmed.
+    fn deliver(&mut self) {
+        let is_readable = std::mem::take(&mut self.is_readable);
+        let Some(delivery) = &mut self.delivery else { return };
+        delivery.step(is_readable);
+        let has_unconfirmed = delivery.has_unconfirmed();
+        let (done, reports) = (delivery.done(), delivery.take_reports());
+        for report in reports {
+            self.condition.take_report(report, has_unconfirmed);
+        }
+        self.count(done);
     }
 
     /// Reads on. Whether everything was read that can be used for now.
@@ -328,23 +319,22 @@ impl Worker {
         self.condition.await_standby(cause);
     }
 
-    /// Gives the publisher as much as it takes. Whether that was all for now.
+    /// Gives the delivery as much as it takes. Whether that was all for now.
     fn hand_out(&mut self) -> bool {
         self.took_all = false;
         if self.held.is_some() {
             return true;
         }
-        let Some(publisher) = &self.publisher else { return true };
-        let has_room_for = |size: usize| publisher.has_room_for(size) || publisher.await_room(size);
+        let Some(delivery) = &self.delivery else { return true };
         let (mut is_all, mut handed_out, mut unreadable) = (false, 0, None);
         for _ in 0..EVENTS_PER_ROUND {
             match self.stream.peek() {
-                Some(Peeked::InMemory(size)) if has_room_for(size) => {
+                Some(Peeked::InMemory(size)) if delivery.has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
                     match self.naming.message(next) {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
-                            publisher.publish(message);
+                            delivery.publish(message);
                             handed_out += 1;
                         }
                         Err(event) => {
@@ -354,10 +344,12 @@ impl Worker {
                         }
                     }
                 }
-                Some(Peeked::InWal(lsn)) if has_room_for(0) => match self.reader.read_event(lsn) {
-                    Ok(payload) => self.stream.load(payload),
-                    Err(error) => fail_to_read(error),
-                },
+                Some(Peeked::InWal(lsn)) if delivery.has_room_for(0) => {
+                    match self.reader.read_event(lsn) {
+                        Ok(payload) => self.stream.load(payload),
+                        Err(error) => fail_to_read(error),
+                    }
+                }
                 nothing_or_no_room => {
                     if nothing_or_no_room.is_none() {
                         self.reader.forget_old_wal();
@@ -369,33 +361,16 @@ impl Worker {
             }
         }
         if handed_out > 0 {
-            publisher.flush();
             self.handed_over += handed_out;
             self.poll = Duration::ZERO;
         }
         if let Some(event) = unreadable {
             self.hold(event);
         }
+        if handed_out > 0 {
+            self.deliver();
+        }
         is_all
-    }
-
-    fn take_reports(&mut self) {
-        let Some(publisher) = &self.publisher else { return };
-        if !publisher.is_running() {
-            fail("publisher thread ended".to_owned());
-        }
-        let has_unconfirmed = publisher.has_unconfirmed();
-        let reports: Vec<_> = publisher.reports().collect();
-        for report in reports {
-            self.condition.take_report(report, has_unconfirmed);
-        }
-    }
-
-    fn take_confirms(&mut self) {
-        if let Some(publisher) = &self.publisher {
-            let now = publisher.counts();
-            self.count(now);
-        }
     }
 
     fn count(&mut self, now: Published) {
@@ -436,39 +411,35 @@ impl Worker {
             threads::give_memory_back();
             self.was_large = false;
         }
-        let mut timeout = next_save.map_or(LONGEST_SLEEP, |due| due.min(LONGEST_SLEEP));
-        if self.must_poll() {
-            let longest = Duration::from_millis(server::wal_writer_delay_ms());
-            self.poll = (self.poll * 2).clamp(Duration::from_millis(1), longest);
-            timeout = timeout.min(self.poll);
-        } else {
-            self.poll = Duration::ZERO;
-        }
-        if self.is_ahead {
-            // Confirms make room; until then no commit matters.
-            self.sleep(timeout);
-        } else if self.is_busy && !(self.condition.may_publish() && self.took_all) {
-            self.sleep(timeout.min(NAP));
-        } else if self.commit_rate.is_high()
-            && self.publisher.as_ref().is_some_and(Publisher::has_unconfirmed)
-        {
-            self.sleep(timeout.min(GATHERING));
-        } else {
+        let has_unconfirmed = self.delivery.as_ref().is_some_and(Delivery::has_unconfirmed);
+        let Sleep { longest, poll, awaits_commits } = decide(Facts {
+            next_save,
+            must_poll: self.must_poll(),
+            poll: self.poll,
+            longest_poll: Duration::from_millis(server::wal_writer_delay_ms()),
+            is_ahead: self.is_ahead,
+            has_read_commits: self.is_busy,
+            can_publish: self.condition.may_publish() && self.took_all,
+            commits_are_many: self.commit_rate.is_high(),
+            has_unconfirmed,
+        });
+        self.poll = poll;
+        if awaits_commits {
             shared::await_commit();
-            if shared::commits() != self.commits {
-                timeout = Duration::ZERO;
-            }
-            self.sleep(timeout);
+            let is_late = shared::commits() != self.commits;
+            self.sleep(if is_late { Duration::ZERO } else { longest });
             shared::ignore_commits();
+        } else {
+            self.sleep(longest);
         }
     }
 
-    fn sleep(&self, timeout: Duration) {
-        match self.wait.wait(timeout) {
-            Some(0) => self.listener.clear(),
-            Some(_) => shared::answer_doorbell(),
-            None => {}
-        }
+    /// Sleeps for so long at most: until the doorbell rings, or what the delivery waits for has come.
+    fn sleep(&mut self, longest: Duration) {
+        let wants = self.delivery.as_ref().map(Delivery::wants).unwrap_or_default();
+        let left = wants.until.map(|until| until.saturating_duration_since(Instant::now()));
+        self.wait.set_socket(wants.socket);
+        self.is_readable |= self.wait.wait(left.map_or(longest, |left| left.min(longest)));
     }
 
     /// What wakes nobody when it happens: an asynchronous commit reaching the disk, COMMIT PREPARED
@@ -478,12 +449,19 @@ impl Worker {
         (has_unread && !self.is_ahead) || self.reader.has_prepared() || self.stream.has_held_back()
     }
 
-    /// Within a second: stop the publisher, record what was confirmed, let the slot go. What is
+    /// Within a second: take leave of the broker, record what was confirmed, let the slot go. What is
     /// unconfirmed is sent again after the next start.
     fn end(mut self) {
-        if let Some(publisher) = self.publisher.take() {
-            let done = publisher.stop();
-            self.count(done);
+        let deadline = Instant::now() + FAREWELL;
+        if let Some(delivery) = &self.delivery {
+            delivery.stop();
+        }
+        self.deliver();
+        while self.delivery.as_ref().is_some_and(|delivery| !delivery.is_stopped())
+            && let Some(left) = deadline.checked_duration_since(Instant::now())
+        {
+            self.sleep(left);
+            self.deliver();
         }
         let position = self.position();
         self.keeper.close(position);

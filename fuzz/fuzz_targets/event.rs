@@ -13,18 +13,18 @@ mod lsn;
 #[path = "../../src/place.rs"]
 mod place;
 
-use event::{ChangeKey, Content, Event};
+use event::{ChangeKey, Content, Event, Names};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: Vec<u8>| {
     let key = ChangeKey::of(&payload);
-    match Event::decode(payload.clone()) {
+    match Event::decode(payload.clone(), &mut Names::default()) {
         Ok(Event { head, content: Content::Body(body) }) => {
             assert_eq!((key.command_id, key.place.is_none()), (head.command_id, head.place.is_none()));
             let mut again = Vec::new();
             head.encode_into(&mut again);
             again.extend_from_slice(&body);
-            assert_eq!(Event::decode(again), Ok(Event { head, content: Content::Body(body) }));
+            assert_eq!(Event::decode(again, &mut Names::default()), Ok(Event { head, content: Content::Body(body) }));
         }
         Ok(Event { content: Content::Images(images), .. }) => {
             let _ = (images.shape(), images.given(), images.old_row(), images.new_row());

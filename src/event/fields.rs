@@ -10,7 +10,9 @@
 //! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
 //! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text, trace_of};
+use std::rc::Rc;
+
+use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
 use crate::place::Place;
@@ -99,7 +101,7 @@ impl EventHead {
     /// Appends all of an event but its body, which is to follow.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let EventHead { command_id, first_lsn, place, operation, lossy, oversize, .. } = *self;
-        let (codec, exchange) = (Codec::Body, self.exchange.as_str());
+        let (codec, exchange) = (Codec::Body, &*self.exchange);
         let start =
             HeadStart { codec, command_id, first_lsn, place, operation, exchange, lossy, oversize };
         let names = EncodedNames::new(&self.routing_key, &self.database, &self.schema, &self.table);
@@ -132,7 +134,7 @@ fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
 }
 
 /// Everything up to the content, of a payload of this version.
-pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
+pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(payload);
     let [_, operation] = reader.array().ok_or(DecodeError::Truncated)?;
     let mut head = EventHead {
@@ -140,17 +142,17 @@ pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
         first_lsn: Lsn(reader.u64().ok_or(DecodeError::Truncated)?),
         place: None,
         operation: Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?,
-        exchange: String::new(),
-        routing_key: String::new(),
-        database: String::new(),
-        schema: String::new(),
-        table: String::new(),
+        exchange: Rc::default(),
+        routing_key: Rc::default(),
+        database: Rc::default(),
+        schema: Rc::default(),
+        table: Rc::default(),
         lossy: false,
         oversize: None,
     };
     loop {
         match take_part(&mut reader).ok_or(DecodeError::Truncated)? {
-            Part::Field(tag, value) => head.take_field(tag, value)?,
+            Part::Field(tag, value) => head.take_field(tag, value, names)?,
             Part::Content(codec) => {
                 let content_at = payload.len() - reader.rest().len();
                 return Ok(Decoded { head, codec, content_at });
@@ -160,14 +162,14 @@ pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 impl EventHead {
-    fn take_field(&mut self, tag: u8, value: &[u8]) -> Result<(), DecodeError> {
+    fn take_field(&mut self, tag: u8, value: &[u8], names: &mut Names) -> Result<(), DecodeError> {
         match tag {
             PLACE => self.place = Some(Place::from_bytes(value).ok_or(DecodeError::Truncated)?),
-            EXCHANGE => self.exchange = text(value)?,
-            ROUTING_KEY => self.routing_key = text(value)?,
-            DATABASE => self.database = text(value)?,
-            SCHEMA => self.schema = text(value)?,
-            TABLE => self.table = text(value)?,
+            EXCHANGE => self.exchange = names.name(value)?,
+            ROUTING_KEY => self.routing_key = names.name(value)?,
+            DATABASE => self.database = names.name(value)?,
+            SCHEMA => self.schema = names.name(value)?,
+            TABLE => self.table = names.name(value)?,
             LOSSY => self.lossy = true,
             OVERSIZE => {
                 self.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);

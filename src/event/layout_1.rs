@@ -5,7 +5,7 @@
 //! (u64); where a flag says so, the bytes of the whole body (u64); exchange, routing key, database, schema
 //! and table, each with its length (u16) ahead; the content.
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Operation, text, trace_of};
+use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
 use crate::bytes::Reader;
 use crate::lsn::Lsn;
 
@@ -16,7 +16,7 @@ const FLAG_LOSSY: u8 = 1;
 const FLAG_OVERSIZE: u8 = 2;
 
 /// Everything up to the content, of a payload of this version.
-pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
+pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(payload);
     let [_, codec, operation, flags] = reader.array().ok_or(DecodeError::Truncated)?;
     let command_id = reader.u32().ok_or(DecodeError::Truncated)?;
@@ -33,7 +33,7 @@ pub(super) fn decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
     };
     let mut name = || {
         let length = reader.u16().ok_or(DecodeError::Truncated)?;
-        text(reader.bytes(usize::from(length)).ok_or(DecodeError::Truncated)?)
+        names.name(reader.bytes(usize::from(length)).ok_or(DecodeError::Truncated)?)
     };
     let head = EventHead {
         command_id,

@@ -11,16 +11,19 @@ mod fields;
 mod highest;
 mod images;
 mod layout_1;
+mod names;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::rc::Rc;
 
 use crate::lsn::Lsn;
 use crate::place::{Place, Trace};
 pub use fields::{EncodedNames, HeadStart};
 pub use highest::Highest;
 pub use images::{Image, Images, ImagesStart};
+pub use names::Names;
 
 /// Prefix of the logical message that carries an event. The embedded NUL makes it unforgeable: the
 /// prefix argument of the SQL function `pg_logical_emit_message` is text, which cannot hold one.
@@ -94,15 +97,15 @@ pub struct EventHead {
     /// What happened.
     pub operation: Operation,
     /// Exchange to publish to.
-    pub exchange: String,
+    pub exchange: Rc<str>,
     /// Routing key to publish with.
-    pub routing_key: String,
+    pub routing_key: Rc<str>,
     /// Database in which the change was made.
-    pub database: String,
+    pub database: Rc<str>,
     /// Schema of the table that fired.
-    pub schema: String,
+    pub schema: Rc<str>,
     /// The table that fired.
-    pub table: String,
+    pub table: Rc<str>,
     /// Whether bytes of the body that are not valid UTF-8 had to be replaced (SQL_ASCII databases).
     pub lossy: bool,
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
@@ -190,15 +193,15 @@ struct Decoded {
 }
 
 impl Event {
-    /// Decodes a payload, whose memory becomes the content's.
+    /// Decodes a payload, whose memory becomes the content's. `names` are those of the events before.
     ///
     /// # Errors
     ///
     /// [`DecodeError`] for bytes that this version cannot read.
-    pub fn decode(mut payload: Vec<u8>) -> Result<Event, DecodeError> {
+    pub fn decode(mut payload: Vec<u8>, names: &mut Names) -> Result<Event, DecodeError> {
         let Decoded { head, codec, content_at } = match version(&payload)? {
-            fields::VERSION => fields::decode(&payload)?,
-            layout_1::VERSION => layout_1::decode(&payload)?,
+            fields::VERSION => fields::decode(&payload, names)?,
+            layout_1::VERSION => layout_1::decode(&payload, names)?,
             other => return Err(DecodeError::Version(other)),
         };
         let content = match codec {
@@ -241,8 +244,4 @@ fn trace_of(operation: u8) -> Trace {
         Some(Operation::Truncate) => Trace::Storage,
         Some(Operation::Insert | Operation::Update | Operation::Gap) | None => Trace::NewVersion,
     }
-}
-
-fn text(bytes: &[u8]) -> Result<String, DecodeError> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| DecodeError::NotUtf8)
 }

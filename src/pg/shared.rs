@@ -238,7 +238,7 @@ pub fn answer_doorbell() {
 }
 
 /// Whether it wakes up now, if it sleeps.
-fn wake_worker() -> bool {
+pub(super) fn wake_worker() -> bool {
     DOORBELL.get().is_some_and(|(_, writer)| pipe::knock(writer))
 }
 

@@ -1,16 +1,26 @@
-//! What a PostgreSQL process with threads has to see to itself: signals, and memory.
+//! What a PostgreSQL process has to see to itself: the signals of threads, and memory.
 
-use mimalloc::MiMalloc;
+use super::shared;
 
-/// What Rust's memory comes from here, in every process that loads the library; PostgreSQL's own stays
-/// where it was. Messages are made on one thread, sent and freed on another one.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+/// Starts a thread that ends by itself, and wakes the worker when it does. All signals are blocked in it: a
+/// signal handler of PostgreSQL that ran there would set that thread's latch and lose the wake-up.
+///
+/// # Errors
+///
+/// If the operating system refuses the thread.
+pub fn spawn(work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("amqp_cdc dial".to_owned());
+    with_signals_blocked(|| {
+        thread.spawn(move || {
+            work();
+            shared::wake_worker();
+        })
+    })
+    .map(drop)
+}
 
-/// Runs `start` with every signal blocked, so that the threads it starts inherit that: a signal
-/// handler of PostgreSQL that ran on one of them would set that thread's latch and lose the wake-up.
-pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: plain C calls on local signal sets.
+fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: plain C calls on local signal sets; a thread inherits the one that its maker has.
     unsafe {
         let mut all = std::mem::zeroed();
         let mut before = std::mem::zeroed();
@@ -22,14 +32,11 @@ pub fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Gives memory that is free back to the operating system: what this thread and the large messages of
-/// others left in the allocator that Rust uses here, and in the C library's, from which PostgreSQL
-/// has its own.
+/// Gives memory that is free back to the operating system: what large messages left in the allocator.
 pub fn give_memory_back() {
-    // SAFETY: both take their own locks.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes its own locks.
     unsafe {
-        libmimalloc_sys::mi_collect(true);
-        #[cfg(target_env = "gnu")]
         libc::malloc_trim(0);
     }
 }

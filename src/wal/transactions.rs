@@ -328,7 +328,7 @@ fn precedes(a: u32, b: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, EventHead, Operation};
+    use crate::event::{Event, EventHead, Names, Operation};
 
     fn payload(command_id: u32, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -337,11 +337,11 @@ mod tests {
             first_lsn: Lsn::INVALID,
             place: None,
             operation: Operation::Insert,
-            exchange: String::new(),
-            routing_key: name.to_owned(),
-            database: String::new(),
-            schema: String::new(),
-            table: String::new(),
+            exchange: Default::default(),
+            routing_key: name.into(),
+            database: Default::default(),
+            schema: Default::default(),
+            table: Default::default(),
             lossy: false,
             oversize: None,
         }
@@ -355,7 +355,8 @@ mod tests {
 
     fn names(transaction: &CommittedTransaction<Found>) -> Vec<String> {
         let OrderedEvents::Kept(events) = ordered(transaction) else { panic!("it was spilled") };
-        events.into_iter().map(|e| Event::decode(e.payload).unwrap().head.routing_key).collect()
+        let decode = |payload| Event::decode(payload, &mut Names::default()).unwrap();
+        events.into_iter().map(|e| decode(e.payload).head.routing_key.to_string()).collect()
     }
 
     fn places(transaction: CommittedTransaction<Found>) -> Vec<u64> {

@@ -686,6 +686,62 @@ fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
     assert_eq!(timelines, BTreeSet::from(["1", "2"]));
 }
 
+/// The new version of a row is not on the page of the old one: its record has both.
+#[test]
+fn rows_that_move_to_another_page_in_the_middle_of_a_statement_come_in_order() {
+    const ROWS: i32 = 40;
+    let scene = testbed().scene("pages");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    table(&mut client, "t (id int PRIMARY KEY, v int, filler text)");
+    table(&mut client, "log (id int)");
+    run(
+        &mut client,
+        &format!(
+            "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql
+             AS 'BEGIN INSERT INTO log VALUES (NEW.id); RETURN NEW; END';
+             CREATE TRIGGER note BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note();
+             INSERT INTO t SELECT g, 0, repeat('x', 1000) FROM generate_series(1, {ROWS}) g"
+        ),
+    );
+    published_so_far(&scene, &mut client);
+    run(&mut client, "UPDATE t SET v = 1");
+    let events = published_so_far(&scene, &mut client);
+    let seen: Vec<_> = events
+        .iter()
+        .map(|event| (event.json()["tablename"].clone(), event.json()["current"]["id"].clone()))
+        .collect();
+    let expected: Vec<_> =
+        (1..=ROWS).flat_map(|id| [(json!("log"), json!(id)), (json!("t"), json!(id))]).collect();
+    assert_eq!(seen, expected);
+}
+
+/// What a late event says more than others is told by no event of a later transaction of the session.
+#[test]
+fn an_event_takes_as_much_wal_behind_a_transaction_with_late_ones_as_before() {
+    let bed = Testbed::private(&["autovacuum = off", "wal_level = replica"]);
+    let scene = bed.scene("wal_of_an_event");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    table(&mut client, "plain (id int)");
+    // Something else may be written in between: of several the least counts.
+    let least = |client: &mut Client| {
+        let take = |_| {
+            run(client, "BEGIN; SELECT pg_current_xact_id()");
+            let before = insert_lsn(client);
+            run(client, "INSERT INTO plain VALUES (1)");
+            let taken = insert_lsn(client) - before;
+            run(client, "COMMIT");
+            taken
+        };
+        (0..20).map(take).min().unwrap()
+    };
+    let before = least(&mut client);
+    run(&mut client, "INSERT INTO child VALUES (1, 1), (2, 2), (3, 3)");
+    assert_eq!(least(&mut client), before);
+}
+
 /// Two capture triggers see the same changes: both tell them in the same order.
 #[test]
 fn two_capture_triggers_on_a_table_both_tell_the_order_of_the_changes() {

@@ -254,14 +254,20 @@ fn the_worker_takes_the_core_from_no_backend_that_wakes_it() {
     let (_scene, mut client) = blog("batch");
     wait_until_streaming(&mut client);
     let worker = worker_pid(&mut client);
-    let threads: Vec<_> = fs::read_dir(format!("/proc/{worker}/task")).unwrap().collect();
-    assert!(threads.len() > 1, "the publisher has no thread: {threads:?}");
-    for thread in threads {
-        let line = fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-        let (name, fields) = line.rsplit_once(") ").unwrap();
-        // The 41st field of proc(5); the name is the second.
-        assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
-    }
+    let line = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let (name, fields) = line.rsplit_once(") ").unwrap();
+    // The 41st field of proc(5); the name is the second.
+    assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
+}
+
+/// A thread that PostgreSQL does not know of is there only while a connection is made.
+#[test]
+fn a_worker_that_is_connected_is_one_thread() {
+    let (scene, mut client) = blog("one_thread");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    let worker = worker_pid(&mut client);
+    assert_eq!(fs::read_dir(format!("/proc/{worker}/task")).unwrap().count(), 1);
 }
 
 /// Reading a file for the first time since it was written sets its time of access, unless that is

@@ -12,7 +12,7 @@ const PRECONDITION_FAILED: u16 = 406;
 
 /// How a session ended.
 pub enum SessionEnd {
-    /// The worker stops the publisher.
+    /// The worker stops the delivery.
     Stopped,
     /// The settings changed.
     Reconfigured,
@@ -109,14 +109,14 @@ impl Failure {
         }
     }
 
-    /// A bug of the publisher or of a library below it.
+    /// A bug of the delivery or of a library below it.
     pub fn from_panic(panic: &(dyn Any + Send)) -> Failure {
         let text = panic
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "unknown".to_owned());
-        Failure::of_connection(format!("publisher panicked: {text}"))
+        Failure::of_connection(format!("delivery panicked: {text}"))
     }
 
     /// What messages that are sent again after this failure say.
@@ -189,6 +189,6 @@ mod tests {
     #[test]
     fn a_panic_is_told_in_its_own_words() {
         let panic = std::panic::catch_unwind(|| panic!("number {}", 7)).unwrap_err();
-        assert_eq!(Failure::from_panic(panic.as_ref()).to_string(), "publisher panicked: number 7");
+        assert_eq!(Failure::from_panic(panic.as_ref()).to_string(), "delivery panicked: number 7");
     }
 }

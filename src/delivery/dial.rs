@@ -1,18 +1,18 @@
-//! Makes TCP connections: on a thread of its own, since looking up a name and connecting block,
-//! and the publisher listens to the worker meanwhile.
+//! Makes TCP connections: on a thread of its own, since looking up a name and connecting block, and the
+//! worker has other things to do.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::thread;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
-
 use super::Address;
-use super::bell::Bell;
 
-/// Begins to connect. The result comes within `timeout`, as far as looking up names does, and the
-/// bell rings then. Who is not interested any more drops the receiver; the thread ends by itself.
+/// Starts a thread with this work, and has the worker look after it is done.
+pub type Spawn = fn(Box<dyn FnOnce() + Send>) -> Result<()>;
+
+/// Begins to connect. The result comes within `timeout`, as far as looking up names does. Who is not
+/// interested any more drops the receiver; the thread ends by itself.
 ///
 /// # Errors
 ///
@@ -20,15 +20,14 @@ use super::bell::Bell;
 pub fn dial(
     address: &Address,
     timeout: Duration,
-    bell: Bell,
+    spawn: Spawn,
 ) -> Result<Receiver<Result<TcpStream>>> {
-    let (result, receiver) = bounded(1);
+    let (result, receiver) = sync_channel(1);
     let Address { host, port } = address.clone();
-    thread::Builder::new().name("amqp_cdc dial".to_owned()).spawn(move || {
+    spawn(Box::new(move || {
         // A receiver that is gone has no use for the connection.
         let _ = result.send(connect(&host, port, Instant::now() + timeout));
-        bell.ring();
-    })?;
+    }))?;
     Ok(receiver)
 }
 
@@ -51,13 +50,15 @@ fn connect(host: &str, port: u16, deadline: Instant) -> Result<TcpStream> {
 mod tests {
     use std::net::TcpListener;
 
-    use super::super::bell::bell;
     use super::*;
 
     fn dial_and_wait(port: u16) -> Result<TcpStream> {
-        let (bell, _listener) = bell().unwrap();
         let address = Address { host: "localhost".to_owned(), port };
-        dial(&address, Duration::from_secs(10), bell).unwrap().recv().unwrap()
+        let spawn: Spawn = |work| {
+            std::thread::spawn(work);
+            Ok(())
+        };
+        dial(&address, Duration::from_secs(10), spawn).unwrap().recv().unwrap()
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! One session with the broker: connect, then publish and take confirms until something ends it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::{Message, ResendReason};
-use super::shortcut::Written;
 use super::window::{Answer, Window};
 use super::{Address, Link, Report, Unroutable};
 
@@ -26,8 +24,13 @@ const SLOWEST: usize = 1024 * 1024;
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Runs a session, after `delay`.
-pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Duration) -> SessionEnd {
-    let connection = match connect(link, address, delay) {
+pub async fn run(
+    link: &mut Link,
+    window: &mut Window,
+    address: &Address,
+    delay: Duration,
+) -> SessionEnd {
+    let connection = match connect(link, address, delay).await {
         Ok(connection) => connection,
         Err(end) => return end,
     };
@@ -45,24 +48,26 @@ pub fn run(link: &mut Link, window: &mut Window, address: &Address, delay: Durat
         progress_at: Instant::now(),
         blocked: false,
         has_leftovers: false,
-        exchange: String::new(),
         returned: Returned::default(),
     };
-    let Err(end) = session.stream();
-    session.say_goodbye();
+    let Err(end) = session.stream().await;
+    session.say_goodbye().await;
     end
 }
 
-fn connect(link: &mut Link, address: &Address, delay: Duration) -> Result<Connection, SessionEnd> {
+async fn connect(
+    link: &mut Link,
+    address: &Address,
+    delay: Duration,
+) -> Result<Connection, SessionEnd> {
     let due = Instant::now() + delay;
     link.obey()?;
     while Instant::now() < due {
-        let cannot_wait = |error| format!("publisher cannot wait: {error}");
-        link.woken.wait(Some(due)).map_err(|error| Failure::of_connection(cannot_wait(error)))?;
+        link.pause_until(due).await;
         link.obey()?;
     }
     link.report(Report::Connecting(address.to_string()));
-    Connection::open(link, address)
+    Connection::open(link, address).await
 }
 
 struct Session<'a> {
@@ -81,8 +86,6 @@ struct Session<'a> {
     blocked: bool,
     /// Whether messages were taken back that the broker may still object to.
     has_leftovers: bool,
-    /// Of the last message.
-    exchange: String,
     returned: Returned,
 }
 
@@ -94,58 +97,31 @@ struct Returned {
 }
 
 impl Session<'_> {
-    fn stream(&mut self) -> Result<Infallible, SessionEnd> {
+    async fn stream(&mut self) -> Result<Infallible, SessionEnd> {
         loop {
-            match self.go_on() {
-                Err(SessionEnd::Failed(failure)) => self.fail(failure)?,
+            match self.go_on().await {
+                Err(SessionEnd::Failed(failure)) => self.fail(failure).await?,
                 result => result?,
             }
         }
     }
 
     /// One round: hear, send, wait.
-    fn go_on(&mut self) -> Result<(), SessionEnd> {
+    async fn go_on(&mut self) -> Result<(), SessionEnd> {
         self.link.obey()?;
         self.hear()?;
-        self.send()?;
+        self.send().await?;
         let deadline = self.confirm_deadline();
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let text = format!("broker confirmed nothing for {:?}", self.confirm_timeout);
             return Err(Failure::of_connection(text).into());
         }
-        Ok(self.wait_with_shortcut(deadline)?)
+        Ok(self.wait(deadline).await?)
     }
 
-    /// Waits, and lets the worker write to the socket meanwhile if nothing is to be written before that.
-    fn wait_with_shortcut(&mut self, until: Option<Instant>) -> Result<(), Failure> {
-        let in_flight = self.window.in_flight();
-        let room = self.limit().saturating_sub(in_flight);
-        let has_more = self.window.peek_next().is_some();
-        if room == 0 || has_more || self.blocked || !self.connection.write_all() {
-            return self.wait(until);
-        }
-        self.link.shortcut.open(self.connection.way(&self.exchange, room), &self.link.messages);
-        // What is written meanwhile is to be confirmed in time, too.
-        let until = until.unwrap_or_else(|| Instant::now() + self.confirm_timeout);
-        let waited = self.wait(Some(until));
-        let Written { messages, since, rest } = self.link.shortcut.close();
-        for message in messages {
-            self.bytes_in_flight += message.body.len();
-            self.window.push_sent(message);
-        }
-        self.connection.write_first(rest);
-        if let Some(since) = since.filter(|_| in_flight == 0) {
-            self.progress_at = since;
-        }
-        waited
-    }
-
-    /// Waits for the broker and the worker, and tells the worker of confirms when it is time to.
-    fn wait(&mut self, until: Option<Instant>) -> Result<(), Failure> {
-        let until = [self.link.tell_at, until].into_iter().flatten().min();
-        self.connection.wait(self.link, until)?;
-        self.link.tell_if_due();
-        Ok(())
+    /// Waits for the broker, and for the worker.
+    async fn wait(&mut self, until: Option<Instant>) -> Result<(), Failure> {
+        self.connection.wait(self.link, until).await
     }
 
     /// When the oldest message in flight should be confirmed, or the rest of one that was taken back
@@ -157,7 +133,7 @@ impl Session<'_> {
     }
 
     /// What a failure means for the session, which can go on if there is no error.
-    fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
+    async fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
         if !failure.is_about_a_message() {
             return Err(failure.into());
         }
@@ -173,8 +149,8 @@ impl Session<'_> {
             _ => failure,
         };
         match failure.kind() {
-            FailureKind::Returned => self.hold(&failure, Some(UNROUTABLE_RETRY)),
-            FailureKind::Rejected if failure.held().is_some() => self.hold(&failure, None),
+            FailureKind::Returned => self.hold(&failure, Some(UNROUTABLE_RETRY)).await,
+            FailureKind::Rejected if failure.held().is_some() => self.hold(&failure, None).await,
             // If it is not known which message it was, the next session finds out.
             _ => Err(failure.into()),
         }
@@ -182,7 +158,7 @@ impl Session<'_> {
 
     /// Stands still at the oldest message: until `retry` has passed, which leaves the connection as
     /// it is, or else until the operator or the broker does something.
-    fn hold(&mut self, failure: &Failure, retry: Option<Duration>) -> Result<(), SessionEnd> {
+    async fn hold(&mut self, failure: &Failure, retry: Option<Duration>) -> Result<(), SessionEnd> {
         self.has_leftovers |= self.window.in_flight() > 1;
         self.window.rewind(failure.resend_reason());
         self.bytes_in_flight = 0;
@@ -191,20 +167,20 @@ impl Session<'_> {
         while retry_at.is_none_or(|at| Instant::now() < at) {
             self.link.obey()?;
             self.hear()?;
-            self.wait(retry_at)?;
+            self.wait(retry_at).await?;
         }
         self.progress_at = Instant::now();
         Ok(())
     }
 
     /// Sends what may be sent.
-    fn send(&mut self) -> Result<(), SessionEnd> {
+    async fn send(&mut self) -> Result<(), SessionEnd> {
         while self.window.in_flight() < self.limit() && self.connection.make_room() {
             if self.window.peek_next().is_none() {
-                match self.link.messages.try_recv() {
-                    Ok(message) => self.window.push(message),
-                    // The worker that is gone has also sent an instruction.
-                    Err(_) => return Ok(()),
+                let message = self.link.desk.waiting.borrow_mut().pop_front();
+                match message {
+                    Some(message) => self.window.push(message),
+                    None => return Ok(()),
                 }
             }
             let Some(next) = self.window.peek_next() else { return Ok(()) };
@@ -214,20 +190,19 @@ impl Session<'_> {
                     return Ok(());
                 }
                 let exchange = next.exchange.clone();
-                self.declare(&exchange)?;
+                self.declare(&exchange).await?;
             }
             if self.window.in_flight() == 0 {
                 self.progress_at = Instant::now();
             }
             let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
             self.bytes_in_flight += message.body.len();
-            self.exchange.clone_from(&message.exchange);
-            self.connection.publish(Arc::clone(message), resent);
-            let counts = &self.link.counts;
-            counts.published.fetch_add(1, Ordering::AcqRel);
-            if resent.is_some_and(ResendReason::is_certain) {
-                counts.resent.fetch_add(1, Ordering::AcqRel);
-            }
+            self.connection.publish(Rc::clone(message), resent);
+            let is_resent = resent.is_some_and(ResendReason::is_certain);
+            self.link.count(|done| {
+                done.published += 1;
+                done.resent += u64::from(is_resent);
+            });
         }
         Ok(())
     }
@@ -238,7 +213,7 @@ impl Session<'_> {
     }
 
     /// Declares an exchange and waits for the answer.
-    fn declare(&mut self, exchange: &str) -> Result<(), SessionEnd> {
+    async fn declare(&mut self, exchange: &str) -> Result<(), SessionEnd> {
         let mut deadline = Instant::now() + self.answer_timeout;
         while self.connection.must_declare(exchange) {
             if self.blocked {
@@ -251,7 +226,7 @@ impl Session<'_> {
                 return Err(Failure::of_connection(text).into());
             }
             self.connection.declare(exchange);
-            self.wait(Some(deadline))?;
+            self.wait(Some(deadline)).await?;
             self.link.obey()?;
             self.hear()?;
         }
@@ -313,14 +288,13 @@ impl Session<'_> {
         }
         if has_progress {
             self.progress_at = Instant::now();
-            self.link.tell_of_confirms();
         }
         result
     }
 
     /// A message that no queue was bound for.
     fn take_returned(&mut self, message_id: &str, routing_key: String) {
-        self.link.counts.returned.fetch_add(1, Ordering::AcqRel);
+        self.link.count(|done| done.returned += 1);
         if self.unroutable == Unroutable::Hold {
             self.window.mark_returned(message_id);
             return;
@@ -336,7 +310,7 @@ impl Session<'_> {
 
     /// Closes the connection, after a failure, too: what the broker still has of it must not be routed
     /// after what the next one sends again. What is confirmed meanwhile need not be sent again.
-    fn say_goodbye(mut self) {
+    async fn say_goodbye(mut self) {
         let deadline = Instant::now() + GOODBYE_TIMEOUT;
         self.connection.close();
         loop {
@@ -348,7 +322,7 @@ impl Session<'_> {
             }
             match heard {
                 Err(failure) if failure.is_about_a_message() => {}
-                Ok(()) if self.wait(Some(deadline)).is_ok() => {}
+                Ok(()) if self.wait(Some(deadline)).await.is_ok() => {}
                 _ => break,
             }
         }

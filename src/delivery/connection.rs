@@ -4,18 +4,17 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::rc::Rc;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
-use crossbeam_channel::TryRecvError;
 
 use super::failure::{Failure, SessionEnd};
 use super::frame::short;
 use super::message::{Message, ResendReason};
-use super::shortcut::Way;
 use super::window::Answer;
 use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link};
@@ -64,10 +63,10 @@ impl Connection {
     /// # Errors
     ///
     /// Why the broker cannot be used, or what the worker wants instead.
-    pub fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
+    pub async fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
         let settings = link.settings.clone();
         let deadline = Instant::now() + settings.connect_timeout;
-        let wire = connect(link, address, &settings, deadline)?;
+        let wire = connect(link, address, &settings, deadline).await?;
         let mut connection = Connection {
             wire,
             is_declaring_open: false,
@@ -77,38 +76,36 @@ impl Connection {
             returning: None,
             is_closed: false,
         };
-        let mut next_method =
-            |connection: &mut Connection| connection.expect_method(link, &settings, deadline);
         connection.wire.put(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()));
-        let start = match next_method(&mut connection)? {
+        let start = match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Connection(connection::AMQPMethod::Start(start)) => start,
             other => return Err(unexpected(&other)),
         };
         connection.log_in(&start, &settings)?;
-        let tune = match next_method(&mut connection)? {
+        let tune = match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => tune,
             other => return Err(unexpected(&other)),
         };
         connection.tune(&tune, &settings)?;
-        match next_method(&mut connection)? {
+        match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => {}
             other => return Err(unexpected(&other)),
         }
         connection.open_channel(PUBLISHING);
-        match next_method(&mut connection)? {
+        match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => {}
             other => return Err(unexpected(&other)),
         }
         let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
         connection.put(PUBLISHING, AMQPClass::Confirm(select));
-        match next_method(&mut connection)? {
+        match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)) => Ok(connection),
             other => Err(unexpected(&other)),
         }
     }
 
     /// The broker's next method while the connection is being made.
-    fn expect_method(
+    async fn expect_method(
         &mut self,
         link: &mut Link,
         settings: &BrokerSettings,
@@ -130,7 +127,10 @@ impl Connection {
                 // A heartbeat.
                 Some(_) => {}
                 None if Instant::now() >= deadline => return Err(no_answer(settings).into()),
-                None => self.wire.wait(&link.woken, Some(deadline)).map_err(unreachable)?,
+                None => {
+                    let waited = self.wire.wait(&link.desk.pause, Some(deadline)).await;
+                    waited.map_err(unreachable)?;
+                }
             }
         }
     }
@@ -263,32 +263,8 @@ impl Connection {
 
     /// Publishes a message. Only after [`Connection::make_room`]; it goes out at the next wait at the
     /// latest.
-    pub fn publish(&mut self, message: Arc<Message>, resent: Option<ResendReason>) {
+    pub fn publish(&mut self, message: Rc<Message>, resent: Option<ResendReason>) {
         self.wire.put_message(PUBLISHING, message, resent);
-    }
-
-    /// Writes what the socket takes, if there is no more than is written at once. Whether that was all
-    /// there is, and nothing had to wait for room.
-    pub fn write_all(&mut self) -> bool {
-        // If the connection is gone, the next wait says so.
-        self.wire.has_room() && self.wire.flush().is_ok() && self.wire.is_all_written()
-    }
-
-    /// How the worker may publish messages to this exchange, to which one was published before, while
-    /// all is written.
-    pub fn way(&self, exchange: &str, room: usize) -> Way {
-        Way {
-            socket: Arc::clone(self.wire.socket()),
-            channel: PUBLISHING,
-            frame_max: self.wire.frame_max(),
-            exchange: exchange.to_owned(),
-            room,
-        }
-    }
-
-    /// Sends the rest of what the worker wrote, before everything else.
-    pub fn write_first(&mut self, rest: Vec<u8>) {
-        self.wire.put_first(rest);
     }
 
     /// Sends what is to be sent, and waits until there may be news, the worker has something to say,
@@ -297,8 +273,9 @@ impl Connection {
     /// # Errors
     ///
     /// If the connection is gone.
-    pub fn wait(&mut self, link: &Link, until: Option<Instant>) -> Result<(), Failure> {
-        self.wire.wait(&link.woken, until).map_err(|error| Failure::lost(&error))
+    pub async fn wait(&mut self, link: &Link, until: Option<Instant>) -> Result<(), Failure> {
+        let waited = self.wire.wait(&link.desk.pause, until).await;
+        waited.map_err(|error| Failure::lost(&error))
     }
 
     /// What the broker said. All news are to be taken before the next wait.
@@ -432,21 +409,21 @@ impl Connection {
 }
 
 /// A socket to the broker.
-fn connect(
+async fn connect(
     link: &mut Link,
     address: &Address,
     settings: &BrokerSettings,
     deadline: Instant,
 ) -> Result<Wire, SessionEnd> {
     let unreachable = |error: io::Error| Failure::unreachable(&error);
-    let dialled = super::dial::dial(address, settings.connect_timeout, link.wake.clone())
-        .map_err(unreachable)?;
+    let dialled =
+        super::dial::dial(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
     loop {
         link.obey()?;
         match dialled.try_recv() {
             Ok(socket) => return Ok(socket.and_then(Wire::new).map_err(unreachable)?),
             Err(TryRecvError::Empty) if Instant::now() < deadline => {
-                link.woken.wait(Some(deadline)).map_err(unreachable)?;
+                link.pause_until(deadline).await;
             }
             Err(_) => return Err(no_answer(settings).into()),
         }

@@ -3,15 +3,18 @@
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use amq_protocol::frame::{AMQPFrame, gen_frame, parse_frame};
 use rustix::net::sockopt::set_socket_linger;
 
-use super::bell::BellListener;
 use super::frame::{self, OVERHEAD};
 use super::message::{Message, ResendReason};
+use super::pause::{Pause, Wants};
+use crate::pg::wait::Socket;
 
 /// Largest frame that is agreed to, and what RabbitMQ proposes.
 pub const FRAME_MAX: usize = 128 * 1024;
@@ -33,9 +36,14 @@ const WRITES: usize = 64;
 /// Room for a frame and what follows it.
 const INPUT: usize = 2 * FRAME_MAX;
 
+/// How many sockets there were.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
 /// A socket with its frames.
 pub struct Wire {
-    socket: Arc<TcpStream>,
+    socket: TcpStream,
+    /// Tells the socket from those before.
+    number: u64,
     frame_max: usize,
     /// No heartbeats if zero.
     heartbeat: Duration,
@@ -55,7 +63,7 @@ pub struct Wire {
 /// A message of whose body some is not in the output yet.
 struct Unfinished {
     channel: u16,
-    message: Arc<Message>,
+    message: Rc<Message>,
     /// Where that begins.
     from: usize,
 }
@@ -71,7 +79,8 @@ impl Wire {
         // What is written is as much as there is: waiting for more would only cost time.
         socket.set_nodelay(true)?;
         Ok(Wire {
-            socket: Arc::new(socket),
+            socket,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             frame_max: FRAME_MAX,
             heartbeat: Duration::ZERO,
             input: vec![0; INPUT].into_boxed_slice(),
@@ -107,7 +116,7 @@ impl Wire {
     pub fn put_message(
         &mut self,
         channel: u16,
-        message: Arc<Message>,
+        message: Rc<Message>,
         resent: Option<ResendReason>,
     ) {
         frame::put_head(&mut self.output, channel, &message, resent);
@@ -142,26 +151,6 @@ impl Wire {
         }
     }
 
-    /// Whether everything that was put is written.
-    pub fn is_all_written(&self) -> bool {
-        !self.is_in_message() && self.unwritten() == 0
-    }
-
-    /// Takes bytes to send before all others: the rest of what somebody else has begun to write.
-    pub fn put_first(&mut self, bytes: Vec<u8>) {
-        self.output.splice(self.written..self.written, bytes);
-    }
-
-    /// The socket, on which nobody may write while not everything is written.
-    pub fn socket(&self) -> &Arc<TcpStream> {
-        &self.socket
-    }
-
-    /// The largest frame that was agreed upon.
-    pub fn frame_max(&self) -> usize {
-        self.frame_max
-    }
-
     fn unwritten(&self) -> usize {
         self.output.len() - self.written
     }
@@ -176,7 +165,7 @@ impl Wire {
             if self.unwritten() == 0 {
                 break;
             }
-            match self.socket.as_ref().write(&self.output[self.written..]) {
+            match self.socket.write(&self.output[self.written..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.written += count,
                 Err(error) if is_for_later(&error) => return Ok(()),
@@ -192,13 +181,13 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes and reads what can be, and waits until there is something to read or to write, the bell
-    /// rings, or the time has come.
+    /// Writes what can be, waits until there is something to read or to write, the time has come, or the
+    /// worker has something to say, and reads.
     ///
     /// # Errors
     ///
     /// If the connection is gone, or the broker has been silent for two heartbeats.
-    pub fn wait(&mut self, bell: &BellListener, until: Option<Instant>) -> Result<()> {
+    pub async fn wait(&mut self, pause: &Pause, until: Option<Instant>) -> Result<()> {
         let had_room = self.has_room();
         if let Err(error) = self.flush() {
             // What the broker said before may tell more.
@@ -212,7 +201,9 @@ impl Wire {
         // What waits to be written is as good as a heartbeat.
         let beat_at = (beats && !is_full).then(|| self.written_at + self.heartbeat / 2);
         let until = [until, silent_at, beat_at].into_iter().flatten().min();
-        if bell.wait_beside(&self.socket, is_full, until)? {
+        let (descriptor, number) = (self.socket.as_raw_fd(), self.number);
+        let socket = Some(Socket { descriptor, number, is_full });
+        if pause.wait(Wants { socket, until }).await {
             self.read()?;
         }
         let now = Instant::now();
@@ -231,7 +222,7 @@ impl Wire {
         self.input.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        match self.socket.as_ref().read(&mut self.input[self.end..]) {
+        match self.socket.read(&mut self.input[self.end..]) {
             Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "broker closed the socket")),
             Ok(count) => self.end += count,
             Err(error) if is_for_later(&error) => return Ok(false),
@@ -288,7 +279,7 @@ fn is_for_later(error: &Error) -> bool {
 mod tests {
     use std::net::TcpListener;
 
-    use super::super::bell::bell;
+    use super::super::pause::block_on;
     use super::*;
 
     fn pair() -> (Wire, Wire) {
@@ -297,10 +288,15 @@ mod tests {
         (Wire::new(near).unwrap(), Wire::new(listener.accept().unwrap().0).unwrap())
     }
 
-    fn message(size: usize) -> Arc<Message> {
-        Arc::new(Message {
-            exchange: String::new(),
-            routing_key: "key".to_owned(),
+    fn wait(wire: &mut Wire) -> Result<()> {
+        let pause = Pause::default();
+        block_on(&pause, wire.wait(&pause, None))
+    }
+
+    fn message(size: usize) -> Rc<Message> {
+        Rc::new(Message {
+            exchange: Default::default(),
+            routing_key: "key".into(),
             body: (0..size).map(|n| n as u8).collect(),
             message_id: "id".to_owned(),
             timestamp: 0,
@@ -315,17 +311,16 @@ mod tests {
     #[test]
     fn a_large_message_goes_piece_by_piece() {
         let (mut near, mut far) = pair();
-        let (_bell, listener) = bell().unwrap();
         near.tune(4096, Duration::ZERO);
         let message = message(5_000_000);
-        near.put_message(1, Arc::clone(&message), None);
+        near.put_message(1, Rc::clone(&message), None);
         assert!(!near.has_room());
         near.put(&AMQPFrame::Heartbeat);
         let (mut body, mut others) = (Vec::new(), Vec::new());
         while body.len() < message.body.len() {
             near.flush().unwrap();
             assert!(near.output.len() <= 2 * BATCH + FRAME_MAX);
-            far.wait(&listener, None).unwrap();
+            wait(&mut far).unwrap();
             while let Some(frame) = far.next_frame().unwrap() {
                 match frame {
                     AMQPFrame::Body(1, part) => {
@@ -347,12 +342,11 @@ mod tests {
     #[test]
     fn an_idle_wire_has_heartbeats_and_a_silent_one_is_given_up() {
         let (mut near, mut far) = pair();
-        let (_bell, listener) = bell().unwrap();
         near.tune(FRAME_MAX, Duration::from_millis(2));
         let frame = loop {
             // On a busy machine one wait may take longer than the silence that is allowed.
             near.heard_at = Instant::now();
-            let waited = near.wait(&listener, None);
+            let waited = wait(&mut near);
             assert!(waited.is_ok() || near.heard_at.elapsed() > 2 * near.heartbeat);
             if far.read().unwrap() {
                 break far.next_frame().unwrap();
@@ -360,7 +354,7 @@ mod tests {
         };
         assert!(matches!(frame, Some(AMQPFrame::Heartbeat)));
         let error = loop {
-            if let Err(error) = near.wait(&listener, None) {
+            if let Err(error) = wait(&mut near) {
                 break error;
             }
         };
@@ -368,7 +362,7 @@ mod tests {
         drop(near);
         let error = loop {
             while far.next_frame().unwrap().is_some() {}
-            if let Err(error) = far.wait(&listener, None) {
+            if let Err(error) = wait(&mut far) {
                 break error;
             }
         };
@@ -376,34 +370,10 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_what_another_has_begun_comes_before_everything_else() {
-        let (mut near, mut far) = pair();
-        let (_bell, listener) = bell().unwrap();
-        near.put(&AMQPFrame::Heartbeat);
-        let mut head = Vec::new();
-        frame::put_head(&mut head, 1, &message(0), None);
-        near.socket.as_ref().write_all(&head[..10]).unwrap();
-        near.put_first(head[10..].to_vec());
-        near.flush().unwrap();
-        let mut frames = Vec::new();
-        while frames.len() < 3 {
-            far.wait(&listener, None).unwrap();
-            while let Some(frame) = far.next_frame().unwrap() {
-                frames.push(frame);
-            }
-        }
-        assert!(matches!(
-            frames.as_slice(),
-            [AMQPFrame::Method(..), AMQPFrame::Header(..), AMQPFrame::Heartbeat]
-        ));
-    }
-
-    #[test]
     fn what_is_no_frame_is_an_error() {
-        let (near, mut far) = pair();
-        let (_bell, listener) = bell().unwrap();
-        near.socket.as_ref().write_all(b"HTTP/1.1 400 Bad Request").unwrap();
-        far.wait(&listener, None).unwrap();
+        let (mut near, mut far) = pair();
+        near.socket.write_all(b"HTTP/1.1 400 Bad Request").unwrap();
+        wait(&mut far).unwrap();
         assert_eq!(far.next_frame().unwrap_err().kind(), ErrorKind::InvalidData);
     }
 
@@ -411,8 +381,7 @@ mod tests {
     #[test]
     fn tables_in_one_another_take_no_more_than_a_threads_stack() {
         for (levels, is_taken) in [(790, true), (1_000, false)] {
-            let (near, mut far) = pair();
-            let (_bell, listener) = bell().unwrap();
+            let (mut near, mut far) = pair();
             let mut value = vec![b'V'];
             for _ in 0..levels {
                 let size = (value.len() as u32).to_be_bytes();
@@ -423,9 +392,9 @@ mod tests {
             // connection.start: the version, the server's properties, mechanisms, locales.
             let start = [b"\0\x0a\0\x0a\0\x09", properties.as_slice(), &[0; 8]].concat();
             let head = [b"\x01\0\0", (start.len() as u32).to_be_bytes().as_slice()].concat();
-            near.socket.as_ref().write_all(&[head, start, vec![0xCE]].concat()).unwrap();
+            near.socket.write_all(&[head, start, vec![0xCE]].concat()).unwrap();
             let frame = loop {
-                far.wait(&listener, None).unwrap();
+                wait(&mut far).unwrap();
                 if let Some(frame) = far.next_frame().transpose() {
                     break frame;
                 }
@@ -437,14 +406,13 @@ mod tests {
     #[test]
     fn what_is_not_sent_of_a_message_can_be_left_out() {
         let (mut near, mut far) = pair();
-        let (_bell, listener) = bell().unwrap();
         near.put_message(1, message(5_000_000), None);
         assert!(near.abandon() && !near.abandon());
         near.put(&AMQPFrame::Heartbeat);
         let mut frames = 0;
         loop {
             near.flush().unwrap();
-            far.wait(&listener, None).unwrap();
+            wait(&mut far).unwrap();
             while let Some(frame) = far.next_frame().unwrap() {
                 frames += 1;
                 if frame == AMQPFrame::Heartbeat {

@@ -1,7 +1,7 @@
 //! The messages that are not confirmed yet, in order. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::message::{Message, ResendReason};
 
@@ -30,7 +30,7 @@ pub struct Window {
 
 #[derive(Debug)]
 struct Unconfirmed {
-    message: Arc<Message>,
+    message: Rc<Message>,
     resent: Option<ResendReason>,
     answer: Option<Answer>,
     returned: bool,
@@ -38,7 +38,7 @@ struct Unconfirmed {
 
 impl Unconfirmed {
     /// A message about which the broker has said nothing.
-    fn new(message: Arc<Message>, resent: Option<ResendReason>) -> Unconfirmed {
+    fn new(message: Rc<Message>, resent: Option<ResendReason>) -> Unconfirmed {
         Unconfirmed { message, resent, answer: None, returned: false }
     }
 }
@@ -52,18 +52,11 @@ impl Window {
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
         let resent = message.resent;
-        self.messages.push_back(Unconfirmed::new(Arc::new(message), resent));
-    }
-
-    /// Adds the message that follows all others, which are in flight, and that is, too.
-    pub fn push_sent(&mut self, message: Message) {
-        debug_assert_eq!(self.sent, self.messages.len());
-        self.push(message);
-        self.sent = self.messages.len();
+        self.messages.push_back(Unconfirmed::new(Rc::new(message), resent));
     }
 
     /// The message to send next, with the reason if it was sent before, and counts it as sent.
-    pub fn send_next(&mut self) -> Option<(&Arc<Message>, Option<ResendReason>)> {
+    pub fn send_next(&mut self) -> Option<(&Rc<Message>, Option<ResendReason>)> {
         let next = self.messages.get(self.sent)?;
         self.sent += 1;
         Some((&next.message, next.resent))
@@ -120,19 +113,19 @@ impl Window {
     }
 
     /// The oldest message in flight is done with.
-    pub fn confirm_oldest(&mut self) -> Option<Arc<Message>> {
+    pub fn confirm_oldest(&mut self) -> Option<Rc<Message>> {
         self.sent = self.sent.checked_sub(1)?;
         self.oldest_tag += 1;
         self.remove_front()
     }
 
     /// Takes the oldest message out, if it has this message_id and is not under way.
-    pub fn skip(&mut self, message_id: &str) -> Option<Arc<Message>> {
+    pub fn skip(&mut self, message_id: &str) -> Option<Rc<Message>> {
         let is_it = self.sent == 0 && self.front()?.message_id == message_id;
         is_it.then(|| self.remove_front()).flatten()
     }
 
-    fn remove_front(&mut self) -> Option<Arc<Message>> {
+    fn remove_front(&mut self) -> Option<Rc<Message>> {
         self.suspects = self.suspects.saturating_sub(1);
         self.messages.pop_front().map(|removed| removed.message)
     }
@@ -145,7 +138,7 @@ impl Window {
     /// Everything unconfirmed is to be sent again, in order.
     pub fn rewind(&mut self, reason: ResendReason) {
         for sent in self.messages.iter_mut().take(self.sent) {
-            *sent = Unconfirmed::new(Arc::clone(&sent.message), Some(reason));
+            *sent = Unconfirmed::new(Rc::clone(&sent.message), Some(reason));
         }
         self.oldest_tag += self.sent as u64;
         self.sent = 0;
@@ -158,8 +151,8 @@ mod tests {
 
     fn message(id: &str) -> Message {
         Message {
-            exchange: String::new(),
-            routing_key: String::new(),
+            exchange: Default::default(),
+            routing_key: Default::default(),
             body: Vec::new(),
             message_id: id.to_owned(),
             timestamp: 0,
@@ -233,22 +226,6 @@ mod tests {
         window.answer(5, true, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed, Refused, Confirmed]);
         assert_eq!(window.in_flight(), 0);
-    }
-
-    #[test]
-    fn what_another_has_sent_is_answered_and_sent_again_like_all_others() {
-        use Answer::{Confirmed, Refused};
-        let mut window = window(&["a"]);
-        window.push_sent(message("b"));
-        window.push(message("c"));
-        assert_eq!(window.in_flight(), 2);
-        assert_eq!(send(&mut window), Some(("c".to_owned(), None)));
-        window.answer(2, true, Confirmed);
-        window.answer(3, false, Refused);
-        assert_eq!(settle(&mut window), [Confirmed, Confirmed, Refused]);
-        window.push_sent(message("d"));
-        window.rewind(ResendReason::Reconnect);
-        assert_eq!(send(&mut window), Some(("d".to_owned(), Some(ResendReason::Reconnect))));
     }
 
     #[test]

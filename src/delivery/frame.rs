@@ -67,14 +67,6 @@ pub fn put_body(out: &mut Vec<u8>, channel: u16, part: &[u8]) {
     put(out, BODY, channel, |out| out.extend_from_slice(part));
 }
 
-/// Adds all frames of a message that the publisher sends for the first time, none larger than `frame_max`.
-pub fn put_whole(out: &mut Vec<u8>, channel: u16, message: &Message, frame_max: usize) {
-    put_head(out, channel, message, message.resent);
-    for part in message.body.chunks(frame_max - OVERHEAD) {
-        put_body(out, channel, part);
-    }
-}
-
 fn put(out: &mut Vec<u8>, kind: u8, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     put_u16(out, channel);
@@ -140,14 +132,14 @@ mod tests {
 
     fn message() -> Message {
         Message {
-            exchange: "pg-messaging".to_owned(),
-            routing_key: "ü".repeat(200),
+            exchange: "pg-messaging".into(),
+            routing_key: "ü".repeat(200).into(),
             body: b"{\"previous\": null}".to_vec(),
             message_id: "7/1/0/16B3748".to_owned(),
             timestamp: 1_790_000_000,
             kind: "insert",
             headers: vec![
-                ("table", HeaderValue::Text("blog articles".to_owned())),
+                ("table", HeaderValue::Text("blog articles".into())),
                 ("tx_seq", HeaderValue::Number(-5)),
                 ("truncated", HeaderValue::Boolean(true)),
             ],
@@ -183,7 +175,7 @@ mod tests {
         else {
             panic!("{frames:?}");
         };
-        assert_eq!(publish.exchange.as_str(), message.exchange);
+        assert_eq!(publish.exchange.as_str(), &*message.exchange);
         assert_eq!(publish.routing_key.as_str(), "ü".repeat(127));
         assert!(publish.mandatory && !publish.immediate);
         assert_eq!((one.as_slice(), two.as_slice()), (first, second));

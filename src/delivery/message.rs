@@ -1,9 +1,11 @@
 //! A message as it goes to the broker: the event's body, where it goes, and its properties.
 
+use std::rc::Rc;
+
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderValue {
-    Text(String),
+    Text(Rc<str>),
     Number(i64),
     Boolean(bool),
 }
@@ -38,8 +40,8 @@ impl ResendReason {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    pub exchange: String,
-    pub routing_key: String,
+    pub exchange: Rc<str>,
+    pub routing_key: Rc<str>,
     /// UTF-8 JSON.
     pub body: Vec<u8>,
     /// The same for every resend, and for no other message ever.
@@ -49,7 +51,7 @@ pub struct Message {
     /// The AMQP property `type`.
     pub kind: &'static str,
     pub headers: Vec<(&'static str, HeaderValue)>,
-    /// Why it may have been sent before it was handed to the publisher.
+    /// Why it may have been sent before it was handed to the delivery.
     pub resent: Option<ResendReason>,
 }
 

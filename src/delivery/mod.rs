@@ -1,0 +1,395 @@
+//! Delivery: the part of the worker that owns the broker connection. It takes messages in order, publishes
+//! each with a confirm, and tells how many, counted from the first, the broker has confirmed. It never gives
+//! up: while the broker is away, refuses or is blocked it says why and tries again, and sends everything
+//! from the first unconfirmed message on anew.
+//!
+//! It never waits: the worker's loop steps it. A session is written as the story that it is, with an `await`
+//! wherever it has to wait for the broker; what it waits for stands in its [`pause`], and a step goes on with
+//! the story from there. There is no runtime, and no thread but a short-lived one that looks a name up and
+//! connects ([`dial`]). Nothing here calls PostgreSQL.
+
+mod connection;
+mod dial;
+mod failure;
+mod frame;
+mod message;
+pub mod pause;
+mod session;
+mod window;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub use dial::Spawn;
+use failure::{Backoff, Failure, SessionEnd};
+pub use message::{HeaderValue, Message, ResendReason};
+use pause::{Pause, Wants};
+use window::Window;
+
+/// Messages that may wait for their turn. It would not help to have more of them made.
+const MOST_WAITING: usize = 1000;
+
+/// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
+const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
+
+/// A session that went on for so long was a good one: the next attempt need not wait.
+const LASTING: Duration = Duration::from_secs(30);
+
+/// A broker's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text, for the one place that needs it.
+    fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Everything that is to be known of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerSettings {
+    /// Tried in turn. Not empty.
+    pub addresses: Vec<Address>,
+    pub vhost: String,
+    pub username: String,
+    pub password: Secret,
+    /// Type with which an exchange is declared on first use; empty: never declared.
+    pub exchange_type: String,
+    /// Longest time for a connection to be made, or for an answer to a declaration.
+    pub connect_timeout: Duration,
+    /// Seconds; 0 leaves it to the broker.
+    pub heartbeat: u16,
+    /// Longest time without a confirm while messages are in flight.
+    pub confirm_timeout: Duration,
+    /// Unconfirmed messages at most.
+    pub max_in_flight: usize,
+    pub unroutable: Unroutable,
+}
+
+/// What to do with a message that no queue is bound for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unroutable {
+    /// Nobody asked for it: it counts as delivered.
+    Drop,
+    /// The stream stands still until a queue is bound.
+    Hold,
+}
+
+/// What the worker wants.
+enum Order {
+    Settings(Box<BrokerSettings>),
+    /// Pass over the message with this message_id.
+    Skip(String),
+    Stop,
+}
+
+/// What the worker is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It tries to reach this broker.
+    Connecting(String),
+    /// It publishes to this broker.
+    Streaming(String),
+    /// The stream stands still, at the message with this message_id if it is known, since so many
+    /// were confirmed.
+    StandingStill { reason: String, held: Option<String>, confirmed: u64 },
+    /// The operator's wish was carried out: the message with this description is passed over.
+    Skipped(String),
+    /// The broker does not read from the connection for now (memory or disk alarm).
+    Blocked(String),
+    /// The broker reads from the connection again.
+    Unblocked,
+    /// Something that the operator may want to know, without effect on the stream.
+    Notice(String),
+    /// So many messages came back because no queue was bound, the last one being this.
+    Returned { count: u64, example: String },
+}
+
+/// What was done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Messages sent, those sent again included.
+    pub published: u64,
+    /// Messages confirmed or skipped, without a gap from the first.
+    pub confirmed: u64,
+    /// Messages skipped.
+    pub skipped: u64,
+    /// Messages the broker returned.
+    pub returned: u64,
+    /// Messages sent again.
+    pub resent: u64,
+}
+
+/// What the worker and the sessions share.
+#[derive(Default)]
+struct Desk {
+    /// Messages that no session has taken yet.
+    waiting: RefCell<VecDeque<Message>>,
+    orders: RefCell<VecDeque<Order>>,
+    reports: RefCell<Vec<Report>>,
+    done: Cell<Published>,
+    /// Bytes of bodies that are waiting or unconfirmed.
+    outstanding_bytes: Cell<usize>,
+    pause: Pause,
+}
+
+/// The delivery, as the worker has it.
+pub struct Delivery {
+    desk: Rc<Desk>,
+    /// One session after the other; none once it was stopped.
+    sessions: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl Delivery {
+    /// Begins with the next step. `spawn` starts the thread that connects.
+    pub fn new(settings: BrokerSettings, spawn: Spawn) -> Delivery {
+        let desk = Rc::<Desk>::default();
+        let link = Link { desk: Rc::clone(&desk), spawn, settings, stands_still: false };
+        Delivery { desk, sessions: Some(Box::pin(deliver_until_stopped(link))) }
+    }
+
+    /// Does what can be done without waiting. `is_readable`: whether the socket that it waits for is worth
+    /// reading from.
+    pub fn step(&mut self, is_readable: bool) {
+        self.desk.pause.set_readable(is_readable);
+        let mut context = Context::from_waker(Waker::noop());
+        if let Some(sessions) = &mut self.sessions
+            && sessions.as_mut().poll(&mut context).is_ready()
+        {
+            self.sessions = None;
+        }
+    }
+
+    /// What the next step waits for.
+    pub fn wants(&self) -> Wants {
+        self.desk.pause.wants()
+    }
+
+    /// Whether a message of this size would be taken now. One message always is when nothing is
+    /// outstanding, however large.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let outstanding = self.desk.outstanding_bytes.get();
+        self.desk.waiting.borrow().len() < MOST_WAITING
+            && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
+    }
+
+    /// Whether something was taken that is not confirmed.
+    pub fn has_unconfirmed(&self) -> bool {
+        self.desk.outstanding_bytes.get() > 0
+    }
+
+    /// Takes the next message. Only after [`Delivery::has_room_for`]. The next step sends it, if it can.
+    pub fn publish(&self, message: Message) {
+        let bytes = self.desk.outstanding_bytes.get() + message.body.len();
+        self.desk.outstanding_bytes.set(bytes);
+        self.desk.waiting.borrow_mut().push_back(message);
+    }
+
+    /// Sets other settings; a new connection is made if they differ, or if the stream stands still: what
+    /// it stood still for may have been mended.
+    pub fn reconfigure(&self, settings: BrokerSettings) {
+        self.order(Order::Settings(Box::new(settings)));
+    }
+
+    /// Passes over the message with this message_id, if the stream stands still there.
+    pub fn skip(&self, message_id: String) {
+        self.order(Order::Skip(message_id));
+    }
+
+    /// Takes leave of the broker, in the next steps. [`Delivery::is_stopped`] tells when that is done.
+    pub fn stop(&self) {
+        self.order(Order::Stop);
+    }
+
+    /// Whether nothing more will be done.
+    pub fn is_stopped(&self) -> bool {
+        self.sessions.is_none()
+    }
+
+    fn order(&self, order: Order) {
+        self.desk.orders.borrow_mut().push_back(order);
+    }
+
+    /// What was done so far.
+    pub fn done(&self) -> Published {
+        self.desk.done.get()
+    }
+
+    /// The reports since the last call.
+    pub fn take_reports(&self) -> Vec<Report> {
+        self.desk.reports.take()
+    }
+}
+
+/// A session's end of everything that it shares with the worker.
+struct Link {
+    desk: Rc<Desk>,
+    spawn: Spawn,
+    settings: BrokerSettings,
+    /// Whether the stream stands still.
+    stands_still: bool,
+}
+
+impl Link {
+    fn report(&mut self, report: Report) {
+        self.stands_still |= matches!(report, Report::StandingStill { .. });
+        self.desk.reports.borrow_mut().push(report);
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Published)) {
+        let mut done = self.desk.done.get();
+        change(&mut done);
+        self.desk.done.set(done);
+    }
+
+    fn confirmed(&self) -> u64 {
+        self.desk.done.get().confirmed
+    }
+
+    /// The oldest message is done with.
+    fn confirm(&mut self, message: &Message) {
+        let bytes = self.desk.outstanding_bytes.get() - message.body.len();
+        self.desk.outstanding_bytes.set(bytes);
+        self.count(|done| done.confirmed += 1);
+        self.stands_still = false;
+    }
+
+    fn report_standstill(&mut self, failure: &Failure) {
+        let confirmed = self.confirmed();
+        let (reason, held) = (failure.to_string(), failure.held());
+        self.report(Report::StandingStill { reason, held, confirmed });
+    }
+
+    /// Waits for the next step, which is to come at this time at the latest.
+    async fn pause_until(&self, until: Instant) {
+        self.desk.pause.wait(Wants { socket: None, until: Some(until) }).await;
+    }
+
+    /// Takes new settings, if there are any, and orders.
+    ///
+    /// # Errors
+    ///
+    /// What ends the session, if something does.
+    fn obey(&mut self) -> Result<(), SessionEnd> {
+        let mut result = Ok(());
+        loop {
+            let order = self.desk.orders.borrow_mut().pop_front();
+            match order {
+                Some(Order::Settings(settings)) => {
+                    if *settings != self.settings || self.stands_still {
+                        self.settings = *settings;
+                        result = Err(SessionEnd::Reconfigured);
+                    }
+                }
+                // That makes a new connection, too.
+                Some(Order::Skip(message_id)) => return Err(SessionEnd::Skip(message_id)),
+                Some(Order::Stop) => return Err(SessionEnd::Stopped),
+                None => return result,
+            }
+        }
+    }
+}
+
+/// One session after the other until it is told to stop.
+async fn deliver_until_stopped(mut link: Link) {
+    let mut window = Window::default();
+    let mut backoff = Backoff::default();
+    let mut attempt = 0usize;
+    loop {
+        let address = link.settings.addresses[attempt % link.settings.addresses.len()].clone();
+        let confirmed = link.confirmed();
+        let (began, delay) = (Instant::now(), backoff.delay());
+        let end = caught(session::run(&mut link, &mut window, &address, delay)).await;
+        if link.confirmed() > confirmed || began.elapsed() > LASTING {
+            backoff.reset();
+        }
+        // Whatever ended the session: what was under way on its connection is unconfirmed.
+        match end {
+            SessionEnd::Stopped => return,
+            SessionEnd::Reconfigured => {
+                window.rewind(ResendReason::Reconnect);
+                backoff.reset();
+                attempt = 0;
+            }
+            SessionEnd::Skip(message_id) => {
+                window.rewind(ResendReason::Reconnect);
+                skip(&mut link, &mut window, &message_id);
+                backoff.reset();
+            }
+            SessionEnd::Failed(failure) => {
+                window.rewind(failure.resend_reason());
+                let is_unclear = failure.is_about_a_message() && failure.held().is_none();
+                if is_unclear && window.is_one_at_a_time() {
+                    // Which one it is about will be known in a moment.
+                    continue;
+                }
+                backoff.grow();
+                attempt += 1;
+                link.report_standstill(&failure);
+            }
+        }
+    }
+}
+
+/// How a session ends; a panic in it is a failure like others.
+async fn caught(session: impl Future<Output = SessionEnd>) -> SessionEnd {
+    let mut session = pin!(session);
+    poll_fn(|context| {
+        let step = catch_unwind(AssertUnwindSafe(|| session.as_mut().poll(context)));
+        step.unwrap_or_else(|panic| {
+            Poll::Ready(SessionEnd::Failed(Failure::from_panic(panic.as_ref())))
+        })
+    })
+    .await
+}
+
+/// Passes over the oldest message, if it is the one that is meant.
+fn skip(link: &mut Link, window: &mut Window, message_id: &str) {
+    match window.skip(message_id) {
+        Some(message) => {
+            link.confirm(&message);
+            link.count(|done| done.skipped += 1);
+            link.report(Report::Skipped(message.description()));
+        }
+        None => link.report(Report::Notice(format!(
+            "message {message_id} is not skipped: the stream does not stand still there any more"
+        ))),
+    }
+}
