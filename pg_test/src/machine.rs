@@ -158,6 +158,16 @@ pub fn memory(pid: u32, which: &str) -> u64 {
     kilobytes.unwrap_or_else(|| panic!("{which} of process {pid} is {value}")) * 1024
 }
 
+/// How often a process has gone to sleep (proc(5): `voluntary_ctxt_switches`).
+///
+/// # Panics
+/// If there is no such process.
+#[track_caller]
+pub fn sleeps(pid: u32) -> u64 {
+    let value = status(pid, "voluntary_ctxt_switches");
+    value.parse().unwrap_or_else(|_| panic!("process {pid} slept {value} times"))
+}
+
 /// The bytes that a process has read from files and pipes, of the page cache or the disk; not from sockets
 /// (proc(5): `rchar` of `/proc/pid/io`).
 ///

@@ -110,3 +110,20 @@ fn rows_of_200_megabytes_pass_one_at_a_time() {
         (resident(pid) < SIZE as u64).then_some(())
     });
 }
+
+/// Every session of the server has the library in it, whether it captures or not.
+#[test]
+fn a_session_pays_little_for_the_library() {
+    const MEGABYTE: i64 = 1024 * 1024;
+    let session = |bed: &Testbed| {
+        let mut client = bed.postgres.connect("postgres");
+        let pid = ask::<i32>(&mut client, "SELECT pg_backend_pid()") as u32;
+        ["VmData", "VmRSS"].map(|which| machine::memory(pid, which) as i64)
+    };
+    let (with, without) = (Testbed::private(&[]), Testbed::without_extension(&[]));
+    let [with, without] = [&with, &without].map(session);
+    let [data, resident] = [0, 1].map(|number| with[number] - without[number]);
+    println!("VmData {data} and VmRSS {resident} bytes more");
+    assert!(data <= 4 * MEGABYTE, "VmData grew by {data}");
+    assert!(resident <= MEGABYTE, "VmRSS grew by {resident}");
+}

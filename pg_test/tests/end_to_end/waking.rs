@@ -4,17 +4,17 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pg_test::{DEADLINE, Postgres, Scene, Testbed, send_signal, wait_until};
+use pg_test::{DEADLINE, Postgres, Scene, Testbed, machine, send_signal, wait_until};
 use postgres::Client;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::{backend, frontend};
 
 use crate::stage::{
-    ask, blog, ids, make_blog, run, wait_until_read, wait_until_saved, wait_until_streaming,
-    worker_pid,
+    ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_saved,
+    wait_until_streaming, worker_pid,
 };
 
 /// A worker that nobody wakes looks at the WAL only now and then, every five seconds. So many times
@@ -268,6 +268,51 @@ fn a_worker_that_is_connected_is_one_thread() {
     assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
     let worker = worker_pid(&mut client);
     assert_eq!(fs::read_dir(format!("/proc/{worker}/task")).unwrap().count(), 1);
+}
+
+/// Whoever has nothing to do wakes up every five seconds and for what it owes the broker, no more: idle, with
+/// a broker that takes nothing because its memory is full, and with none that could be reached.
+#[test]
+fn a_worker_that_can_do_nothing_sleeps() {
+    const LOOK: Duration = Duration::from_secs(11);
+    // A look after five and after ten seconds, and one for whatever the start of them interrupts.
+    const MOST: u64 = 3;
+    let bed = Testbed::private(&["amqp.heartbeat = 3600", "amqp.confirm_timeout = 3600"]);
+    let scene = bed.scene("asleep");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    let events = scene.consumer.wait_for_events(1);
+    wait_until_saved(&mut client, &events[0]);
+    let worker = worker_pid(&mut client);
+    let sleeps_beyond = |most: u64, what: &str| {
+        let before = machine::sleeps(worker);
+        // Nobody publishes anything meanwhile.
+        assert_eq!(scene.consumer.next_within(LOOK), None);
+        let sleeps = machine::sleeps(worker) - before;
+        assert!(sleeps <= most, "{what}, it woke up {sleeps} times in {LOOK:?}");
+    };
+    sleeps_beyond(MOST, "idle");
+
+    bed.rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    wait_for_reason(&mut client, "broker blocked the connection");
+    sleeps_beyond(MOST, "blocked");
+    bed.rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
+    let events = scene.consumer.wait_for_events(1);
+    wait_until_saved(&mut client, &events[0]);
+
+    bed.postgres.set("amqp.host", "127.0.0.1:1");
+    wait_for_reason(&mut client, "broker cannot be reached");
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    // Attempts become rarer, up to one in five seconds: wait until they are.
+    wait_until("attempts are rare", DEADLINE, || {
+        let before = machine::sleeps(worker);
+        assert_eq!(scene.consumer.next_within(Duration::from_secs(4)), None);
+        (machine::sleeps(worker) - before <= 6).then_some(())
+    });
+    // Each wakes it twice: when it is due, and when the operating system has refused it.
+    sleeps_beyond(MOST + 2 * 3, "with nothing to reach");
 }
 
 /// Reading a file for the first time since it was written sets its time of access, unless that is

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `throughput` | events per second from a backlog and live, beside a raw publisher |
 //! | `latency` | from commit to consumer, beside a relay of NOTIFY; what the writer notices |
+//! | `ceiling`, `sink` | what the worker does whatever the broker does: into a peer that drops all |
 //! | `backlog` | how an outage's events leave: as fast at the end as at the start, in bounded memory |
 //! | `transaction` | one of a million rows |
 //! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
@@ -21,6 +22,7 @@
 
 mod backlog;
 mod captured;
+mod ceiling;
 mod clients;
 mod foreign;
 mod growth;
@@ -35,6 +37,7 @@ mod receiver;
 mod relay;
 mod report;
 mod server;
+mod sink;
 mod throughput;
 mod transaction;
 mod wal;
@@ -57,6 +60,7 @@ type Measure = fn(&Plan, &mut Plot) -> Vec<Line>;
 const SECTIONS: &[(&str, Measure)] = &[
     ("throughput", throughput::run),
     ("latency", latency::run),
+    ("ceiling", |plan, _| ceiling::run(plan)),
     ("backlog", |plan, _| backlog::run(plan)),
     ("transaction", |plan, _| transaction::run(plan)),
     ("wal", |plan, _| wal::run(plan)),
