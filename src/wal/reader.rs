@@ -161,9 +161,11 @@ impl TransactionReader {
     /// disk space from being freed.
     pub fn forget_old_wal(&mut self) {
         self.second = None;
-        let segment = |lsn: Lsn| lsn.segment(server::wal_segment_size());
-        let here = segment(self.position());
-        self.changes.take_if(|changes| segment(changes.reader.position()) != here);
+        if self.pass.is_none() {
+            let segment = |lsn: Lsn| lsn.segment(server::wal_segment_size());
+            let here = segment(self.position());
+            self.changes.take_if(|changes| segment(changes.reader.position()) != here);
+        }
     }
 
     /// The first byte that the transactions need which were not handed on yet, or the position if there

@@ -569,10 +569,11 @@ fn families(ids: impl IntoIterator<Item = i32>) -> Vec<String> {
         .collect()
 }
 
+/// Its WAL is read again in many rounds of the worker's loop, and fills more than one file.
 #[test]
 fn a_transaction_larger_than_the_worker_s_memory_comes_in_order() {
     const ROWS: i32 = 5000;
-    let bed = Testbed::private(&["logical_decoding_work_mem = '64kB'"]);
+    let bed = Testbed::private_with(&["--wal-segsize=1"], &["logical_decoding_work_mem = '64kB'"]);
     let scene = bed.scene("large");
     let mut client = scene.client();
     make_blog(&mut client);
