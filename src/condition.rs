@@ -98,8 +98,6 @@ impl Condition {
                     report::log(format!("connected to broker {broker}"));
                 }
             }
-            // Of one that was over before it was heard of nobody needs to know.
-            delivery::Report::StandingStill { confirmed, .. } if confirmed < self.confirmed => {}
             delivery::Report::StandingStill { reason, held, confirmed } => {
                 self.failed_after = confirmed;
                 self.standstill.fail(Cause { reason, held });

@@ -36,6 +36,10 @@ const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
 /// Batches of WAL records between two looks at everything else.
 const BATCHES_PER_ROUND: usize = 64;
 
+/// How long reading may take, from a cold disk for instance, before the broker is to be heard and to hear a
+/// heartbeat.
+const LONGEST_READING: Duration = Duration::from_millis(100);
+
 /// Events above this size leave memory behind that is given back once all is quiet.
 const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -69,7 +73,8 @@ pub fn run() -> ! {
             if all_read && all_handed_out && !goes_on {
                 worker.wait(next_save);
             } else {
-                wait::serve_interrupts();
+                // No sleep, but a look at the broker's socket.
+                worker.sleep(Duration::ZERO);
             }
         }
         worker.end();
@@ -119,7 +124,7 @@ struct Worker {
     is_ahead: bool,
     /// Whether the delivery took all there was.
     took_all: bool,
-    /// Whether a large event was handed out since all was quiet.
+    /// Whether a large event was handed out, or many waited, since all was quiet.
     was_large: bool,
     /// How long to sleep while something cannot wake us.
     poll: Duration,
@@ -278,8 +283,13 @@ impl Worker {
         self.is_busy = commits != self.commits;
         self.commits = commits;
         self.commit_rate.look(Instant::now(), commits);
+        let began = Instant::now();
         for _ in 0..BATCHES_PER_ROUND {
+            if began.elapsed() >= LONGEST_READING {
+                return false;
+            }
             self.is_ahead = self.stream.bytes() >= READ_AHEAD_BYTES;
+            self.was_large |= self.is_ahead;
             if self.is_ahead {
                 return true;
             }
@@ -327,6 +337,7 @@ impl Worker {
         }
         let Some(delivery) = &self.delivery else { return true };
         let (mut is_all, mut handed_out, mut unreadable) = (false, 0, None);
+        let began = Instant::now();
         for _ in 0..EVENTS_PER_ROUND {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if delivery.has_room_for(size) => {
@@ -344,6 +355,7 @@ impl Worker {
                         }
                     }
                 }
+                Some(Peeked::InWal(_)) if began.elapsed() >= LONGEST_READING => break,
                 Some(Peeked::InWal(lsn)) if delivery.has_room_for(0) => {
                     match self.reader.read_event(lsn) {
                         Ok(payload) => self.stream.load(payload),
@@ -367,10 +379,13 @@ impl Worker {
         if let Some(event) = unreadable {
             self.hold(event);
         }
-        if handed_out > 0 {
-            self.deliver();
+        if handed_out == 0 {
+            return is_all;
         }
-        is_all
+        // What was confirmed meanwhile made room.
+        let confirmed = self.seen.confirmed;
+        self.deliver();
+        is_all && self.seen.confirmed == confirmed
     }
 
     fn count(&mut self, now: Published) {

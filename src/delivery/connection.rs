@@ -267,8 +267,7 @@ impl Connection {
         self.wire.put_message(PUBLISHING, message, resent);
     }
 
-    /// Sends what is to be sent, and waits until there may be news, the worker has something to say,
-    /// or the time has come.
+    /// Sends what is to be sent, and waits for the next step, which is to come at this time at the latest.
     ///
     /// # Errors
     ///
@@ -401,10 +400,15 @@ impl Connection {
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
+}
 
-    /// Ends the connection as it is: what the broker has not got by now it does not get.
-    pub fn abort(self) {
-        self.wire.abort();
+/// Of a connection that was not closed in agreement the broker gets nothing more: what it took from it after
+/// the next one's messages would be out of order.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.wire.abort();
+        }
     }
 }
 

@@ -119,7 +119,7 @@ impl Session<'_> {
         Ok(self.wait(deadline).await?)
     }
 
-    /// Waits for the broker, and for the worker.
+    /// Waits for the next step.
     async fn wait(&mut self, until: Option<Instant>) -> Result<(), Failure> {
         self.connection.wait(self.link, until).await
     }
@@ -325,9 +325,6 @@ impl Session<'_> {
                 Ok(()) if self.wait(Some(deadline)).await.is_ok() => {}
                 _ => break,
             }
-        }
-        if !self.connection.is_closed() {
-            self.connection.abort();
         }
     }
 }

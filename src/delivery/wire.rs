@@ -181,8 +181,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Writes what can be, waits until there is something to read or to write, the time has come, or the
-    /// worker has something to say, and reads.
+    /// Writes what can be, waits for the next step, and reads.
     ///
     /// # Errors
     ///
@@ -203,7 +202,9 @@ impl Wire {
         let until = [until, silent_at, beat_at].into_iter().flatten().min();
         let (descriptor, number) = (self.socket.as_raw_fd(), self.number);
         let socket = Some(Socket { descriptor, number, is_full });
-        if pause.wait(Wants { socket, until }).await {
+        let is_readable = pause.wait(Wants { socket, until }).await;
+        // What came in time counts, however late it is looked at.
+        if is_readable || until.is_some_and(|until| Instant::now() >= until) {
             self.read()?;
         }
         let now = Instant::now();
@@ -252,8 +253,8 @@ impl Wire {
         }
     }
 
-    /// Closes the socket without sending what the socket has taken and not sent.
-    pub fn abort(self) {
+    /// What the socket has taken and not sent is not sent when it is closed.
+    pub fn abort(&self) {
         // If that fails it is sent: not worse than a broker that had it all before.
         let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
     }

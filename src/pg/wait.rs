@@ -55,8 +55,8 @@ impl WaitSet {
                     pg_sys::ModifyWaitEvent(self.set, SOCKET, events(socket), no_latch);
                 }
                 _ => {
-                    pg_sys::FreeWaitEventSet(self.set);
-                    self.set = make(socket);
+                    let before = std::mem::replace(&mut self.set, make(socket));
+                    pg_sys::FreeWaitEventSet(before);
                 }
             }
         }

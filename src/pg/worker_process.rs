@@ -115,7 +115,7 @@ fn reload_settings() {
 /// (postmaster.c: `CleanupBackgroundWorker`).
 #[allow(unreachable_code)] // The bindings of 15 to 17 know that proc_exit does not return.
 pub fn end() -> ! {
-    // SAFETY: main thread. One that still looks a name up owns nothing of PostgreSQL's.
+    // SAFETY: main thread. A thread that still looks a name up owns nothing of PostgreSQL's.
     unsafe { pg_sys::proc_exit(1) };
     unreachable!("proc_exit does not return")
 }
