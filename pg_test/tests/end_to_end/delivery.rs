@@ -92,6 +92,38 @@ fn what_blocked_a_connection_is_over_with_it() {
     assert_streams(&mut client);
 }
 
+/// A worker that could not look for longer than the broker may take, as while a disk is slow, is to blame
+/// nobody but itself: what the broker said in time counts.
+#[test]
+fn a_confirm_that_came_in_time_counts_however_late_the_worker_looks() {
+    const STALL: Duration = Duration::from_secs(7);
+    let bed = Testbed::private(&["amqp.confirm_timeout = 5", "amqp.heartbeat = 3600"]);
+    let scene = bed.scene("stall");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    // The exchange is declared then.
+    run(&mut client, "INSERT INTO blog_articles VALUES (0)");
+    scene.consumer.wait_for_events(1);
+    wait_until_confirmed(&mut client);
+    let worker = worker_pid(&mut client);
+    // The worker is to have sent the message, and not to have seen its confirm.
+    send_signal(bed.rabbitmq.pid(), "STOP");
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until("it is sent", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT events_published = 2 FROM amqp.status").then_some(())
+    });
+    send_signal(worker, "STOP");
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    // Nothing else comes; the time passes.
+    assert_eq!(scene.consumer.next_within(STALL), None);
+    send_signal(worker, "CONT");
+    wait_until_confirmed(&mut client);
+    let sent: i64 = ask(&mut client, "SELECT events_published FROM amqp.status");
+    assert_eq!(sent, 2);
+    assert!(!bed.postgres.log().contains("confirmed nothing"), "{}", bed.postgres.log());
+}
+
 /// Nothing is on its way, so that only heartbeats can tell.
 #[test]
 fn a_network_that_dies_without_a_word_is_noticed_on_an_idle_stream() {
