@@ -46,6 +46,10 @@ const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;
 /// Events handed out between two looks at everything else: each may have to be read from a cold disk.
 const EVENTS_PER_ROUND: usize = 1000;
 
+/// How long late transactions gather, while many commit and the broker is busy with earlier ones anyhow: the
+/// WAL in which their order is looked up is the same for most of them.
+const GATHERING: Duration = Duration::from_millis(2);
+
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,7 @@ pub fn run() -> ! {
             worker.take_orders();
             worker.deliver();
             let all_read = worker.read_wal();
+            worker.note_unordered();
             worker.release();
             let all_handed_out = worker.hand_out();
             let goes_on = worker.pass_over();
@@ -136,6 +141,8 @@ struct Worker {
     awaiting_standby: Option<Instant>,
     /// How fast the lag falls.
     pace: Pace,
+    /// Since when a committed transaction waits for its order to be looked up.
+    unordered_since: Option<Instant>,
 }
 
 /// An event that the stream stands still at, since no message can be made of it.
@@ -187,6 +194,7 @@ impl Worker {
             snapshot: SnapshotMemory::new(),
             awaiting_standby: None,
             pace: Pace::default(),
+            unordered_since: None,
         };
         if let Origin::Lost(gap) = origin {
             worker.announce(gap);
@@ -284,6 +292,9 @@ impl Worker {
         self.commits = commits;
         self.commit_rate.look(Instant::now(), commits);
         let began = Instant::now();
+        let may_gather = self.commit_rate.is_high()
+            && self.delivery.as_ref().is_some_and(Delivery::has_unconfirmed)
+            && self.unordered_since.is_none_or(|since| since.elapsed() < GATHERING);
         for _ in 0..BATCHES_PER_ROUND {
             if began.elapsed() >= LONGEST_READING {
                 return false;
@@ -294,7 +305,7 @@ impl Worker {
                 return true;
             }
             let stream = &mut self.stream;
-            match self.reader.read_batch(|transaction| stream.push(transaction)) {
+            match self.reader.read_batch(may_gather, |transaction| stream.push(transaction)) {
                 Ok(Reached::EndOfWal) => {
                     status::set_caught_up(true);
                     return true;
@@ -307,6 +318,11 @@ impl Worker {
             }
         }
         false
+    }
+
+    fn note_unordered(&mut self) {
+        let since = self.unordered_since.unwrap_or_else(Instant::now);
+        self.unordered_since = self.reader.oldest_unordered().map(|_| since);
     }
 
     /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
@@ -412,7 +428,7 @@ impl Worker {
         status::set_progress(
             self.reader.position(),
             self.keeper.saved(),
-            self.stream.oldest_unconfirmed(),
+            self.stream.oldest_unconfirmed().or_else(|| self.reader.oldest_unordered()),
         );
         let now = Instant::now();
         if self.pace.is_due(now) {
@@ -461,7 +477,10 @@ impl Worker {
     /// in a session that wrote no event, a transaction becoming visible.
     fn must_poll(&self) -> bool {
         let has_unread = shared::last_commit() > self.reader.position();
-        (has_unread && !self.is_ahead) || self.reader.has_prepared() || self.stream.has_held_back()
+        (has_unread && !self.is_ahead)
+            || self.reader.has_prepared()
+            || self.stream.has_held_back()
+            || self.unordered_since.is_some()
     }
 
     /// Within a second: take leave of the broker, record what was confirmed, let the slot go. What is

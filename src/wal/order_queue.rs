@@ -25,11 +25,11 @@ const XID_BYTES: usize = size_of::<(u32, u32)>();
 const MANY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Transactions above which a pass is due.
-const MANY: usize = 1000;
+const MANY: usize = 10_000;
 
 /// WAL behind the oldest commit above which a pass is due: it is not to wait for all the WAL that others
 /// write.
-const FAR_BEHIND: u64 = 4 * 1024 * 1024;
+const FAR_BEHIND: u64 = 16 * 1024 * 1024;
 
 /// Committed transactions in commit order.
 #[derive(Debug, Default)]
@@ -97,6 +97,12 @@ impl OrderQueue {
     /// Whether a pass would find something.
     pub fn needs_pass(&self) -> bool {
         self.searching > 0
+    }
+
+    /// LSN of the first event, and commit time, of the oldest transaction.
+    pub fn oldest(&self) -> Option<(Lsn, i64)> {
+        let transaction = &self.queue.front()?.transaction;
+        Some((transaction.first_lsn, transaction.commit_time))
     }
 
     /// LSN of the earliest event of all.

@@ -65,13 +65,15 @@ impl TransactionReader {
     }
 
     /// Reads at most [`BATCH`] records, and gives what is known then of the committed transactions and their
-    /// order to `committed`.
+    /// order to `committed`. `may_gather`: those whose order is to be looked up may wait for others at the end
+    /// of the WAL.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the WAL is damaged.
     pub fn read_batch(
         &mut self,
+        may_gather: bool,
         committed: impl FnMut(CommittedTransaction),
     ) -> Result<Reached, ReadError> {
         let reached = match self.pass.take() {
@@ -82,7 +84,8 @@ impl TransactionReader {
             None => self.read_transactions()?,
         };
         std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
-        let is_pass_due = reached == Reached::EndOfWal || self.unordered.is_due(self.position());
+        let is_pass_due =
+            (reached == Reached::EndOfWal && !may_gather) || self.unordered.is_due(self.position());
         if self.pass.is_none() && is_pass_due && self.unordered.needs_pass() {
             self.pass = Some(self.unordered.begin_pass());
             return Ok(Reached::More);
@@ -173,6 +176,12 @@ impl TransactionReader {
     pub fn needed_from(&self) -> Lsn {
         let needed = [self.open.oldest_lsn(), self.unordered.first_lsn()];
         needed.into_iter().flatten().min().unwrap_or_else(|| self.position())
+    }
+
+    /// LSN of the first event, and commit time, of the oldest committed transaction that was not handed on
+    /// yet.
+    pub fn oldest_unordered(&self) -> Option<(Lsn, i64)> {
+        self.unordered.oldest()
     }
 
     /// Whether a prepared transaction has events.
