@@ -185,6 +185,26 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
+#[cfg(test)]
+impl EventHead {
+    /// An insert's, of which nothing matters but the command.
+    pub fn of_command(command_id: u32) -> EventHead {
+        EventHead {
+            command_id,
+            first_lsn: Lsn::INVALID,
+            place: None,
+            operation: Operation::Insert,
+            exchange: Rc::default(),
+            routing_key: Rc::default(),
+            database: Rc::default(),
+            schema: Rc::default(),
+            table: Rc::default(),
+            lossy: false,
+            oversize: None,
+        }
+    }
+}
+
 /// A head, which content comes behind it, and where that begins.
 struct Decoded {
     head: EventHead,

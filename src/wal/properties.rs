@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::event::{ChangeKey, EventHead, Operation};
+use crate::event::{ChangeKey, EventHead};
 use crate::lsn::Lsn;
 use crate::wal::transactions::{CommittedTransaction, Found, OrderedEvents, Transactions};
 
@@ -40,20 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// An event's payload: only its command id matters here.
 fn payload(command_id: u32, size: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let head = EventHead {
-        command_id,
-        first_lsn: Lsn::INVALID,
-        place: None,
-        operation: Operation::Insert,
-        exchange: Default::default(),
-        routing_key: Default::default(),
-        database: Default::default(),
-        schema: Default::default(),
-        table: Default::default(),
-        lossy: false,
-        oversize: None,
-    };
-    head.encode_into(&mut bytes);
+    EventHead::of_command(command_id).encode_into(&mut bytes);
     bytes.resize(bytes.len() + size, 0);
     bytes
 }

@@ -328,24 +328,12 @@ fn precedes(a: u32, b: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, EventHead, Names, Operation};
+    use crate::event::{Event, EventHead, Names};
 
     fn payload(command_id: u32, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        EventHead {
-            command_id,
-            first_lsn: Lsn::INVALID,
-            place: None,
-            operation: Operation::Insert,
-            exchange: Default::default(),
-            routing_key: name.into(),
-            database: Default::default(),
-            schema: Default::default(),
-            table: Default::default(),
-            lossy: false,
-            oversize: None,
-        }
-        .encode_into(&mut bytes);
+        EventHead { routing_key: name.into(), ..EventHead::of_command(command_id) }
+            .encode_into(&mut bytes);
         bytes
     }
 
