@@ -1,8 +1,6 @@
 //! A gap in the stream: events that can no longer be published, because the WAL that held them is
 //! gone. Consumers are told by an event of its own, ahead of all that can still be published. Pure.
 
-use std::rc::Rc;
-
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
@@ -24,17 +22,9 @@ impl Gap {
     /// `time` is in microseconds since 2000-01-01 UTC.
     pub fn into_transaction(self, exchange: String, time: i64) -> CommittedTransaction {
         let head = EventHead {
-            command_id: 0,
-            first_lsn: Lsn::INVALID,
-            place: None,
-            operation: Operation::Gap,
             exchange: exchange.into(),
             routing_key: ROUTING_KEY.into(),
-            database: Rc::default(),
-            schema: Rc::default(),
-            table: Rc::default(),
-            lossy: false,
-            oversize: None,
+            ..EventHead::new(Operation::Gap, 0)
         };
         let mut payload = Vec::new();
         head.encode_into(&mut payload);

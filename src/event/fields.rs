@@ -10,8 +10,6 @@
 //! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
 //! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
 
-use std::rc::Rc;
-
 use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
@@ -137,19 +135,10 @@ fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
 pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(payload);
     let [_, operation] = reader.array().ok_or(DecodeError::Truncated)?;
-    let mut head = EventHead {
-        command_id: reader.u32().ok_or(DecodeError::Truncated)?,
-        first_lsn: Lsn(reader.u64().ok_or(DecodeError::Truncated)?),
-        place: None,
-        operation: Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?,
-        exchange: Rc::default(),
-        routing_key: Rc::default(),
-        database: Rc::default(),
-        schema: Rc::default(),
-        table: Rc::default(),
-        lossy: false,
-        oversize: None,
-    };
+    let command_id = reader.u32().ok_or(DecodeError::Truncated)?;
+    let first_lsn = Lsn(reader.u64().ok_or(DecodeError::Truncated)?);
+    let operation = Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?;
+    let mut head = EventHead { first_lsn, ..EventHead::new(operation, command_id) };
     loop {
         match take_part(&mut reader).ok_or(DecodeError::Truncated)? {
             Part::Field(tag, value) => head.take_field(tag, value, names)?,

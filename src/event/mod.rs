@@ -185,15 +185,14 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-#[cfg(test)]
 impl EventHead {
-    /// An insert's, of which nothing matters but the command.
-    pub fn of_command(command_id: u32) -> EventHead {
+    /// One that says no more than this.
+    pub fn new(operation: Operation, command_id: u32) -> EventHead {
         EventHead {
             command_id,
             first_lsn: Lsn::INVALID,
             place: None,
-            operation: Operation::Insert,
+            operation,
             exchange: Rc::default(),
             routing_key: Rc::default(),
             database: Rc::default(),

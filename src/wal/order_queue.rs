@@ -207,7 +207,7 @@ impl Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventHead;
+    use crate::event::{EventHead, Operation};
     use crate::place::TableFile;
     use crate::wal::transactions::{OrderedEvents, RecordedEvent};
 
@@ -218,7 +218,7 @@ mod tests {
 
     fn event(lsn: u64, command_id: u32, place: Option<Place>) -> RecordedEvent {
         let mut payload = Vec::new();
-        let head = EventHead { place, ..EventHead::of_command(command_id) };
+        let head = EventHead { place, ..EventHead::new(Operation::Insert, command_id) };
         head.encode_into(&mut payload);
         RecordedEvent { lsn: Lsn(lsn), payload }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::event::{ChangeKey, EventHead};
+use crate::event::{ChangeKey, EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::wal::transactions::{CommittedTransaction, Found, OrderedEvents, Transactions};
 
@@ -40,7 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// An event's payload: only its command id matters here.
 fn payload(command_id: u32, size: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    EventHead::of_command(command_id).encode_into(&mut bytes);
+    EventHead::new(Operation::Insert, command_id).encode_into(&mut bytes);
     bytes.resize(bytes.len() + size, 0);
     bytes
 }

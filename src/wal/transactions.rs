@@ -328,11 +328,11 @@ fn precedes(a: u32, b: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, EventHead, Names};
+    use crate::event::{Event, EventHead, Names, Operation};
 
     fn payload(command_id: u32, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
-        EventHead { routing_key: name.into(), ..EventHead::of_command(command_id) }
+        EventHead { routing_key: name.into(), ..EventHead::new(Operation::Insert, command_id) }
             .encode_into(&mut bytes);
         bytes
     }
