@@ -1,9 +1,8 @@
 //! The background worker: reads the WAL, hands committed transactions to the delivery, and moves
 //! the position with its confirms. This file is the loop; what each step does lives elsewhere.
 //!
-//! It never waits for anything but its wait set, and looks at signals at least every
-//! [`reader::BATCH`](crate::wal::reader::BATCH) records. Any ERROR ends the process; the postmaster
-//! starts it again, and it goes on from the saved position.
+//! It never waits for anything but its wait set, and looks at signals after every batch of WAL records. Any
+//! ERROR ends the process; the postmaster starts it again, and it goes on from the saved position.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,7 @@ const BATCHES_PER_ROUND: usize = 64;
 
 /// How long reading may take, from a cold disk for instance, before the broker is to be heard and to hear a
 /// heartbeat.
-const LONGEST_READING: Duration = Duration::from_millis(100);
+const LONGEST_READING: Duration = Duration::from_millis(20);
 
 /// Events above this size leave memory behind that is given back once all is quiet.
 const LARGE_EVENT_BYTES: usize = 16 * 1024 * 1024;

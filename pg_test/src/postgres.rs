@@ -4,6 +4,7 @@
 
 mod backup;
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -68,8 +69,14 @@ impl Postgres {
     /// If it runs already, or does not come up; with the end of its log.
     #[track_caller]
     pub fn start(&self) {
+        self.start_with(&[]);
+    }
+
+    /// Like [`Postgres::start`], with these variables in the environment of the server.
+    #[track_caller]
+    pub fn start_with(&self, environment: &[(&str, &OsStr)]) {
         let mut command = command_of("postgres");
-        command.arg("-D").arg(self.data_dir());
+        command.arg("-D").arg(self.data_dir()).envs(environment.iter().copied());
         let id = {
             let mut running = self.process();
             assert!(!is_running(&mut running), "this PostgreSQL runs already");

@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
-use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
@@ -420,16 +419,13 @@ async fn connect(
     deadline: Instant,
 ) -> Result<Wire, SessionEnd> {
     let unreachable = |error: io::Error| Failure::unreachable(&error);
-    let dialled =
-        super::dial::dial(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
+    link.dialler.begin(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
     loop {
         link.obey()?;
-        match dialled.try_recv() {
-            Ok(socket) => return Ok(socket.and_then(Wire::new).map_err(unreachable)?),
-            Err(TryRecvError::Empty) if Instant::now() < deadline => {
-                link.pause_until(deadline).await;
-            }
-            Err(_) => return Err(no_answer(settings).into()),
+        match link.dialler.take(address) {
+            Some(socket) => return Ok(socket.and_then(Wire::new).map_err(unreachable)?),
+            None if Instant::now() < deadline => link.pause_until(deadline).await,
+            None => return Err(no_answer(settings).into()),
         }
     }
 }

@@ -28,6 +28,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use dial::Dialler;
 pub use dial::Spawn;
 use failure::{Backoff, Failure, SessionEnd};
 pub use message::{HeaderValue, Message, ResendReason};
@@ -181,7 +182,13 @@ impl Delivery {
     /// Begins with the next step. `spawn` starts the thread that connects.
     pub fn new(settings: BrokerSettings, spawn: Spawn) -> Delivery {
         let desk = Rc::<Desk>::default();
-        let link = Link { desk: Rc::clone(&desk), spawn, settings, stands_still: false };
+        let link = Link {
+            desk: Rc::clone(&desk),
+            spawn,
+            dialler: Dialler::default(),
+            settings,
+            stands_still: false,
+        };
         Delivery { desk, sessions: Some(Box::pin(deliver_until_stopped(link))) }
     }
 
@@ -262,6 +269,7 @@ impl Delivery {
 struct Link {
     desk: Rc<Desk>,
     spawn: Spawn,
+    dialler: Dialler,
     settings: BrokerSettings,
     /// Whether the stream stands still.
     stands_still: bool,

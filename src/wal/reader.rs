@@ -12,8 +12,28 @@ use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 
-/// Records read in one go, before the caller looks at signals again.
-pub const BATCH: usize = 1000;
+/// What is read in one go, before the caller looks at signals and at the broker again: so many records...
+const BATCH_RECORDS: usize = 1000;
+
+/// ...and not much more WAL than this: on a cold disk each page may take milliseconds.
+const BATCH_BYTES: u64 = 64 * 1024;
+
+/// How far one batch goes.
+struct Batch {
+    records: usize,
+    end: Lsn,
+}
+
+impl Batch {
+    fn begin(reader: &XLogReader) -> Batch {
+        let records = reader.records() + BATCH_RECORDS;
+        Batch { records, end: Lsn(reader.position().0 + BATCH_BYTES) }
+    }
+
+    fn is_over(&self, reader: &XLogReader) -> bool {
+        reader.records() >= self.records || reader.position() >= self.end
+    }
+}
 
 /// What a batch ended with.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,7 +84,7 @@ impl TransactionReader {
         self.open.set_memory_limit(bytes);
     }
 
-    /// Reads at most [`BATCH`] records, and gives what is known then of the committed transactions and their
+    /// Reads a batch, and gives what is known then of the committed transactions and their
     /// order to `committed`. `may_gather`: those whose order is to be looked up may wait for others at the end
     /// of the WAL.
     ///
@@ -93,7 +113,7 @@ impl TransactionReader {
         Ok(reached)
     }
 
-    /// Reads at most [`BATCH`] records of what the pass asks for.
+    /// Reads a batch of what the pass asks for.
     fn read_changes(&mut self, mut pass: Pass) -> Result<(), ReadError> {
         match self.changes.get_or_insert_with(ChangeReader::new).read_batch(&mut pass)? {
             ControlFlow::Continue(()) => self.pass = Some(pass),
@@ -102,14 +122,14 @@ impl TransactionReader {
         Ok(())
     }
 
-    /// Reads at most [`BATCH`] records, fewer if a transaction commits.
+    /// Reads a batch, a smaller one if a transaction commits.
     fn read_transactions(&mut self) -> Result<Reached, ReadError> {
         // Finding that out by reading costs opening the segment anew.
         if self.reader.is_at_end() {
             return Ok(Reached::EndOfWal);
         }
-        let end = self.reader.records() + BATCH;
-        while self.reader.records() < end {
+        let batch = Batch::begin(&self.reader);
+        while !batch.is_over(&self.reader) {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
@@ -195,14 +215,15 @@ impl ChangeReader {
         ChangeReader { reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
     }
 
-    /// Reads at most [`BATCH`] records. Breaks when everything was read.
+    /// Reads a batch. Breaks when everything was read.
     fn read_batch(&mut self, pass: &mut Pass) -> Result<ControlFlow<()>, ReadError> {
-        let last = self.reader.records() + BATCH;
-        while self.reader.records() < last {
+        let mut batch = Batch::begin(&self.reader);
+        while !batch.is_over(&self.reader) {
             if self.reader.position() >= self.end {
                 let Some(range) = pass.next_range() else { return Ok(ControlFlow::Break(())) };
                 self.reader.begin(range.start);
                 self.end = range.end;
+                batch.end = Lsn(range.start.0 + BATCH_BYTES);
             }
             match self.reader.read_change(self.end)? {
                 Step::Record(change) => {
@@ -251,8 +272,8 @@ pub fn survey(
     let mut survey = Survey { first_record, last_position: None, has_orphans: false };
     let mut has_events = false;
     while keep_going() {
-        let end = reader.records() + BATCH;
-        while reader.records() < end {
+        let batch = Batch::begin(&reader);
+        while !batch.is_over(&reader) {
             match reader.read()? {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
                     if prefix == POSITION_PREFIX {

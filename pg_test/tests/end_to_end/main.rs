@@ -16,6 +16,7 @@ mod refusals;
 mod rows;
 mod settings;
 mod stage;
+mod stalls;
 mod standby;
 mod status;
 mod tables;
