@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 /// So many commits within [`INTERVAL`] (2,000 a second) are many: waking a process costs a writer
-/// more than all else that an event does.
+/// more than all else that an event does. Woken by each, the worker took 1.4 times the CPU an event, and
+/// writers that went as fast as they could got on 0.85 times as fast.
 const MANY: u64 = 40;
 
 /// Long enough that some commits in a row, at a rate that is not high, are not taken for one.

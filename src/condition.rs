@@ -60,6 +60,24 @@ impl Condition {
         self.show();
     }
 
+    /// The WAL cannot be read on, or is read on.
+    pub fn be_stuck(&mut self, cause: Option<Cause>) {
+        if self.standstill.be_stuck(cause) {
+            self.show();
+        }
+    }
+
+    /// The delivery is another one from now on, and what it was to deliver is given up.
+    pub fn begin_anew(&mut self) {
+        self.standstill.succeed();
+        self.standstill.block(None);
+        self.standstill.hold(None);
+        self.standstill.be_stuck(None);
+        self.standstill.await_standby(None);
+        (self.is_connected, self.confirmed, self.failed_after) = (false, 0, 0);
+        self.show();
+    }
+
     /// A committed transaction lacks a synchronous standby, or none does any more.
     pub fn await_standby(&mut self, cause: Option<Cause>) {
         if self.standstill.await_standby(cause) {
@@ -128,6 +146,7 @@ impl Condition {
     pub fn show(&mut self) {
         let cause = self.standstill.cause().cloned();
         let state = match (&self.lost, &cause, self.is_connected) {
+            (_, Some(_), _) if self.standstill.is_stuck() => State::Stuck,
             (Some(_), ..) => State::Lost,
             (None, Some(_), _) => State::StandingStill,
             (None, None, true) => State::Streaming,
@@ -150,6 +169,9 @@ impl Condition {
             && self.standstill.is_news()
         {
             let hint = match &cause.held {
+                _ if self.standstill.is_stuck() => {
+                    "See in the documentation what to do about damaged WAL.".to_owned()
+                }
                 Some(id) if self.standstill.is_unreadable() => format!(
                     "Install the version of amqp_cdc that wrote the event, or pass over it with SELECT amqp.skip('{id}')."
                 ),

@@ -1,6 +1,8 @@
 //! From an event in the stream to the message that the broker gets: its name for ever (message_id),
 //! its properties and headers.
 
+use std::ops::Range;
+
 use pgrx::PgSqlErrorCode;
 
 use crate::delivery::{HeaderValue, Message, ResendReason};
@@ -23,6 +25,8 @@ pub struct Naming {
     /// Where the WAL began that the worker has read. A transaction whose first event lies before it
     /// has lost its beginning.
     begin: Lsn,
+    /// Parts of the WAL that could not be read. A transaction that lies over one may have lost events.
+    damage: Vec<Range<Lsn>>,
     /// What committed up to here an earlier life of the worker may have sent.
     maybe_sent_until: Lsn,
     /// When the last transaction committed.
@@ -49,11 +53,26 @@ impl Naming {
             system_identifier: server::system_identifier(),
             timelines,
             begin,
+            damage: Vec::new(),
             maybe_sent_until,
             commit_time: TimestampText::default(),
             rendering: Rendering::new(),
             names: Names::default(),
         }
+    }
+
+    /// The WAL was not read from there to there.
+    pub fn add_damage(&mut self, part: Range<Lsn>) {
+        self.damage.push(part);
+    }
+
+    /// The WAL is read anew, from here on.
+    pub fn begin_at(&mut self, begin: Lsn) {
+        self.begin = begin;
+    }
+
+    fn is_truncated(&self, first: Lsn, commit: Lsn) -> bool {
+        first < self.begin || self.damage.iter().any(|part| first < part.end && commit > part.start)
     }
 
     /// The message of an event.
@@ -106,7 +125,8 @@ impl Naming {
         if let Some(damage) = damage {
             headers.push(("damaged", text(damage.into())));
         }
-        if event.head.first_lsn.is_valid() && event.head.first_lsn < self.begin {
+        let first = if event.head.first_lsn.is_valid() { event.head.first_lsn } else { lsn };
+        if operation != Operation::Gap && self.is_truncated(first, next.commit_lsn) {
             headers.push(("truncated", HeaderValue::Boolean(true)));
         }
         Ok(Message {
@@ -121,11 +141,32 @@ impl Naming {
         })
     }
 
+    /// The event at `lsn`, whose bytes cannot be had.
+    pub fn unreadable(&self, lsn: Lsn, problem: String) -> Unreadable {
+        Unreadable { message_id: self.record_id(lsn), size: 0, problem }
+    }
+
+    /// The WAL file that holds this place.
+    pub fn file_of(&self, lsn: Lsn) -> String {
+        wal_file_name(self.timelines.of(lsn), lsn, server::wal_segment_size())
+    }
+
+    /// The name of a record for ever.
+    pub fn record_id(&self, lsn: Lsn) -> String {
+        self.message_id(lsn, "")
+    }
+
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
     /// after the place where the WAL goes on, with a suffix.
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
+}
+
+/// `TTTTTTTTXXXXXXXXYYYYYYYY`, as in pg_wal (access/xlog_internal.h: `XLogFileName`).
+fn wal_file_name(timeline: u32, lsn: Lsn, segment_size: u64) -> String {
+    let (segment, per_high) = (lsn.segment(segment_size), 0x1_0000_0000 / segment_size);
+    format!("{timeline:08X}{:08X}{:08X}", segment / per_high, segment % per_high)
 }
 
 /// What the writer would have been told if it had rendered its row.

@@ -1,6 +1,5 @@
-//! A pipe that wakes whoever waits for it to become readable; what is in it means nothing. Waking
-//! this way costs the one that wakes three quarters of what a signal does, and half of what a socket
-//! does.
+//! A pipe that wakes whoever waits for it to become readable; what is in it means nothing. What it gains,
+//! [`crate::pg::shared`] tells.
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Result, Write};
 

@@ -68,6 +68,8 @@ static UNROUTABLE: GucSetting<UnroutableSetting> =
 static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 1024);
 /// What to do with an event whose body would be larger.
 static OVERSIZE: GucSetting<Oversize> = GucSetting::<Oversize>::new(Oversize::Keys);
+/// Damaged WAL records that an operator wants passed.
+static SKIP_WAL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Whether triggers write events at all.
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 
@@ -172,6 +174,13 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
+    define_text(
+        c"amqp.skip_wal",
+        c"Damaged WAL records to pass, comma-separated, as amqp.status and the log name them.",
+        &SKIP_WAL,
+        GucContext::Sighup,
+        plain,
+    );
     GucRegistry::define_bool_guc(
         c"amqp.capture",
         c"Whether capture triggers write events; off for bulk migrations.",
@@ -237,6 +246,16 @@ pub fn exchange() -> String {
 /// The same, in place of `exchange`.
 pub fn copy_exchange(exchange: &mut String) {
     text::copy_setting(&EXCHANGE, exchange);
+}
+
+/// Whether an operator wants the WAL record of this name passed if it cannot be read.
+pub fn skips_wal(record: &str) -> bool {
+    string(&SKIP_WAL).split(',').any(|entry| entry.trim().eq_ignore_ascii_case(record))
+}
+
+/// The records that an operator wants passed, as they were written; none if there are none.
+pub fn skipped_wal() -> Option<String> {
+    Some(string(&SKIP_WAL)).filter(|list| !list.trim().is_empty())
 }
 
 /// What the delivery needs, as it stands now.

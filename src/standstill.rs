@@ -36,6 +36,8 @@ pub struct Standstill {
     blocked: Option<Cause>,
     /// No message can be made of the next event.
     unreadable: Option<Cause>,
+    /// The WAL cannot be read on.
+    damage: Option<Cause>,
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
     /// What was logged.
@@ -47,8 +49,9 @@ pub struct Standstill {
 impl Standstill {
     /// What to show: the first cause that would have to go.
     pub fn cause(&self) -> Option<&Cause> {
-        let Standstill { delivery, blocked, unreadable, standby, .. } = self;
-        delivery.as_ref().or(unreadable.as_ref()).or(blocked.as_ref()).or(standby.as_ref())
+        let Standstill { delivery, blocked, unreadable, damage, standby, .. } = self;
+        let causes = [delivery, unreadable, damage, blocked, standby];
+        causes.into_iter().find_map(Option::as_ref)
     }
 
     /// The delivery failed. A connection that is gone is not blocked.
@@ -75,6 +78,16 @@ impl Standstill {
     /// Whether the cause that is shown is an event that no message can be made of.
     pub fn is_unreadable(&self) -> bool {
         self.delivery.is_none() && self.unreadable.is_some()
+    }
+
+    /// The WAL cannot be read on, or is read on. Whether that is a change.
+    pub fn be_stuck(&mut self, cause: Option<Cause>) -> bool {
+        std::mem::replace(&mut self.damage, cause) != self.damage
+    }
+
+    /// Whether the cause that is shown is WAL that cannot be read.
+    pub fn is_stuck(&self) -> bool {
+        self.damage.is_some() && self.cause() == self.damage.as_ref()
     }
 
     /// A standby is awaited, or not any more. Whether that is a change.

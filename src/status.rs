@@ -21,7 +21,8 @@ pub enum State {
     Streaming = 3,
     /// The stream stands still; the reason says why.
     StandingStill = 4,
-    /// The worker failed and will be started again; the last error says why.
+    /// The WAL cannot be read on, or the worker failed and will be started again; reason or last error say
+    /// why.
     Stuck = 5,
     /// Events were lost with their WAL, and the consumers are not told so yet.
     Lost = 6,
@@ -270,6 +271,46 @@ pub mod amqp {
             .raise();
         }
         shared::request_skip(message_id);
+    }
+
+    /// Orders the worker to give up what committed up to `current_lsn` and is not confirmed, and to go on from
+    /// there. The worker logs that it did, and consumers are told by an event of type gap. `current_lsn`, as
+    /// amqp.status shows it, is the confirmation that this is meant.
+    ///
+    /// # Errors
+    ///
+    /// If that is not a place in the backlog, or no worker runs.
+    #[pg_extern(sql = "
+        CREATE FUNCTION amqp.give_up_backlog(current_lsn pg_lsn) RETURNS void
+            STRICT VOLATILE PARALLEL RESTRICTED
+            LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+    ")]
+    fn give_up_backlog(current_lsn: i64) {
+        crate::capture::require_preload();
+        let numbers = shared::numbers();
+        let until = Lsn(current_lsn as u64);
+        let confirmed = Lsn(numbers.confirmed_lsn.load(Ordering::Relaxed));
+        if numbers.worker_pid.load(Ordering::Relaxed) == 0 {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "no amqp_cdc worker is running",
+            )
+            .hint("It is started again within seconds; see the server log.")
+            .raise();
+        }
+        if until > server::flushed_lsn() || until <= confirmed {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("there is no backlog that ends at {until}"),
+            )
+            .detail(format!(
+                "What committed up to {confirmed} is confirmed, and the WAL ends at {}.",
+                server::flushed_lsn()
+            ))
+            .hint("Give current_lsn as amqp.status shows it.")
+            .raise();
+        }
+        shared::request_giving_up(until);
     }
 
     /// Checks that this server can capture changes.

@@ -2,7 +2,7 @@
 //! the position with its confirms. This file is the loop; what each step does lives elsewhere.
 //!
 //! It never waits for anything but its wait set, and looks at signals after every batch of WAL records. Any
-//! ERROR ends the process; the postmaster starts it again, and it goes on from the saved position.
+//! ERROR ends the process, once what is confirmed is saved; the postmaster starts it again.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::pg::report::{self, Report};
 use crate::pg::snapshot::SnapshotMemory;
 use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
-use crate::pg::xlog_reader::ReadError;
+use crate::pg::xlog_reader::{ReadError, XLogReader};
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Origin, Position, PositionKeeper};
 use crate::settings;
@@ -27,7 +27,7 @@ use crate::sleep::{self, Facts, Sleep, decide};
 use crate::standstill::Cause;
 use crate::status::{self, State};
 use crate::stream::{Peeked, Stream};
-use crate::wal::reader::{Reached, TransactionReader};
+use crate::wal::reader::{Passed, Reached, TransactionReader};
 
 /// Bytes of committed events that are read ahead of the delivery.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
@@ -52,6 +52,9 @@ const GATHERING: Duration = Duration::from_millis(2);
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Time between two attempts to read WAL that cannot be read.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// How long the broker may take to say goodbye, and the delivery to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -63,25 +66,13 @@ pub fn run() -> ! {
         stand_by_at_minimal_wal_level();
     }
     if let Some(mut worker) = Worker::start() {
-        while !worker_process::must_end() {
-            worker.take_new_settings();
-            worker.take_orders();
-            worker.deliver();
-            let all_read = worker.read_wal();
-            worker.note_unordered();
-            worker.release();
-            let all_handed_out = worker.hand_out();
-            let goes_on = worker.pass_over();
-            let next_save = worker.save_position();
-            worker.show_progress();
-            if all_read && all_handed_out && !goes_on {
-                worker.wait(next_save);
-            } else {
-                // No sleep, but a look at the broker's socket.
-                worker.sleep(Duration::ZERO);
+        match worker_process::catch(|| worker.work()) {
+            Ok(()) => worker.end(),
+            Err(failure) => {
+                worker.save_in_spite_of_it();
+                failure.rethrow()
             }
         }
-        worker.end();
     }
     status::set_state(State::Stopped, None, None);
     worker_process::end();
@@ -142,6 +133,17 @@ struct Worker {
     pace: Pace,
     /// Since when a committed transaction waits for its order to be looked up.
     unordered_since: Option<Instant>,
+    /// Where the WAL cannot be read on.
+    damage: Option<Damage>,
+    /// Up to where an operator wants the backlog given up.
+    giving_up: Option<Lsn>,
+}
+
+/// WAL that cannot be read.
+struct Damage {
+    error: ReadError,
+    /// When to try again.
+    retry_at: Instant,
 }
 
 /// An event that the stream stands still at, since no message can be made of it.
@@ -163,7 +165,7 @@ impl Worker {
         });
         let (keeper, position, origin) = match opened {
             Ok(opened) => opened?,
-            Err(error) => fail_to_read(error),
+            Err(error) => fail_to_read(&error),
         };
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
@@ -194,23 +196,64 @@ impl Worker {
             awaiting_standby: None,
             pace: Pace::default(),
             unordered_since: None,
+            damage: None,
+            giving_up: None,
         };
         if let Origin::Lost(gap) = origin {
-            worker.announce(gap);
+            let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
+            let problem =
+                format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
+            worker.announce(gap, problem);
+        }
+        if let Some(records) = settings::skipped_wal() {
+            report::log(format!(
+                "amqp.skip_wal = '{records}' counts only where the WAL cannot be read"
+            ));
         }
         worker.condition.show();
         worker.apply_settings();
         Some(worker)
     }
 
+    /// Until it is told to end.
+    fn work(&mut self) {
+        while !worker_process::must_end() {
+            self.take_new_settings();
+            self.take_orders();
+            self.give_up_backlog();
+            self.deliver();
+            let all_read = self.read_wal();
+            self.note_unordered();
+            self.release();
+            let all_handed_out = self.hand_out();
+            let goes_on = self.pass_over();
+            let next_save = self.save_position();
+            self.show_progress();
+            if all_read && all_handed_out && !goes_on {
+                self.wait(next_save);
+            } else {
+                // No sleep, but a look at the broker's socket.
+                self.sleep(Duration::ZERO);
+            }
+        }
+    }
+
     fn take_new_settings(&mut self) {
         if worker_process::settings_reloaded() {
             self.reader.set_memory_limit(server::logical_decoding_work_mem());
             self.apply_settings();
+            // What stands in the way of reading may be passed now.
+            if let Some(damage) = &mut self.damage {
+                damage.retry_at = Instant::now();
+            }
         }
     }
 
     fn take_orders(&mut self) {
+        if let Some(until) = shared::take_giving_up_request() {
+            self.giving_up = Some(until);
+            self.keeper.write_something();
+        }
         if let Some(message_id) = shared::take_skip_request() {
             if let Some(held) = self.held.as_mut().filter(|held| held.message_id == message_id) {
                 held.is_unwanted = true;
@@ -218,6 +261,63 @@ impl Worker {
                 delivery.skip(message_id);
             }
         }
+    }
+
+    /// Goes on at the first record behind the backlog, once there is one.
+    fn give_up_backlog(&mut self) {
+        let Some(until) = self.giving_up.filter(|&until| server::flushed_lsn() > until) else {
+            return;
+        };
+        let Some((_, begin)) = XLogReader::at_first_record_after(until) else { return };
+        self.giving_up = None;
+        let from = self.keeper.give_up(self.position().confirmed, begin);
+        self.reader = TransactionReader::new(begin, server::logical_decoding_work_mem());
+        self.stream = Stream::resume(Position::default());
+        self.naming.begin_at(begin);
+        (self.held, self.damage, self.awaiting_standby) = (None, None, None);
+        // Another one: what is on its way in this one is given up as well.
+        (self.delivery, self.seen, self.handed_over) = (None, Published::default(), 0);
+        self.condition.begin_anew();
+        let since = from.map_or("unknown".to_owned(), |from| from.to_string());
+        let problem = format!(
+            "backlog is given up by order of an operator: what committed from {since} to {begin}"
+        );
+        self.announce(Gap { from, to: begin }, problem);
+        self.apply_settings();
+    }
+
+    /// The WAL cannot be read on. What was read is published all the same.
+    fn be_stuck(&mut self, error: ReadError) {
+        let lsn = error.lsn;
+        let record = self.naming.record_id(lsn);
+        if settings::skips_wal(&record)
+            && let Some(passed) = self.reader.pass_damage()
+        {
+            self.damage = None;
+            self.condition.be_stuck(None);
+            match passed {
+                Passed::Unread { next } => {
+                    self.naming.add_damage(lsn..next);
+                    let problem =
+                        format!("events are lost: damaged WAL from {lsn} to {next} is passed");
+                    self.announce(Gap { from: Some(lsn), to: next }, problem);
+                }
+                Passed::Changes { next } => Report::new(
+                    PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                    format!("damaged WAL from {lsn} to {next} is passed, which was read before"),
+                )
+                .detail("No event is lost, but those of a transaction may be in another order than its changes.")
+                .warn(),
+            }
+            return;
+        }
+        let file = self.naming.file_of(lsn);
+        let reason = format!(
+            "WAL cannot be read at {lsn}, in file {file}: {}; to pass what is damaged: amqp.skip_wal = '{record}'",
+            error.message
+        );
+        self.condition.be_stuck(Some(Cause::new(reason)));
+        self.damage = Some(Damage { error, retry_at: Instant::now() + RETRY });
     }
 
     /// Stands still at an event that cannot be read: mostly another version of the extension wrote it.
@@ -242,9 +342,7 @@ impl Worker {
     }
 
     /// Loudly: to the log, to the status, and to the consumers, before anything else.
-    fn announce(&mut self, gap: Gap) {
-        let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
-        let problem = format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
+    fn announce(&mut self, gap: Gap, problem: String) {
         self.condition.lose(problem.clone());
         status::set_gap(gap);
         Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
@@ -286,6 +384,17 @@ impl Worker {
 
     /// Reads on. Whether everything was read that can be used for now.
     fn read_wal(&mut self) -> bool {
+        if let Some(damage) = &self.damage {
+            // A file that is gone stays so: the position is to be looked for anew, once all is confirmed
+            // that was read.
+            if damage.error.is_missing && self.stream.oldest_unconfirmed().is_none() {
+                fail_to_read(&damage.error);
+            }
+            if Instant::now() < damage.retry_at {
+                return true;
+            }
+            self.reader.retry();
+        }
         let commits = shared::commits();
         self.is_busy = commits != self.commits;
         self.commits = commits;
@@ -304,13 +413,22 @@ impl Worker {
                 return true;
             }
             let stream = &mut self.stream;
-            match self.reader.read_batch(may_gather, |transaction| stream.push(transaction)) {
-                Ok(Reached::EndOfWal) => {
-                    status::set_caught_up(true);
-                    return true;
+            let reached =
+                self.reader.read_batch(may_gather, |transaction| stream.push(transaction));
+            match reached {
+                Err(error) => {
+                    self.be_stuck(error);
+                    return self.damage.is_some();
                 }
-                Ok(Reached::More) => {}
-                Err(error) => fail_to_read(error),
+                Ok(reached) => {
+                    if self.damage.take().is_some() {
+                        self.condition.be_stuck(None);
+                    }
+                    if reached == Reached::EndOfWal {
+                        status::set_caught_up(true);
+                        return true;
+                    }
+                }
             }
             if worker_process::must_end() {
                 return true;
@@ -374,7 +492,14 @@ impl Worker {
                 Some(Peeked::InWal(lsn)) if delivery.has_room_for(0) => {
                     match self.reader.read_event(lsn) {
                         Ok(payload) => self.stream.load(payload),
-                        Err(error) => fail_to_read(error),
+                        // It was whole when it was read first.
+                        Err(error) => {
+                            self.stream.load(Vec::new());
+                            self.stream.next();
+                            unreadable = Some(self.naming.unreadable(lsn, error.message));
+                            is_all = true;
+                            break;
+                        }
                     }
                 }
                 nothing_or_no_room => {
@@ -476,7 +601,8 @@ impl Worker {
     /// in a session that wrote no event, a transaction becoming visible.
     fn must_poll(&self) -> bool {
         let has_unread = shared::last_commit() > self.reader.position();
-        (has_unread && !self.is_ahead)
+        (has_unread && !self.is_ahead && self.damage.is_none())
+            || self.giving_up.is_some()
             || self.reader.has_prepared()
             || self.stream.has_held_back()
             || self.unordered_since.is_some()
@@ -497,7 +623,23 @@ impl Worker {
             self.deliver();
         }
         let position = self.position();
-        self.keeper.close(position);
+        self.keeper.save_the_last(position);
+        self.keeper.close();
+    }
+
+    /// Something failed, and this process ends: what was confirmed until now is not to be sent again.
+    fn save_in_spite_of_it(&mut self) {
+        let position = self.position();
+        let saved = worker_process::catch(|| self.keeper.save_the_last(position));
+        if let Err(failure) = saved {
+            let Position { confirmed, .. } = self.keeper.saved();
+            Report::new(
+                PgSqlErrorCode::ERRCODE_IO_ERROR,
+                format!("position could not be saved: {}", failure.message()),
+            )
+            .detail(format!("It stays at {confirmed}: what was confirmed since is sent again."))
+            .warn();
+        }
     }
 }
 
@@ -520,7 +662,7 @@ pub fn failed(error: &str) {
     status::set_last_error(error);
 }
 
-fn fail_to_read(error: ReadError) -> ! {
+fn fail_to_read(error: &ReadError) -> ! {
     fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
 }
 

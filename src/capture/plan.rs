@@ -3,8 +3,7 @@
 //! anything that it was made from has changed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode;
@@ -48,31 +47,8 @@ pub struct OperationPlan {
 }
 
 thread_local! {
-    static PLANS: RefCell<Plans> =
-        const { RefCell::new(Plans::with_hasher(BuildHasherDefault::new())) };
-}
-
-/// Plans by the identity of their trigger ([`TriggerCall::identity`]).
-type Plans = HashMap<(u32, u32), Rc<Plan>, BuildHasherDefault<OidHasher>>;
-
-/// A hash of oids, which nobody chooses so that they collide. The usual one takes longer than all
-/// else that is done to find a plan.
-#[derive(Default)]
-struct OidHasher(u64);
-
-impl Hasher for OidHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u32(u32::from(byte)));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        let mixed = (self.0 ^ u64::from(number)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    /// Plans by the identity of their trigger ([`TriggerCall::identity`]).
+    static PLANS: RefCell<BTreeMap<(u32, u32), Rc<Plan>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Plans after which those that are out of date are looked for: their tables may be gone.

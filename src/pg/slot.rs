@@ -153,13 +153,16 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Raises if the slot's file cannot be written.
+    /// Raises if the slot's file cannot be written. The position stays the one before then, in memory, too:
+    /// a checkpoint goes by that.
     pub fn save(&self, stored: SlotData) {
+        let unsaved = Unsaved { slot: self, before: self.stored() };
         self.set(stored);
         // SAFETY: held by this process.
         unsafe {
             pg_sys::ReplicationSlotMarkDirty();
             pg_sys::ReplicationSlotSave();
+            std::mem::forget(unsaved);
             pg_sys::ReplicationSlotsComputeRequiredLSN();
         }
     }
@@ -188,6 +191,18 @@ impl Slot {
     pub fn release(self) {
         // SAFETY: held by this process.
         unsafe { pg_sys::ReplicationSlotRelease() }
+    }
+}
+
+/// Dropped by the error that saving the slot raised.
+struct Unsaved<'a> {
+    slot: &'a Slot,
+    before: SlotData,
+}
+
+impl Drop for Unsaved<'_> {
+    fn drop(&mut self) {
+        self.slot.set(self.before);
     }
 }
 

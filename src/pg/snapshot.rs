@@ -37,7 +37,45 @@ impl SnapshotMemory {
     }
 }
 
+/// How a transaction, or a subtransaction, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has not.
+    Running,
+    Committed,
+    Aborted,
+    /// It died with the server, or is older than what pg_xact keeps.
+    Unknown,
+}
+
 impl Snapshot<'_> {
+    /// What pg_xact knows of it, which is read without a database.
+    pub fn outcome(&mut self, xid: u32) -> Outcome {
+        if self.is_running(xid) {
+            return Outcome::Running;
+        }
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        // SAFETY: in shared memory as long as the server runs.
+        let oldest = unsafe { (*pg_sys::ShmemVariableCache).oldestClogXid };
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        // SAFETY: as above.
+        let oldest = unsafe { (*pg_sys::TransamVariables).oldestClogXid };
+        let xid = pg_sys::TransactionId::from(xid);
+        // SAFETY: main thread, under a snapshot, so that pg_subtrans is not asked about what it has lost
+        // (transam.c: `TransactionIdDidCommit`); pg_xact is not asked about what was removed.
+        unsafe {
+            if pg_sys::TransactionIdPrecedes(xid, oldest) {
+                Outcome::Unknown
+            } else if pg_sys::TransactionIdDidCommit(xid) {
+                Outcome::Committed
+            } else if pg_sys::TransactionIdDidAbort(xid) {
+                Outcome::Aborted
+            } else {
+                Outcome::Unknown
+            }
+        }
+    }
+
     /// Whether the transaction was still running: its changes were invisible to others.
     pub fn is_running(&mut self, xid: u32) -> bool {
         // SAFETY: a snapshot that was taken. Not TransactionIdIsInProgress: that one may ask

@@ -32,6 +32,17 @@ fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Has the C library keep no lists of small pieces for themselves. It goes through them whenever a large part
+/// becomes free, which with tens of thousands of events in memory is all the time: an event of a backlog
+/// took 5.8 µs instead of 4.8.
+pub fn prepare_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a plain setting of the allocator's.
+    unsafe {
+        libc::mallopt(libc::M_MXFAST, 0);
+    }
+}
+
 /// Gives memory that is free back to the operating system: what large messages left in the allocator.
 pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]

@@ -1,16 +1,18 @@
 //! The background worker as a process: its registration, signals and end.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pgrx::PgSqlErrorCode;
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
 };
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::{PgTryBuilder, pg_guard};
 
-use super::shared;
+use super::{shared, threads};
 
 /// Seconds between the worker's end and its next start.
 const RESTART_SECONDS: u64 = 5;
@@ -34,24 +36,58 @@ pub fn register() {
 #[unsafe(no_mangle)]
 #[pg_guard]
 pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    PgTryBuilder::new(|| crate::worker::run())
-        .catch_others(|error| {
-            crate::worker::failed(&message_of(&error));
-            error.rethrow()
-        })
-        .catch_rust_panic(|error| {
-            crate::worker::failed(&message_of(&error));
-            error.rethrow()
-        })
-        .execute()
+    let Err(failure) = catch(crate::worker::run);
+    crate::worker::failed(failure.message());
+    failure.rethrow()
 }
 
-fn message_of(error: &CaughtError) -> String {
-    match error {
-        CaughtError::PostgresError(report)
-        | CaughtError::ErrorReport(report)
-        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
+/// An ERROR, or a panic, that was caught.
+pub struct Failure(Box<CaughtError>);
+
+impl Failure {
+    /// What it says.
+    pub fn message(&self) -> &str {
+        self.report().message()
     }
+
+    /// Whether a file is not there.
+    pub fn is_about_a_missing_file(&self) -> bool {
+        self.report().sql_error_code() == PgSqlErrorCode::ERRCODE_UNDEFINED_FILE
+    }
+
+    fn report(&self) -> &ErrorReportWithLevel {
+        match &*self.0 {
+            CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic { ereport: report, .. } => report,
+        }
+    }
+
+    /// Goes on with it.
+    pub fn rethrow(self) -> ! {
+        self.0.rethrow()
+    }
+}
+
+/// Does this. What fails in it is handed over once what an ERROR leaves behind is cleaned up, as far as a
+/// process without transactions has it (walwriter.c: `WalWriterMain`).
+///
+/// # Errors
+///
+/// What failed.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
+        .catch_others(|error| Err(Failure(Box::new(error))))
+        .catch_rust_panic(|error| Err(Failure(Box::new(error))))
+        .execute();
+    if result.is_err() {
+        // SAFETY: main thread of a process that holds no lock on purpose across what may fail.
+        unsafe {
+            pg_sys::LWLockReleaseAll();
+            pg_sys::ConditionVariableCancelSleep();
+        }
+    }
+    result
 }
 
 /// Makes this process the worker: signal handlers, a connection without a database (so that it
@@ -67,22 +103,8 @@ pub fn begin() {
         pg_sys::BackgroundWorkerInitializeConnection(std::ptr::null(), std::ptr::null(), 0);
     }
     shared::become_the_worker();
+    threads::prepare_memory();
     reload_settings();
-    let_others_finish();
-}
-
-/// Has this thread wait for its turn where it wakes up: Linux would let it take the core from the
-/// backend whose commit woke it, before that has released its locks (xact.c: `CommitTransaction`) and
-/// answered its client. Its share of the cores stays what it was (sched(7), SCHED_BATCH).
-fn let_others_finish() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: plain C calls; the parameter is of this thread, and read only.
-    unsafe {
-        let mut parameter: libc::sched_param = std::mem::zeroed();
-        // Of the policy that any process may have, only 0. Where a sandbox forbids it, it stays as it was.
-        parameter.sched_priority = 0;
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameter);
-    }
 }
 
 /// Whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer

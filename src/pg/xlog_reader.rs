@@ -3,13 +3,12 @@
 //! those of transactions or those of changes; all others are passed over.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::mem::{MaybeUninit, offset_of};
 
 use pgrx::pg_sys;
 
 use super::change_records::{self, Change};
 use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
-use super::server;
+use super::{server, worker_process};
 use crate::lsn::Lsn;
 
 // The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
@@ -33,33 +32,14 @@ unsafe extern "C-unwind" {
         timeline: *mut pg_sys::TimeLineID,
     );
     fn wal_segment_close(state: *mut pg_sys::XLogReaderState);
-    // access/xlog.h
-    fn GetFlushRecPtr(timeline: *mut pg_sys::TimeLineID) -> pg_sys::XLogRecPtr;
-    // access/xlogreader.h
-    fn WALRead(
-        state: *mut pg_sys::XLogReaderState,
-        buffer: *mut c_char,
-        start: pg_sys::XLogRecPtr,
-        count: usize,
-        timeline: pg_sys::TimeLineID,
-        error: *mut pg_sys::WALReadError,
-    ) -> bool;
-    // access/xlogutils.h
-    fn WALReadRaiseError(error: *mut pg_sys::WALReadError);
 }
 
-/// What [`read_page`] keeps.
+/// What PostgreSQL's function that reads a page tells (access/xlogutils.h: `ReadLocalXLogPageNoWaitPrivate`,
+/// which pgrx has no bindings of).
 #[repr(C)]
 struct PageReadState {
-    /// All that PostgreSQL's own knows of it (access/xlogutils.h: `ReadLocalXLogPageNoWaitPrivate`).
     end_of_wal: bool,
-    /// The page that is in the reader's buffer.
-    page: pg_sys::XLogRecPtr,
-    /// So many bytes of it.
-    length: usize,
 }
-
-const _: () = assert!(offset_of!(PageReadState, end_of_wal) == 0);
 
 const PAGE: usize = pg_sys::XLOG_BLCKSZ as usize;
 
@@ -100,6 +80,15 @@ pub struct ReadError {
     pub lsn: Lsn,
     /// What PostgreSQL's reader says about it.
     pub message: String,
+    /// Whether the file is not there.
+    pub is_missing: bool,
+}
+
+impl ReadError {
+    /// What is there is not what should be.
+    pub fn new(lsn: Lsn, message: impl Into<String>) -> ReadError {
+        ReadError { lsn, message: message.into(), is_missing: false }
+    }
 }
 
 /// Records that do not matter are passed over so many at a time: setting up for an ERROR, as for each
@@ -125,7 +114,7 @@ impl XLogReader {
     /// A reader that begins at `start`, which must be the first byte of a record, or invalid: then
     /// [`XLogReader::begin`] says where.
     pub fn new(start: Lsn) -> XLogReader {
-        let mut page_read = Box::new(PageReadState { end_of_wal: false, page: 0, length: 0 });
+        let mut page_read = Box::new(PageReadState { end_of_wal: false });
         let state = allocate(&mut page_read);
         let mut reader =
             XLogReader { state, page_read, next: start, records: 0, is_swollen: false };
@@ -163,6 +152,11 @@ impl XLogReader {
         }
     }
 
+    /// Reads on at the same place, and the page from the disk: what could not be read may have been mended.
+    pub fn retry(&mut self) {
+        self.begin(self.next);
+    }
+
     /// The LSN after the last record that was read.
     pub fn position(&self) -> Lsn {
         self.next
@@ -178,11 +172,73 @@ impl XLogReader {
         server::flushed_lsn() <= self.next
     }
 
+    /// The first whole record behind the one at `damaged`, which cannot be read; none if there is none yet.
+    ///
+    /// Only what the server itself wrote tells where a record begins: the length of the one before, if the
+    /// record there names that one as its predecessor, or the head of a page. Bytes in the damaged record may
+    /// be a user's, and look like a record.
+    pub fn next_whole(damaged: Lsn) -> Option<Lsn> {
+        let damaged = record_start(damaged);
+        let mut reader = XLogReader::new(Lsn::INVALID);
+        if let Some(next) = reader.successor(damaged) {
+            return Some(next);
+        }
+        let mut page = damaged.0 / PAGE as u64;
+        loop {
+            page += 1;
+            let start = page * PAGE as u64;
+            if start >= server::flushed_lsn().0 || worker_process::must_end() {
+                return None;
+            }
+            // SAFETY: main thread; raises if a segment is missing.
+            let found = unsafe { pg_sys::XLogFindNextRecord(reader.state, start) };
+            if found != 0 {
+                return Some(Lsn(found));
+            }
+        }
+    }
+
+    /// The record behind the one at `damaged`, if that one's length is right.
+    fn successor(&mut self, damaged: Lsn) -> Option<Lsn> {
+        let length = self.length_of(damaged)?;
+        let next = end_of_record(damaged, length);
+        self.begin(next);
+        // SAFETY: the state describes the record until the next read.
+        let step = self.read_next(
+            Lsn(0),
+            |_| true,
+            |state| unsafe { Some(Lsn((*state.record).header.xl_prev)) },
+        );
+        match step {
+            Ok(Step::Record(previous)) if previous == damaged => Some(record_start(next)),
+            _ => None,
+        }
+    }
+
+    /// What the record there says of its length, if that can be true.
+    fn length_of(&mut self, record: Lsn) -> Option<u64> {
+        let mut page = vec![0u8; PAGE];
+        let offset = (record.0 % PAGE as u64) as usize;
+        let (state, start) = (self.state, record.0 - offset as u64);
+        let buffer = page.as_mut_ptr().cast();
+        // A record begins at a multiple of eight, so that its length lies on the same page.
+        // SAFETY: main thread; the buffer holds a page; nothing in the guarded call has a destructor.
+        let read = unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                read_local_xlog_page_no_wait(state, start, offset as c_int + 4, record.0, buffer)
+            })
+        };
+        let bytes = page.get(offset..offset + 4).filter(|_| read >= offset as c_int + 4)?;
+        let length = u32::from_ne_bytes(bytes.try_into().ok()?);
+        let is_possible = (RECORD_HEADER..=LONGEST_RECORD).contains(&length);
+        is_possible.then_some(u64::from(length))
+    }
+
     /// Reads up to the next record of a transaction, or passes some others over.
     ///
     /// # Errors
     ///
-    /// [`ReadError`] for WAL that is damaged. Raises if a segment is missing.
+    /// [`ReadError`] for WAL that is damaged or missing.
     pub fn read(&mut self) -> Result<Step<Record<'_>>, ReadError> {
         let matters = |header: &pg_sys::XLogRecord| Kind::of(header).is_some();
         // SAFETY: the state describes the record until the next read, which needs &mut self.
@@ -221,7 +277,7 @@ impl XLogReader {
         // SAFETY: main thread, outside a transaction's memory context: the reader may grow its
         // buffer in the current one. No frame that an ERROR leaves has a destructor, and nothing
         // panics. A record that was read is there until the next read.
-        let record = unsafe {
+        let mut read = || unsafe {
             pg_sys::ffi::pg_guard_ffi_boundary(|| {
                 let mut record = std::ptr::null_mut();
                 for _ in 0..PASSED_AT_ONCE {
@@ -238,6 +294,14 @@ impl XLogReader {
                 }
                 record
             })
+        };
+        let record = match worker_process::catch(&mut read) {
+            Ok(record) => record,
+            Err(failure) => {
+                let message = failure.message().to_owned();
+                let is_missing = failure.is_about_a_missing_file();
+                return Err(ReadError { lsn: self.next, message, is_missing });
+            }
         };
         self.next = Lsn(next);
         self.records += count;
@@ -272,16 +336,53 @@ impl XLogReader {
             // SAFETY: a NUL-terminated text in the reader's buffer.
             unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
         };
-        Err(ReadError { lsn, message })
+        Err(ReadError::new(lsn, message))
+    }
+}
+
+/// Bytes of a record's head (access/xlogrecord.h: `SizeOfXLogRecord`).
+const RECORD_HEADER: u32 = 24;
+
+/// No record is longer (access/xlogrecord.h of 16 and later: `XLogRecordMaxSize`).
+const LONGEST_RECORD: u32 = 1020 * 1024 * 1024;
+
+/// Bytes of the head of the page that begins at `page` (access/xlog_internal.h: `SizeOfXLogLongPHD` at the
+/// start of a segment, else `SizeOfXLogShortPHD`).
+fn page_header(page: u64) -> u64 {
+    let is_first = page.is_multiple_of(server::wal_segment_size());
+    let size = if is_first {
+        size_of::<pg_sys::XLogLongPageHeaderData>()
+    } else {
+        size_of::<pg_sys::XLogPageHeaderData>()
+    };
+    size.next_multiple_of(8) as u64
+}
+
+/// Where a record begins that the reader expects at `lsn`: a page begins with its head.
+fn record_start(lsn: Lsn) -> Lsn {
+    let is_page = lsn.0.is_multiple_of(PAGE as u64);
+    Lsn(if is_page { lsn.0 + page_header(lsn.0) } else { lsn.0 })
+}
+
+/// Where the next record begins after one of this length: the heads of the pages that it goes over come in
+/// addition, and each begins at a multiple of eight.
+fn end_of_record(start: Lsn, length: u64) -> Lsn {
+    let (mut at, mut left) = (start.0, length);
+    loop {
+        let on_page = PAGE as u64 - at % PAGE as u64;
+        if left <= on_page {
+            return record_start(Lsn((at + left).next_multiple_of(8)));
+        }
+        left -= on_page;
+        at += on_page;
+        at += page_header(at);
     }
 }
 
 fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState {
-    // Of the buffer that comes with the new reader.
-    page_read.length = 0;
     let mut routine = pg_sys::XLogReaderRoutine {
-        page_read: Some(read_page),
-        segment_open: Some(open_segment),
+        page_read: Some(read_local_xlog_page_no_wait),
+        segment_open: Some(wal_segment_open),
         segment_close: Some(wal_segment_close),
     };
     // SAFETY: main thread; the routine is copied; the private data, boxed, outlives the reader. The
@@ -299,80 +400,6 @@ fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState 
     };
     assert!(!state.is_null(), "out of memory while allocating a WAL reader");
     state
-}
-
-/// Opens a segment as PostgreSQL's own function does, and leaves its time of access as it is: setting
-/// that anew, as the kernel does at the first read after each write (mount(8): `relatime`), changes the
-/// inode, and the next commit's fdatasync of the same file takes a tenth longer for it.
-///
-/// # Safety
-///
-/// `state` is that of an [`XLogReader`].
-unsafe extern "C-unwind" fn open_segment(
-    state: *mut pg_sys::XLogReaderState,
-    segment: pg_sys::XLogSegNo,
-    timeline: *mut pg_sys::TimeLineID,
-) {
-    // SAFETY: the caller's; nothing here has a destructor, so that an ERROR may leave it. The descriptor is
-    // open, and has none of the other flags that F_SETFL sets (fcntl(2)). Only the owner of a file may ask
-    // for this one; if that is refused, the segment is read all the same.
-    unsafe {
-        wal_segment_open(state, segment, timeline);
-        #[cfg(target_os = "linux")]
-        libc::fcntl((*state).seg.ws_file, libc::F_SETFL, libc::O_NOATIME);
-    }
-}
-
-/// Reads a page as PostgreSQL's own function does, but of a page that was not full the last time only
-/// what has come since. The page is being written, and whoever writes it next has to fetch back
-/// every line of it that was read here from this core: nearly 2 µs of its commit for a whole page.
-///
-/// # Safety
-///
-/// `state` is that of an [`XLogReader`], and `buffer` its buffer.
-unsafe extern "C-unwind" fn read_page(
-    state: *mut pg_sys::XLogReaderState,
-    page: pg_sys::XLogRecPtr,
-    required: c_int,
-    record: pg_sys::XLogRecPtr,
-    buffer: *mut c_char,
-) -> c_int {
-    // SAFETY: the reader's own state, of which nobody else has a reference meanwhile. Nothing here has
-    // a destructor, so that an ERROR may leave it. What was flushed does not change any more, and the
-    // timeline is that of the server, which is not in recovery where this is called, for as long as
-    // it runs.
-    unsafe {
-        let kept = (*state).private_data.cast::<PageReadState>();
-        if page != (*kept).page || (*kept).length == 0 {
-            (*kept).length = 0;
-            let length = read_local_xlog_page_no_wait(state, page, required, record, buffer);
-            // To an older timeline's page nothing comes any more (xlogutils.c:
-            // `XLogReadDetermineTimeline`).
-            let is_of_the_server = (*state).currTLIValidUntil == 0;
-            if length > 0 && is_of_the_server {
-                (*kept).page = page;
-                (*kept).length = length as usize;
-            }
-            return length;
-        }
-        let mut timeline = 0;
-        let flushed = GetFlushRecPtr(&mut timeline).saturating_sub(page);
-        let length = usize::try_from(flushed).map_or(PAGE, |length| length.min(PAGE));
-        if length < required as usize {
-            (*kept).end_of_wal = true;
-            return -1;
-        }
-        let known = (*kept).length;
-        if known < length {
-            let mut error = MaybeUninit::uninit();
-            let (start, count) = (page + known as u64, length - known);
-            if !WALRead(state, buffer.add(known), start, count, timeline, error.as_mut_ptr()) {
-                WALReadRaiseError(error.as_mut_ptr());
-            }
-            (*kept).length = length;
-        }
-        length as c_int
-    }
 }
 
 impl XLogReader {

@@ -170,8 +170,11 @@ impl PositionKeeper {
                 .raise()
             }
         };
+        let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
-        let (position, origin) = if is_usable(stored, is_sealed, timelines)? {
+        let (position, origin) = if let Some(gap) = begun_gap {
+            (Position { restart: gap.to, ..Position::default() }, Origin::Lost(gap))
+        } else if is_usable(stored, is_sealed, timelines)? {
             (stored, Origin::Slot)
         } else {
             match search(&slot, stored, timelines, keep_going)? {
@@ -249,13 +252,44 @@ impl PositionKeeper {
         self.recorded_in = self.newest_segment();
     }
 
-    /// Saves what is worth saving and lets the slot go.
-    pub fn close(mut self, position: Position) {
+    /// Saves what is worth saving.
+    pub fn save_the_last(&mut self, position: Position) {
         if self.schedule.is_worth_saving(position) {
             self.save(position);
         }
+    }
+
+    /// Lets the slot go.
+    pub fn close(self) {
         self.slot.release();
     }
+
+    /// What committed after `confirmed` and up to `restart` is given up, at once, so that its WAL can go. The
+    /// C before it, as far as it is known.
+    pub fn give_up(&mut self, confirmed: Lsn, restart: Lsn) -> Option<Lsn> {
+        if confirmed.is_valid() {
+            self.gap_from = Some(confirmed);
+        }
+        self.save(Position { restart, ..Position::default() });
+        self.gap_from
+    }
+
+    /// Sees to it that the WAL has a record behind what it holds now.
+    pub fn write_something(&self) {
+        message::write_unimportant(POSITION_PREFIX, &[]);
+    }
+}
+
+/// The gap that was not announced when the slot was saved, if the WAL behind it is there. It is not looked
+/// for anew: the WAL before it may be there, too, where an operator gave it up.
+fn unannounced_gap(stored: SlotData, timelines: &Timelines) -> Result<Option<Gap>, ReadError> {
+    let from = Lsn(stored.number);
+    let is_unannounced = !stored.confirmed_flush.is_valid() && from.is_valid();
+    if !is_unannounced || !stored.restart.is_valid() {
+        return Ok(None);
+    }
+    let is_there = WalFiles::list(timelines)?.has(stored.restart);
+    Ok(is_there.then_some(Gap { from: Some(from), to: stored.restart }))
 }
 
 /// Whether the slot's position can be gone on from.
@@ -368,9 +402,9 @@ impl WalFiles<'_> {
         let names = || -> std::io::Result<Vec<_>> {
             fs::read_dir("pg_wal")?.map(|file| Ok(file?.file_name())).collect()
         };
-        let names = names().map_err(|error| ReadError {
-            lsn: server::flushed_lsn(),
-            message: format!("directory \"pg_wal\" cannot be read: {error}"),
+        let names = names().map_err(|error| {
+            let message = format!("directory \"pg_wal\" cannot be read: {error}");
+            ReadError::new(server::flushed_lsn(), message)
         })?;
         let parse = |name: &OsString| parse_wal_file_name(name.to_str()?, segment_size);
         let files = names.iter().filter_map(parse).collect();

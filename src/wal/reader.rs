@@ -2,15 +2,20 @@
 //! was too large to be kept it reads a second time, event by event, and where commands nest also the records
 //! of the changes, to tell their order.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
+
+use pgrx::PgSqlErrorCode;
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
+use crate::pg::report::Report;
 use crate::pg::server;
+use crate::pg::snapshot::{Outcome, SnapshotMemory};
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
-use crate::wal::transactions::{CommittedTransaction, Transactions};
+use crate::wal::transactions::{CommittedTransaction, Transactions, precedes};
 
 /// What is read in one go, before the caller looks at signals and at the broker again: so many records...
 const BATCH_RECORDS: usize = 1000;
@@ -44,6 +49,15 @@ pub enum Reached {
     EndOfWal,
 }
 
+/// What was passed that could not be read, up to `next`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// WAL that was not read before: events may have been in it, and ends of transactions.
+    Unread { next: Lsn },
+    /// Records of changes, which only tell the order of events.
+    Changes { next: Lsn },
+}
+
 /// The committed transactions in the WAL, in commit order.
 pub struct TransactionReader {
     reader: XLogReader,
@@ -56,6 +70,10 @@ pub struct TransactionReader {
     changes: Option<ChangeReader>,
     /// Goes back to the events that were not kept.
     second: Option<XLogReader>,
+    /// Those whose end may have been in a damaged record.
+    doubtful: HashSet<u32>,
+    /// When the last transaction committed.
+    commit_time: i64,
 }
 
 /// Reads records of changes.
@@ -76,6 +94,8 @@ impl TransactionReader {
             pass: None,
             changes: None,
             second: None,
+            doubtful: HashSet::new(),
+            commit_time: 0,
         }
     }
 
@@ -97,29 +117,62 @@ impl TransactionReader {
         committed: impl FnMut(CommittedTransaction),
     ) -> Result<Reached, ReadError> {
         let reached = match self.pass.take() {
-            Some(pass) => {
-                self.read_changes(pass)?;
-                Reached::More
-            }
-            None => self.read_transactions()?,
+            Some(pass) => self.read_changes(pass).map(|()| Reached::More),
+            None => self.read_transactions(),
         };
         std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
-        let is_pass_due =
-            (reached == Reached::EndOfWal && !may_gather) || self.unordered.is_due(self.position());
+        // What was read intact is handed on before an error counts.
+        let is_pass_due = match reached {
+            Ok(Reached::More) => false,
+            Ok(Reached::EndOfWal) => !may_gather,
+            Err(_) => true,
+        } || self.unordered.is_due(self.position());
         if self.pass.is_none() && is_pass_due && self.unordered.needs_pass() {
             self.pass = Some(self.unordered.begin_pass());
             return Ok(Reached::More);
         }
-        Ok(reached)
+        reached
     }
 
     /// Reads a batch of what the pass asks for.
     fn read_changes(&mut self, mut pass: Pass) -> Result<(), ReadError> {
-        match self.changes.get_or_insert_with(ChangeReader::new).read_batch(&mut pass)? {
-            ControlFlow::Continue(()) => self.pass = Some(pass),
-            ControlFlow::Break(()) => self.unordered.end_pass(pass),
+        match self.changes.get_or_insert_with(ChangeReader::new).read_batch(&mut pass) {
+            Ok(ControlFlow::Break(())) => {
+                self.unordered.end_pass(pass);
+                Ok(())
+            }
+            Ok(ControlFlow::Continue(())) => {
+                self.pass = Some(pass);
+                Ok(())
+            }
+            Err(error) => {
+                self.pass = Some(pass);
+                Err(error)
+            }
         }
-        Ok(())
+    }
+
+    /// Tries once more to read what could not be read.
+    pub fn retry(&mut self) {
+        match (&self.pass, &mut self.changes) {
+            (Some(_), Some(changes)) => changes.reader.retry(),
+            _ => self.reader.retry(),
+        }
+    }
+
+    /// Goes on behind the record that could not be read, at the next one that is whole, and says where that
+    /// is; none while there is none.
+    pub fn pass_damage(&mut self) -> Option<Passed> {
+        // Records of changes were read before: their transactions are known, and no event is among them.
+        if let (Some(_), Some(changes)) = (&self.pass, &mut self.changes) {
+            let next = XLogReader::next_whole(changes.reader.position())?;
+            changes.reader.begin(next);
+            return Some(Passed::Changes { next });
+        }
+        let next = XLogReader::next_whole(self.reader.position())?;
+        self.reader.begin(next);
+        self.doubtful.extend(self.open.xids());
+        Some(Passed::Unread { next })
     }
 
     /// Reads a batch, a smaller one if a transaction commits.
@@ -142,6 +195,7 @@ impl TransactionReader {
                     }
                 }
                 Record::Commit { xid, subxids, end, time } => {
+                    self.commit_time = time;
                     if let Some(transaction) = self.open.commit(xid, subxids, end, time) {
                         self.unordered.push(transaction, subxids);
                         return Ok(Reached::More);
@@ -149,12 +203,61 @@ impl TransactionReader {
                 }
                 Record::Abort { xid, subxids } => self.open.abort(xid, subxids),
                 Record::Prepare { xid, subxids } => self.open.prepare(xid, subxids),
-                Record::OldestRunning { xid } => self.open.retire_older_than(xid),
-                Record::NothingRuns => self.open.retire_all(),
+                Record::OldestRunning { xid } => {
+                    self.ask_for_doubtful(|doubtful| precedes(doubtful, xid));
+                    self.open.retire_older_than(xid);
+                }
+                Record::NothingRuns => {
+                    self.ask_for_doubtful(|_| true);
+                    self.open.retire_all();
+                }
                 Record::PlainMessage { .. } => {}
             }
         }
         Ok(Reached::More)
+    }
+
+    /// Those of the transactions in doubt that have ended, as the WAL says now, would be taken for dead, since
+    /// their end was in a damaged record. pg_xact knows it.
+    fn ask_for_doubtful(&mut self, has_ended: impl Fn(u32) -> bool) {
+        if self.doubtful.is_empty() {
+            return;
+        }
+        let mut ended: Vec<u32> = self.doubtful.extract_if(|&xid| has_ended(xid)).collect();
+        ended.retain(|&xid| self.open.is_open(xid));
+        ended.sort_unstable();
+        let mut memory = SnapshotMemory::new();
+        let mut snapshot = memory.take();
+        let (mut committed, mut unknown) = (Vec::new(), Vec::new());
+        for xid in ended {
+            match snapshot.outcome(xid) {
+                // Of those that may still run, only a prepared one does.
+                Outcome::Running => self.open.prepare(xid, &[]),
+                Outcome::Committed => committed.push(xid),
+                Outcome::Aborted => {}
+                Outcome::Unknown => unknown.push(xid.to_string()),
+            }
+        }
+        drop(snapshot);
+        if !unknown.is_empty() {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                format!(
+                    "transactions {} ended in the part of the WAL that is damaged, and nothing tells how",
+                    unknown.join(", ")
+                ),
+            )
+            .detail("They did not commit, or pg_xact does not reach back to them. Their events are not published.")
+            .warn();
+        }
+        // Which of them belong together is not known, and nothing is published of one that is not whole
+        // without saying so.
+        if let Some((&xid, others)) = committed.split_first()
+            && let Some(transaction) =
+                self.open.commit(xid, others, self.reader.position(), self.commit_time)
+        {
+            self.unordered.push(transaction, others);
+        }
     }
 
     /// Reads the payload of an event that was not kept.
@@ -171,7 +274,7 @@ impl TransactionReader {
             {
                 Ok(payload.to_vec())
             }
-            _ => Err(ReadError { lsn, message: "the event that was there is gone".to_owned() }),
+            _ => Err(ReadError::new(lsn, "the event that was there is gone")),
         }
     }
 
@@ -233,10 +336,7 @@ impl ChangeReader {
                 // All of it was read before, up to the commit behind it.
                 Step::EndOfWal => {
                     let lsn = self.reader.position();
-                    return Err(ReadError {
-                        lsn,
-                        message: "WAL that was there is gone".to_owned(),
-                    });
+                    return Err(ReadError::new(lsn, "WAL that was there is gone"));
                 }
             }
         }
@@ -261,20 +361,30 @@ pub struct Survey {
 ///
 /// # Errors
 ///
-/// [`ReadError`] if the WAL is damaged, or holds no record.
+/// [`ReadError`] if the WAL holds no record. Damaged ones are passed.
 pub fn survey(
     start: Lsn,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Survey>, ReadError> {
-    let (mut reader, first_record) = XLogReader::at_first_record_after(start).ok_or_else(|| {
-        ReadError { lsn: start, message: "no record begins there or later".to_owned() }
-    })?;
+    let (mut reader, first_record) = XLogReader::at_first_record_after(start)
+        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
     let mut survey = Survey { first_record, last_position: None, has_orphans: false };
     let mut has_events = false;
     while keep_going() {
         let batch = Batch::begin(&reader);
         while !batch.is_over(&reader) {
-            match reader.read()? {
+            let step = match reader.read() {
+                Ok(step) => step,
+                // Whoever reads on from the position that is found comes upon it, too, if it matters.
+                Err(error) => {
+                    let Some(next) = XLogReader::next_whole(error.lsn) else {
+                        return Ok(Some(survey));
+                    };
+                    reader.begin(next);
+                    continue;
+                }
+            };
+            match step {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
                     if prefix == POSITION_PREFIX {
                         survey.last_position = Position::decode(payload).or(survey.last_position);

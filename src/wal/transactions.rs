@@ -309,6 +309,17 @@ impl Transactions {
         Some(open)
     }
 
+    /// Those that have events, subtransactions for themselves, but not the prepared ones: the WAL says how
+    /// these end, whatever else it says.
+    pub fn xids(&self) -> impl Iterator<Item = u32> {
+        self.open.iter().filter(|(_, open)| !open.prepared).map(|(&xid, _)| xid)
+    }
+
+    /// Whether it has events, and its end is not known.
+    pub fn is_open(&self, xid: u32) -> bool {
+        self.open.contains_key(&xid)
+    }
+
     /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.
     pub fn oldest_lsn(&self) -> Option<Lsn> {
         self.open.values().map(|open| open.first_lsn).min()
@@ -321,7 +332,7 @@ impl Transactions {
 }
 
 /// Whether xid `a` is older than `b`, which wrap around at 2^32 (transam.c: `TransactionIdPrecedes`).
-fn precedes(a: u32, b: u32) -> bool {
+pub fn precedes(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 

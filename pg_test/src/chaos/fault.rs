@@ -2,6 +2,8 @@
 //! one lane never meet each other, as healing needs the server that another breaks; those of
 //! different lanes do.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::curtain::Curtain;
@@ -12,7 +14,7 @@ use crate::dice::Dice;
 use crate::postgres::Shutdown;
 use crate::process::try_to_signal;
 use crate::proxy::Direction;
-use crate::wait::{DEADLINE, poll};
+use crate::wait::{DEADLINE, poll, wait_until};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +37,7 @@ pub(super) enum Fault {
     PostgresCrashed,
     PostgresRestarted,
     Reloads,
+    WalDamaged,
     ColumnAdded,
     ColumnDropped,
     ColumnRenamed,
@@ -57,6 +60,12 @@ const FREEZE: Duration = Duration::from_secs(20);
 
 /// A worker that ended, which starts again after 5 s, is there again after this time.
 const WORKER_RESTART: Duration = Duration::from_secs(8);
+
+/// Faults of the other lanes are healed in this time, so that the worker comes to say that it cannot read on.
+const PASSING: Duration = Duration::from_secs(120);
+
+/// Bytes of a page of the WAL.
+const PAGE: u64 = 8192;
 
 /// Attempts to get the lock that ALTER TABLE needs among all the clients.
 const ALTER_ATTEMPTS: u32 = 5;
@@ -83,6 +92,7 @@ impl Fault {
             Fault::PostgresCrashed => "PostgreSQL stopped immediately and started",
             Fault::PostgresRestarted => "PostgreSQL restarted (fast)",
             Fault::Reloads => "configuration reloaded in a loop",
+            Fault::WalDamaged => "WAL damaged and passed",
             Fault::ColumnAdded => "column added",
             Fault::ColumnDropped => "column dropped",
             Fault::ColumnRenamed => "column renamed",
@@ -125,6 +135,7 @@ impl Lane {
                 Fault::PostgresCrashed,
                 Fault::PostgresRestarted,
                 Fault::Reloads,
+                Fault::WalDamaged,
                 Fault::ColumnAdded,
                 Fault::ColumnRenamed,
                 Fault::ColumnTypeChanged,
@@ -163,12 +174,14 @@ pub(super) struct Saboteur<'a> {
     columns: u32,
     /// Tables with the columns that were added and not dropped again.
     added: Vec<(&'static str, String)>,
+    /// Damaged records that are to be passed.
+    passed: Vec<String>,
 }
 
 impl<'a> Saboteur<'a> {
     /// One for a lane.
     pub fn new(stage: &'a Stage, curtain: &'a Curtain, dice: Dice) -> Saboteur<'a> {
-        Saboteur { stage, curtain, dice, columns: 0, added: Vec::new() }
+        Saboteur { stage, curtain, dice, columns: 0, added: Vec::new(), passed: Vec::new() }
     }
 
     /// Injects a fault, lets it last, and heals it. Whether it took place.
@@ -229,6 +242,7 @@ impl<'a> Saboteur<'a> {
             }
             Fault::PostgresRestarted => postgres.restart(Shutdown::Fast),
             Fault::Reloads => self.reload_in_a_loop(),
+            Fault::WalDamaged => return self.damage_wal(),
             Fault::ColumnAdded => return self.add_column(),
             Fault::ColumnDropped => return self.drop_column(),
             Fault::ColumnRenamed => return self.rename_column(),
@@ -268,11 +282,65 @@ impl<'a> Saboteur<'a> {
 
     /// None if no worker came again in time.
     fn signal_worker(&self, signal: &str) -> Option<()> {
-        let worker = poll(WORKER_RESTART, || {
+        try_to_signal(self.worker()?, signal).then_some(())
+    }
+
+    fn worker(&self) -> Option<u32> {
+        poll(WORKER_RESTART, || {
             let found = self.stage.connect().query_one("SELECT worker_pid FROM amqp.status", &[]);
-            found.ok()?.get::<_, Option<i32>>(0)
-        })?;
-        try_to_signal(worker.unsigned_abs(), signal).then_some(())
+            found.ok()?.get::<_, Option<i32>>(0).map(i32::unsigned_abs)
+        })
+    }
+
+    /// A record of which nobody is to hear, ahead of the worker and behind the last checkpoint: no event may be
+    /// lost with it, and a crash does not need it. It is passed in any case, or the run would not end.
+    fn damage_wal(&mut self) -> bool {
+        let Some(worker) = self.worker() else { return false };
+        try_to_signal(worker, "STOP");
+        let is_damaged = self.spoil_a_record();
+        try_to_signal(worker, "CONT");
+        if !is_damaged {
+            return false;
+        }
+        let record = wait_until("the damage is shown", PASSING, || {
+            // Other faults may be shown first.
+            let found = self.stage.try_connect()?.query_one("SELECT reason FROM amqp.status", &[]);
+            let reason = found.ok()?.get::<_, Option<String>>(0)?;
+            let (_, record) = reason.split_once("amqp.skip_wal = '")?;
+            Some(record.trim_end_matches('\'').to_owned())
+        });
+        self.passed.push(record);
+        self.stage.bed.postgres.set("amqp.skip_wal", &self.passed.join(", "));
+        true
+    }
+
+    fn spoil_a_record(&self) -> bool {
+        let mut session = self.stage.connect();
+        let mut write = |bytes: usize| {
+            let statement = format!(
+                "SELECT (pg_logical_emit_message(false, 'nobody', repeat('x', {bytes})) - '0/0')::bigint"
+            );
+            let written = session.query_one(&statement, &[]);
+            written.map(|row| row.get::<_, i64>(0) as u64).ok()
+        };
+        // In the middle of what was written, off the heads of pages.
+        let Some(end) = write(3000) else { return false };
+        let middle = end - 1500;
+        let place =
+            if (100..PAGE - 100).contains(&(middle % PAGE)) { middle } else { middle - 300 };
+        // The pages are whole and written.
+        let (Some(_), Ok(())) = (write(20_000), session.batch_execute("CHECKPOINT")) else {
+            return false;
+        };
+        let query = format!(
+            "SELECT pg_walfile_name('0/0'::pg_lsn + {place}), setting::bigint FROM pg_settings \
+             WHERE name = 'wal_segment_size'"
+        );
+        let Ok(row) = session.query_one(&query, &[]) else { return false };
+        let (name, size): (String, i64) = (row.get(0), row.get(1));
+        let path = self.stage.bed.postgres.data_dir().join("pg_wal").join(name);
+        let file = File::options().write(true).open(path);
+        file.and_then(|file| file.write_all_at(&[0; 8], place % size as u64)).is_ok()
     }
 
     /// Kills the worker, which the postmaster answers by ending every session and starting anew.

@@ -265,3 +265,60 @@ fn a_directory_that_cannot_be_read_loses_nothing() {
     assert_eq!(ids(&published_so_far(&scene, &mut client)), [2]);
     assert!(!bed.postgres.log().contains("events are lost"));
 }
+
+/// A backlog that nobody wants any more is given up in one order; its WAL goes while the broker is still away.
+#[test]
+fn a_backlog_can_be_given_up() {
+    let bed = testbed();
+    let (scene, mut client) = scene(&bed, "given_up");
+    run(&mut client, "INSERT INTO blog_articles VALUES (0)");
+    let first = scene.consumer.wait_for_events(1);
+    wait_until_saved(&mut client, &first[0]);
+    bed.rabbitmq.stop();
+    // Open at the place, and longer.
+    let mut open = scene.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (500)");
+    run(&mut client, "INSERT INTO blog_articles SELECT generate_series(1, 100)");
+    let current = "SELECT current_lsn::text FROM amqp.status";
+    let place: String = ask(&mut client, current);
+    let refused = |client: &mut Client, lsn: &str| {
+        let error = client.batch_execute(&format!("SELECT amqp.give_up_backlog('{lsn}')"));
+        let error = error.unwrap_err();
+        assert_eq!(error.code().map(|code| code.code()), Some("22023"), "{error:?}");
+    };
+    refused(&mut client, "0/1");
+    refused(&mut client, "FFFF/0");
+    run(&mut client, &format!("SELECT amqp.give_up_backlog('{place}')"));
+    let is_given_up = format!("SELECT restart_lsn >= '{place}' FROM amqp.status");
+    wait_until("it is given up", DEADLINE, || {
+        ask::<Option<bool>>(&mut client, &is_given_up).unwrap_or(false).then_some(())
+    });
+    assert!(shown_restart(&mut client) >= lsn(&place));
+    assert!(bed.postgres.log().contains("given up by order of an operator"));
+    run(&mut open, "INSERT INTO blog_articles VALUES (501); COMMIT");
+    // Neither a crash nor the WAL that is still there brings it back.
+    bed.postgres.restart(Shutdown::Immediate);
+    let mut client = scene.client();
+    run(&mut client, "INSERT INTO blog_articles VALUES (1000)");
+    bed.rabbitmq.start();
+    let mut scene = scene;
+    scene.consume_again();
+    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    assert_eq!(gap.routing_key, "amqp_cdc.gap");
+    let (from, to) = (gap.json()["from"].clone(), gap.json()["to"].clone());
+    assert!(lsn(from.as_str().unwrap()) >= commit_lsn(&first[0]), "{from}");
+    assert!(lsn(to.as_str().unwrap()) >= lsn(&place), "{to}");
+    assert_eq!(ids(&rest), [501, 1000]);
+    // What is left of a transaction that was open says so.
+    let is_truncated = |message: &Message| message.headers.contains_key("truncated");
+    assert!(is_truncated(&rest[0]) && !is_truncated(&rest[1]));
+    // And the gap is told once.
+    wait_until_saved(&mut client, rest.last().unwrap());
+    bed.postgres.restart(Shutdown::Fast);
+    let mut client = scene.client();
+    assert!(
+        published_so_far(&scene, &mut client)
+            .iter()
+            .all(|message| message.routing_key != "amqp_cdc.gap")
+    );
+}

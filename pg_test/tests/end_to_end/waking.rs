@@ -314,20 +314,3 @@ fn a_worker_that_can_do_nothing_sleeps() {
     // Each wakes it twice: when it is due, and when the operating system has refused it.
     sleeps_beyond(MOST + 2 * 3, "with nothing to reach");
 }
-
-/// Reading a file for the first time since it was written sets its time of access, unless that is
-/// forbidden; that changes its inode, and the next commit, which syncs the same file, waits for it.
-#[test]
-fn what_the_worker_reads_of_the_wal_has_the_time_of_access_it_had() {
-    let bed = Testbed::private(&[]);
-    let scene = bed.scene("untouched");
-    let mut client = scene.client();
-    make_blog(&mut client);
-    let name: String = ask(&mut client, "SELECT pg_walfile_name(pg_current_wal_lsn())");
-    let file = bed.postgres.data_dir().join("pg_wal").join(name);
-    let accessed = || fs::metadata(&file).unwrap().accessed().unwrap();
-    let before = accessed();
-    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
-    assert_eq!(accessed(), before);
-}
