@@ -100,6 +100,7 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 /// the same: pg_upgrade and pg_restore load libraries so.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::report::keep_backtraces_out();
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();
