@@ -1,6 +1,8 @@
 //! In what state the stream is, and who is told: the status shows it, the log says why nothing is
 //! published, without being filled with it. Knows what the delivery reports; decides nothing.
 
+use std::net::IpAddr;
+
 use pgrx::PgSqlErrorCode;
 
 use crate::delivery;
@@ -117,6 +119,7 @@ impl Condition {
                     report::log(notice);
                 }
             }
+            delivery::Report::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
             delivery::Report::Returned { count, example } => report::log(format!(
                 "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
             )),
@@ -165,6 +168,18 @@ impl Condition {
             log_standstill(&cause, hint);
         }
     }
+}
+
+fn warn_of_clear_text(host: &str, peer: IpAddr) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("amqp password goes unencrypted to broker host \"{host}\""),
+    )
+    .detail(format!(
+        "Its address {peer} is not a loopback one: who can listen on the way can read the password and the events."
+    ))
+    .hint("Reach the broker through a network that you trust, or a tunnel that ends on this machine.")
+    .warn();
 }
 
 fn log_skipped(message: &str) {

@@ -166,6 +166,7 @@ pub mod amqp {
     use crate::lsn::Lsn;
     use crate::pg::report::Report;
     use crate::pg::{server, shared};
+    use crate::settings;
 
     /// One row: the state of the worker. `amqp.status` is the view to use. Other columns need another
     /// name in C, since the SQL of the version before calls this until ALTER EXTENSION UPDATE ran.
@@ -200,6 +201,7 @@ pub mod amqp {
             name!(gap_from, Option<String>),
             name!(gap_to, Option<String>),
             name!(gap_at, Option<TimestampWithTimeZone>),
+            name!(password_source, String),
         ),
     > {
         crate::capture::require_preload();
@@ -244,6 +246,7 @@ pub mod amqp {
             lsn(numbers.gap_from.load(Ordering::Relaxed)),
             lsn(numbers.gap_to.load(Ordering::Relaxed)),
             time(&numbers.gap_at),
+            settings::password_source().as_str().to_owned(),
         ))
     }
 
