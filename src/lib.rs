@@ -34,6 +34,7 @@
 //! | [`gap`] | the event that says that others are missing |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
+//! | [`beginning`] | whether something was captured once, where no position tells |
 //! | [`delivery`] | the AMQP connection, confirms, retries, in steps that never wait; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`sleep`] | how the worker sleeps when nothing is left to do |
@@ -62,6 +63,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod beginning;
 mod body;
 mod bytes;
 mod capture;

@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod first_start;
 mod held;
 mod images;
 mod lost;
