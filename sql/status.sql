@@ -22,7 +22,8 @@ SELECT
     catch_up_seconds,
     gap_from::pg_lsn AS gap_from,
     gap_to::pg_lsn AS gap_to,
-    gap_at
+    gap_at,
+    password_source
 FROM amqp.worker_status();
 
 COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';

@@ -1,6 +1,8 @@
 //! In what state the stream is, and who is told: the status shows it, the log says why nothing is
 //! published, without being filled with it. Knows what the delivery reports; decides nothing.
 
+use std::net::IpAddr;
+
 use pgrx::PgSqlErrorCode;
 
 use crate::delivery;
@@ -24,6 +26,8 @@ pub struct Condition {
     failed_after: u64,
     /// What the status shows.
     shown: Option<(State, Option<Cause>)>,
+    /// Whether messages were returned and dropped.
+    has_seen_returned: bool,
     /// The notices of the delivery that were logged.
     notices: Said,
 }
@@ -135,9 +139,11 @@ impl Condition {
                     report::log(notice);
                 }
             }
-            delivery::Report::Returned { count, example } => report::log(format!(
-                "broker returned {count} messages because no queue is bound, last routing key \"{example}\""
-            )),
+            delivery::Report::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
+            delivery::Report::Returned { count, example } => {
+                let is_first = !std::mem::replace(&mut self.has_seen_returned, true);
+                log_returned(count, &example, is_first);
+            }
         }
         self.show();
     }
@@ -186,6 +192,35 @@ impl Condition {
             };
             log_standstill(&cause, hint);
         }
+    }
+}
+
+fn warn_of_clear_text(host: &str, peer: IpAddr) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("amqp password goes unencrypted to broker host \"{host}\""),
+    )
+    .detail(format!(
+        "Its address {peer} is not a loopback one: who can listen on the way can read the password and the events."
+    ))
+    .hint("Reach the broker through a network that you trust, or a tunnel that ends on this machine.")
+    .warn();
+}
+
+/// Once it is known, that goes on is no more than a note. Where the stream waits for a queue instead, it
+/// warns of standing still.
+fn log_returned(count: u64, routing_key: &str, is_first: bool) {
+    let messages = if count == 1 { "message" } else { "messages" };
+    let text = format!(
+        "broker returned {count} {messages} because no queue is bound, last routing key \"{routing_key}\""
+    );
+    if is_first {
+        Report::new(PgSqlErrorCode::ERRCODE_WARNING, text)
+            .detail("RabbitMQ has dropped what it returned. It counts as delivered, and is not sent again.")
+            .hint("Bind a queue to the exchange; set amqp.unroutable = hold to have the stream wait for one.")
+            .warn();
+    } else {
+        report::log(text);
     }
 }
 

@@ -34,6 +34,7 @@
 //! | [`gap`] | the event that says that others are missing |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
+//! | [`beginning`] | whether something was captured once, where no position tells |
 //! | [`delivery`] | the AMQP connection, confirms, retries, in steps that never wait; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`sleep`] | how the worker sleeps when nothing is left to do |
@@ -62,6 +63,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod beginning;
 mod body;
 mod bytes;
 mod capture;
@@ -100,6 +102,7 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 /// the same: pg_upgrade and pg_restore load libraries so.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::report::keep_backtraces_out();
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

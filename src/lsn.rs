@@ -1,6 +1,7 @@
 //! A position in the write-ahead log, in bytes, as PostgreSQL counts and prints it.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Byte position in the WAL. Zero is PostgreSQL's `InvalidXLogRecPtr`: no position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +29,25 @@ impl fmt::Display for Lsn {
     }
 }
 
+/// The same, read.
+impl FromStr for Lsn {
+    type Err = NotAnLsn;
+
+    fn from_str(text: &str) -> Result<Lsn, NotAnLsn> {
+        let part = |digits: &str| {
+            let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u32::from_str_radix(digits, 16).ok().filter(|_| is_hexadecimal)
+        };
+        let parts = text.split_once('/').and_then(|(high, low)| Some((part(high)?, part(low)?)));
+        let (high, low) = parts.ok_or(NotAnLsn)?;
+        Ok(Lsn(u64::from(high) << 32 | u64::from(low)))
+    }
+}
+
+/// What is not of the form `%X/%X`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAnLsn;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,6 +57,16 @@ mod tests {
         assert_eq!(Lsn(0).to_string(), "0/0");
         assert_eq!(Lsn(0x1_0000_00AB).to_string(), "1/AB");
         assert_eq!(Lsn(0x16_B374_D848).to_string(), "16/B374D848");
+    }
+
+    #[test]
+    fn is_read_as_it_is_written() {
+        for lsn in [Lsn(0), Lsn(0x1_0000_00AB), Lsn(u64::MAX)] {
+            assert_eq!(lsn.to_string().parse(), Ok(lsn));
+        }
+        for wrong in ["", "/", "1", "1/", "1/G", "+1/1", "1/123456789", "1/2/3"] {
+            assert_eq!(wrong.parse::<Lsn>(), Err(NotAnLsn), "{wrong}");
+        }
     }
 
     #[test]

@@ -10,10 +10,13 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::delivery::{Address, BrokerSettings, Secret, Unroutable};
 use crate::event::{MAX_BODY, MAX_SHORT_STRING};
-use crate::pg::{server, text};
+use crate::pg::{secret, server, text};
 
 /// The AMQP port without TLS (IANA).
 const DEFAULT_PORT: u16 = 5672;
+
+/// The password where none is set: RabbitMQ's own of user guest.
+const DEFAULT_PASSWORD: &str = "guest";
 
 /// What to do with a message that no queue is bound for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -43,8 +46,8 @@ static PORT: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_PORT as i32);
 static VHOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"/"));
 /// Broker user.
 static USERNAME: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"guest"));
-/// Broker password; never shown to ordinary users, never logged by us.
-static PASSWORD: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"guest"));
+/// Broker password; shown to nobody, never logged by us. None: it is not set.
+static PASSWORD: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// File that holds the password, so that PostgreSQL cannot log it on reload.
 static PASSWORD_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Exchange of this session's events.
@@ -92,12 +95,10 @@ pub fn init() {
     );
     define_text(c"amqp.vhost", c"RabbitMQ virtual host.", &VHOST, GucContext::Sighup, plain);
     define_text(c"amqp.username", c"Broker user.", &USERNAME, GucContext::Sighup, plain);
-    define_text(
+    secret::define(
         c"amqp.password",
         c"Broker password; amqp.password_file is the safer way.",
         &PASSWORD,
-        GucContext::Sighup,
-        GucFlags::SUPERUSER_ONLY,
     );
     define_text(
         c"amqp.password_file",
@@ -274,7 +275,7 @@ pub fn broker() -> Result<BrokerSettings, String> {
         addresses: parse_hosts(&string(&HOST), PORT.get() as u16)?,
         vhost,
         username: string(&USERNAME),
-        password: password(&string(&PASSWORD_FILE), string(&PASSWORD))?,
+        password: password(&string(&PASSWORD_FILE), PASSWORD.get())?,
         exchange_type,
         connect_timeout: seconds(&CONNECT_TIMEOUT),
         heartbeat: HEARTBEAT.get() as u16,
@@ -285,6 +286,41 @@ pub fn broker() -> Result<BrokerSettings, String> {
             UnroutableSetting::Hold => Unroutable::Hold,
         },
     })
+}
+
+/// Where the password comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// The file that `amqp.password_file` names.
+    File,
+    /// `amqp.password`.
+    Setting,
+    /// Neither is set.
+    Default,
+}
+
+impl PasswordSource {
+    /// The word for it in `amqp.status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PasswordSource::File => "file",
+            PasswordSource::Setting => "setting",
+            PasswordSource::Default => "default",
+        }
+    }
+}
+
+/// Where the password comes from, as the settings stand now.
+pub fn password_source() -> PasswordSource {
+    source_of(&string(&PASSWORD_FILE), PASSWORD.get().is_some())
+}
+
+fn source_of(file: &str, is_set: bool) -> PasswordSource {
+    match (file, is_set) {
+        ("", false) => PasswordSource::Default,
+        ("", true) => PasswordSource::Setting,
+        _ => PasswordSource::File,
+    }
 }
 
 fn string(setting: &GucSetting<Option<CString>>) -> String {
@@ -333,10 +369,17 @@ fn parse_host(entry: &str, default_port: u16) -> Result<Address, String> {
     Ok(Address { host: host.to_owned(), port })
 }
 
-fn password(file: &str, setting: String) -> Result<Secret, String> {
-    if file.is_empty() {
-        return Ok(Secret::new(setting));
+fn password(file: &str, setting: Option<CString>) -> Result<Secret, String> {
+    match source_of(file, setting.is_some()) {
+        PasswordSource::File => read_password(file),
+        PasswordSource::Setting | PasswordSource::Default => {
+            let text = setting.map(|text| text.to_string_lossy().into_owned());
+            Ok(Secret::new(text.unwrap_or_else(|| DEFAULT_PASSWORD.to_owned())))
+        }
     }
+}
+
+fn read_password(file: &str) -> Result<Secret, String> {
     let problem = |what: &str| format!("amqp.password_file \"{file}\" {what}");
     let metadata = fs::metadata(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -382,11 +425,21 @@ mod tests {
         fs::write(&path, "s3cret\n").unwrap();
         let name = path.to_str().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = password(name, String::new()).unwrap_err();
+        let error = password(name, None).unwrap_err();
         assert!(error.contains("0600") && !error.contains("s3cret"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(password(name, String::new()).unwrap(), Secret::new("s3cret".to_owned()));
+        assert_eq!(password(name, None).unwrap(), Secret::new("s3cret".to_owned()));
         fs::remove_file(&path).unwrap();
-        assert!(password(name, String::new()).unwrap_err().contains("cannot be read"));
+        assert!(password(name, None).unwrap_err().contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_file_goes_before_the_setting_and_that_before_the_default() {
+        assert_eq!(source_of("file", true), PasswordSource::File);
+        assert_eq!(source_of("", true), PasswordSource::Setting);
+        assert_eq!(source_of("", false), PasswordSource::Default);
+        let secret = |text: &str| Secret::new(text.to_owned());
+        assert_eq!(password("", Some(c"s3cret".to_owned())).unwrap(), secret("s3cret"));
+        assert_eq!(password("", None).unwrap(), secret("guest"));
     }
 }

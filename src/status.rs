@@ -164,9 +164,15 @@ pub mod amqp {
     use pgrx::prelude::*;
 
     use super::{State, lag};
+    use crate::beginning;
     use crate::lsn::Lsn;
     use crate::pg::report::Report;
+    use crate::pg::worker_process::MISSING_HINT;
     use crate::pg::{server, shared};
+    use crate::settings;
+
+    /// Why nothing is published where the postmaster has not taken the worker.
+    const MISSING: &str = "no background worker could be registered: raise max_worker_processes and restart the server";
 
     /// One row: the state of the worker. `amqp.status` is the view to use. Other columns need another
     /// name in C, since the SQL of the version before calls this until ALTER EXTENSION UPDATE ran.
@@ -201,11 +207,14 @@ pub mod amqp {
             name!(gap_from, Option<String>),
             name!(gap_to, Option<String>),
             name!(gap_at, Option<TimestampWithTimeZone>),
+            name!(password_source, String),
         ),
     > {
         crate::capture::require_preload();
         let numbers = shared::numbers();
         let texts = shared::texts();
+        let is_missing = numbers.missing.worker.load(Ordering::Relaxed);
+        let reason = if is_missing { Some(MISSING.to_owned()) } else { texts.reason.get() };
         let read = Lsn(numbers.read_lsn.load(Ordering::Acquire));
         let pid = numbers.worker_pid.load(Ordering::Relaxed);
         let state = match State::from_number(numbers.state.load(Ordering::Relaxed)) {
@@ -225,7 +234,7 @@ pub mod amqp {
         TableIterator::once((
             (pid != 0).then_some(pid),
             state.as_str().to_owned(),
-            texts.reason.get(),
+            reason,
             texts.broker.get(),
             texts.held.get(),
             texts.last_error.get(),
@@ -245,6 +254,7 @@ pub mod amqp {
             lsn(numbers.gap_from.load(Ordering::Relaxed)),
             lsn(numbers.gap_to.load(Ordering::Relaxed)),
             time(&numbers.gap_at),
+            settings::password_source().as_str().to_owned(),
         ))
     }
 
@@ -322,6 +332,9 @@ pub mod amqp {
     #[pg_extern(volatile, parallel_restricted)]
     fn check_server() {
         crate::capture::require_preload();
+        if server::is_being_installed() {
+            note_installation();
+        }
         if server::wal_level_is_minimal() {
             Report::new(
                 PgSqlErrorCode::ERRCODE_WARNING,
@@ -330,11 +343,29 @@ pub mod amqp {
             .detail("wal_level is minimal: capture triggers will raise an error.")
             .hint("Set wal_level = replica and restart the server.")
             .warn();
+        } else if shared::numbers().missing.worker.load(Ordering::Relaxed) {
+            Report::new(PgSqlErrorCode::ERRCODE_WARNING, "amqp_cdc has no background worker")
+                .detail("The server could not register it: capture triggers will raise an error.")
+                .hint(MISSING_HINT)
+                .warn();
         } else if shared::numbers().worker_pid.load(Ordering::Relaxed) == 0 {
             Report::new(PgSqlErrorCode::ERRCODE_WARNING, "no amqp_cdc worker is running")
                 .detail("Captured changes are not published, and their WAL may not be retained.")
                 .hint("See the server log; max_worker_processes may need to be raised.")
                 .warn();
+        }
+    }
+
+    /// Before anything can be captured: where no worker has begun yet, the first one is to know from when on
+    /// events may be missing.
+    fn note_installation() {
+        let (begin, database) = (server::flushed_lsn(), server::database_oid());
+        if let Err(error) = beginning::note_installation(begin, database) {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_IO_ERROR,
+                format!("could not write file \"{}\": {error}", beginning::FILE),
+            )
+            .raise();
         }
     }
 }

@@ -647,7 +647,10 @@ impl Worker {
 fn announce_start(position: Position, origin: Origin) {
     match origin {
         Origin::Slot => report::log(format!("stream goes on from {}", position.restart)),
-        Origin::FirstStart => report::log(format!("stream begins at {}", position.restart)),
+        Origin::FirstStart | Origin::Beginning => report::log(format!(
+            "stream begins at {}; RabbitMQ drops a message that no queue is bound for, unless amqp.unroutable = hold has the stream wait for one",
+            position.restart
+        )),
         Origin::Record => report::log(format!(
             "stream goes on from the last recorded position {}",
             position.restart

@@ -79,18 +79,19 @@ impl Change<'_> {
         memory.ranges.clear();
         let shape = self.shape;
         let columns = &shape.columns;
-        match &self.old {
-            Some(old) if !shape.without_previous => {
-                let chosen = choose(shape, extent, false, self.changed, &mut memory.chosen);
+        let is_update = self.old.is_some() && self.new.is_some();
+        match (&self.old, self.extent_before(extent)) {
+            (Some(old), Some(extent)) => {
+                let chosen = choose(shape, extent, None, &mut memory.chosen);
                 columns.render(old, chosen, json, &mut memory.ranges);
             }
             _ => json.push(b"null"),
         }
         json.push(b",\"current\":");
-        let is_update = self.old.is_some();
         match &self.new {
             Some(new) => {
-                let chosen = choose(shape, extent, is_update, self.changed, &mut memory.chosen);
+                let changed = is_update.then_some(self.changed);
+                let chosen = choose(shape, extent, changed, &mut memory.chosen);
                 if is_update {
                     columns.render_changed(new, chosen, json, &memory.ranges, self.changed);
                 } else {
@@ -103,6 +104,20 @@ impl Change<'_> {
         json.push(b",\"timestamp\":\"");
         json.push(self.timestamp.as_bytes());
         json.push(self.tail);
+    }
+
+    /// How much of the row before is rendered, where so much of rows is; `None`: nothing, not even its
+    /// braces. A consumer must always learn which row it was: without `previous` that is said by the key
+    /// before, unless `current` has the same one.
+    fn extent_before(&self, extent: Extent) -> Option<Extent> {
+        let shape = self.shape;
+        if !shape.without_previous {
+            return Some(extent);
+        }
+        if self.new.is_some() && !shape.changes_identity(self.changed) {
+            return None;
+        }
+        Some(if extent == Extent::Rows && shape.has_key() { Extent::Keys } else { extent })
     }
 
     fn push_targets(&self, json: &mut Json) {
@@ -118,23 +133,23 @@ impl Change<'_> {
     }
 }
 
-/// The columns of a row that are rendered; `None`: all of them.
+/// The columns of a row that are rendered; `None`: all of them. `changed`: those that an update changed,
+/// of the row after it. One that changes the key is to a consumer a row that it has not seen, and whole.
 fn choose<'a>(
     shape: &'a Shape,
     extent: Extent,
-    is_updated: bool,
-    changed: &[bool],
+    changed: Option<&[bool]>,
     memory: &'a mut Vec<bool>,
 ) -> Option<&'a [bool]> {
-    match extent {
-        Extent::Rows if shape.only_changed && is_updated => {
+    match (extent, changed) {
+        (Extent::Rows, Some(changed)) if shape.only_changed && !shape.changes_key(changed) => {
             memory.clear();
             memory.extend(shape.key.iter().zip(changed).map(|(&key, &changed)| key || changed));
             Some(memory)
         }
-        Extent::Rows => None,
-        Extent::Keys => Some(&shape.key),
-        Extent::Nothing => {
+        (Extent::Rows, _) => None,
+        (Extent::Keys, _) => Some(&shape.key),
+        (Extent::Nothing, _) => {
             memory.clear();
             memory.resize(shape.columns.count(), false);
             Some(memory)

@@ -19,9 +19,9 @@ pub struct Shape {
     pub key: Vec<bool>,
     /// The member `targets` that names all columns.
     pub all_targets: Vec<u8>,
-    /// Whether there is no `previous`.
+    /// Whether `previous` holds no more than what says which row it was, where `current` does not.
     pub without_previous: bool,
-    /// Whether `current` holds only what an update changed, and the key.
+    /// Whether `current` holds only what an update changed, and the key, unless it changed that.
     pub only_changed: bool,
 }
 
@@ -42,6 +42,21 @@ impl Shape {
     ) -> Shape {
         let all_targets = all_targets(&columns);
         Shape { columns, key, all_targets, without_previous, only_changed }
+    }
+
+    /// Whether there are columns that identify a row.
+    pub fn has_key(&self) -> bool {
+        self.key.contains(&true)
+    }
+
+    /// Whether an update that changed these columns changed the key.
+    pub fn changes_key(&self, changed: &[bool]) -> bool {
+        self.key.iter().zip(changed).any(|(&key, &changed)| key && changed)
+    }
+
+    /// The same of what identifies the row, which is all of it where there is no key.
+    pub fn changes_identity(&self, changed: &[bool]) -> bool {
+        if self.has_key() { self.changes_key(changed) } else { changed.contains(&true) }
     }
 
     /// The shape as bytes, given the layout of the table's rows.

@@ -23,6 +23,7 @@ use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::trigger::{Action, Timing, TriggerCall};
 use crate::pg::tuple::{Row, ValueMemory};
+use crate::pg::worker_process::MISSING_HINT;
 use crate::pg::{message, server, shared, xact};
 use crate::settings::{self, Oversize};
 use plan::{OperationPlan, Plan};
@@ -57,7 +58,17 @@ fn require_a_server_that_keeps_events() {
         .hint("Set wal_level = replica and restart the server, or SET amqp.capture = off for a migration.")
         .raise();
     }
-    if shared::numbers().slot_missing.load(Ordering::Relaxed) {
+    let missing = &shared::numbers().missing;
+    if missing.worker.load(Ordering::Relaxed) {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "change data capture has no background worker",
+        )
+        .detail("The server could not register it when it started, so that nobody would publish the events of this change.")
+        .hint(MISSING_HINT)
+        .raise();
+    }
+    if missing.slot.load(Ordering::Relaxed) {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "change data capture has no replication slot",

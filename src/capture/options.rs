@@ -5,8 +5,8 @@
 //! | `exclude=a,b` | these columns never leave the database: they are in no row and no `targets`, and an update of nothing else sends nothing |
 //! | `only=a,b` | all other columns are excluded |
 //! | `exchange=name` | the exchange of this trigger's events, whatever `amqp.exchange` is |
-//! | `previous=off` | `previous` is always null (default: `on`) |
-//! | `current=changed` | after an update, `current` holds the columns that changed, and the key (default: `row`) |
+//! | `previous=off` | `previous` is null, but for a delete and a change of the key: then it holds the key's columns, or the row where there is no key (default: `on`) |
+//! | `current=changed` | after an update, `current` holds the columns that changed, and the key; the whole row if the key changed (default: `row`) |
 //! | `key=a,b` | the columns that identify a row (default: those of the primary key) |
 //!
 //! Columns are named exactly as they are, without the folding of SQL, and separated by commas;
@@ -32,9 +32,9 @@ pub struct Options {
     key: Option<ColumnList>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
-    /// Whether there is no `previous`.
+    /// Whether `previous` holds no more than what says which row it was.
     pub without_previous: bool,
-    /// Whether `current` holds only what an update changed, and the key.
+    /// Whether `current` holds only what an update changed, and the key, unless it changed that.
     pub only_changed: bool,
 }
 

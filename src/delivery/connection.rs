@@ -16,7 +16,7 @@ use super::frame::short;
 use super::message::{Message, ResendReason};
 use super::window::Answer;
 use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
-use super::{Address, BrokerSettings, Link};
+use super::{Address, BrokerSettings, Link, Report};
 
 /// `reply-code` of an orderly close (AMQP 0-9-1, 1.2).
 const REPLY_SUCCESS: u16 = 200;
@@ -80,6 +80,7 @@ impl Connection {
             AMQPClass::Connection(connection::AMQPMethod::Start(start)) => start,
             other => return Err(unexpected(&other)),
         };
+        connection.warn_of_listeners(link, address);
         connection.log_in(&start, &settings)?;
         let tune = match connection.expect_method(link, &settings, deadline).await? {
             AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => tune,
@@ -131,6 +132,16 @@ impl Connection {
                     waited.map_err(unreachable)?;
                 }
             }
+        }
+    }
+
+    /// The password is about to leave as it is. It stays on this machine only where the address that was
+    /// connected to is a loopback one; the name does not tell.
+    fn warn_of_listeners(&self, link: &mut Link, address: &Address) {
+        if let Some(peer) = self.wire.peer().filter(|peer| !peer.is_loopback())
+            && link.hosts_in_clear.insert(address.host.clone())
+        {
+            link.report(Report::PasswordInClear { host: address.host.clone(), peer });
         }
     }
 

@@ -19,9 +19,10 @@ mod window;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -139,6 +140,9 @@ pub enum Report {
     Unblocked,
     /// Something that the operator may want to know, without effect on the stream.
     Notice(String),
+    /// The password goes unencrypted to this host, which was found at this address and is another machine.
+    /// Said once of a host.
+    PasswordInClear { host: String, peer: IpAddr },
     /// So many messages came back because no queue was bound, the last one being this.
     Returned { count: u64, example: String },
 }
@@ -188,6 +192,7 @@ impl Delivery {
             dialler: Dialler::default(),
             settings,
             stands_still: false,
+            hosts_in_clear: HashSet::new(),
         };
         Delivery { desk, sessions: Some(Box::pin(deliver_until_stopped(link))) }
     }
@@ -273,6 +278,8 @@ struct Link {
     settings: BrokerSettings,
     /// Whether the stream stands still.
     stands_still: bool,
+    /// Hosts of which it was said that the password goes there in clear.
+    hosts_in_clear: HashSet<String>,
 }
 
 impl Link {

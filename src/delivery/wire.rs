@@ -2,7 +2,7 @@
 //! heartbeats (AMQP 0-9-1, 4.2.7). What the frames mean is [`super::connection`]'s business.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,6 +92,11 @@ impl Wire {
             heard_at: Instant::now(),
             written_at: Instant::now(),
         })
+    }
+
+    /// The broker's address; none if the connection is gone again.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.socket.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     /// What was agreed upon: the largest frame, from [`FRAME_MIN`] to [`FRAME_MAX`], and the time between

@@ -22,6 +22,7 @@ pub mod output;
 mod plan_memory;
 pub mod report;
 pub mod row_context;
+pub mod secret;
 pub mod server;
 pub mod shared;
 pub mod slot;

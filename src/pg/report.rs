@@ -15,6 +15,25 @@ pub struct Report {
     pub hint: Option<String>,
 }
 
+/// Keeps Rust's backtraces out of reports: pgrx appends one to the detail of every error of PostgreSQL's own
+/// that passed through Rust, for the client to read, where RUST_BACKTRACE is set in the server's
+/// environment. The library has a standard library to itself, which asks the environment once and then
+/// remembers. Only from `_PG_init`, before anything was raised.
+pub fn keep_backtraces_out() {
+    const NAME: &str = "RUST_LIB_BACKTRACE";
+    let before = std::env::var_os(NAME);
+    // SAFETY: no thread of ours was started yet, and PostgreSQL itself changes the environment so
+    // (pg_perm_setlocale) while others' threads might read it.
+    unsafe { std::env::set_var(NAME, "0") };
+    let _asked = std::backtrace::Backtrace::capture();
+    // Nothing of this is for the processes that the server starts.
+    // SAFETY: as above.
+    match before {
+        Some(value) => unsafe { std::env::set_var(NAME, value) },
+        None => unsafe { std::env::remove_var(NAME) },
+    }
+}
+
 /// Writes a line to the server log.
 pub fn log(message: String) {
     Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message).log();

@@ -63,6 +63,32 @@ pub fn system_identifier() -> u64 {
     unsafe { pg_sys::GetSystemIdentifier() }
 }
 
+/// The oid of this session's database.
+pub fn database_oid() -> u32 {
+    // SAFETY: a plain read.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
+/// Whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand: whether its
+/// own transaction has made the function `amqp.check_server`.
+pub fn is_being_installed() -> bool {
+    // SAFETY: syscache look-ups in a transaction, by keys of the types that the cache has (syscache.c:
+    // `PROCNAMEARGSNSP`); the vector is palloc'd; the tuple is released after its last use.
+    unsafe {
+        let name = pg_sys::Datum::from(c"check_server".as_ptr());
+        let no_arguments = pg_sys::Datum::from(pg_sys::buildoidvector(std::ptr::null(), 0));
+        let schema = pg_sys::Datum::from(pg_sys::get_namespace_oid(c"amqp".as_ptr(), true));
+        let cache = pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32;
+        let tuple = pg_sys::SearchSysCache3(cache, name, no_arguments, schema);
+        if tuple.is_null() {
+            return false;
+        }
+        let made_by = (*(*tuple).t_data).t_choice.t_heap.t_xmin;
+        pg_sys::ReleaseSysCache(tuple);
+        pg_sys::TransactionIdIsCurrentTransactionId(made_by)
+    }
+}
+
 /// Size of a WAL segment in bytes.
 pub fn wal_segment_size() -> u64 {
     // SAFETY: a plain read; fixed at initdb.

@@ -16,9 +16,8 @@ use crate::pipe;
 #[derive(Default)]
 pub struct Numbers {
     commits: Commits,
-    /// Whether the worker tried to make its replication slot and could not: triggers refuse then.
-    /// Written by [`super::slot`].
-    pub slot_missing: AtomicBool,
+    /// What is missing without which events would be lost: triggers refuse then.
+    pub missing: Missing,
     /// Process id of the worker; 0 while none runs.
     pub worker_pid: AtomicI32,
     /// [`crate::status::State`] of the worker.
@@ -71,6 +70,16 @@ struct Commits {
     count: AtomicU64,
     /// Whether the worker sleeps until the next one. Raised by it, lowered by whoever wakes it.
     awaited: AtomicBool,
+}
+
+/// What is missing without which events would be lost.
+#[derive(Default)]
+pub struct Missing {
+    /// The postmaster has not taken the worker: none will run until the server is restarted. Written when
+    /// the shared memory is made.
+    pub worker: AtomicBool,
+    /// The worker tried to make its replication slot and could not. Written by [`super::slot`].
+    pub slot: AtomicBool,
 }
 
 /// Texts that the worker publishes.
@@ -133,11 +142,28 @@ static AVAILABLE: AtomicBool = AtomicBool::new(false);
 /// signal, and the consumer of a single client's commits waits 1.16 times as long (median of seven runs).
 static DOORBELL: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
+/// What the postmaster knows and the shared memory is told each time that it is made, also after a crash.
+static WORKER_MISSING: AtomicBool = AtomicBool::new(false);
+
+impl Numbers {
+    fn at_start() -> Numbers {
+        let numbers = Numbers::default();
+        let is_missing = WORKER_MISSING.load(Ordering::Relaxed);
+        numbers.missing.worker.store(is_missing, Ordering::Relaxed);
+        numbers
+    }
+}
+
+/// Says that no worker will run. Only in the postmaster, before there is shared memory.
+pub(super) fn worker_is_missing() {
+    WORKER_MISSING.store(true, Ordering::Relaxed);
+}
+
 /// Requests the shared memory. Only from `_PG_init` in the postmaster.
 pub fn init() {
     use pgrx::pg_shmem_init;
     use pgrx::prelude::pg_guard;
-    pg_shmem_init!(NUMBERS);
+    pg_shmem_init!(NUMBERS = Numbers::at_start());
     pg_shmem_init!(TEXTS);
     match pipe::new() {
         // The library is loaded once.

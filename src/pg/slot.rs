@@ -86,7 +86,7 @@ fn is_invalidated(data: &pg_sys::ReplicationSlotPersistentData) -> bool {
 
 /// Makes triggers refuse: no slot of ours can be had.
 pub fn say_missing() {
-    shared::numbers().slot_missing.store(true, Ordering::Relaxed);
+    shared::numbers().missing.slot.store(true, Ordering::Relaxed);
 }
 
 /// Removes the slot.
@@ -138,7 +138,7 @@ impl Slot {
     }
 
     fn is_there() -> Slot {
-        shared::numbers().slot_missing.store(false, Ordering::Relaxed);
+        shared::numbers().missing.slot.store(false, Ordering::Relaxed);
         Slot { _held: () }
     }
 

@@ -1,5 +1,6 @@
 //! The background worker as a process: its registration, signals and end.
 
+use std::ffi::c_void;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::{PgTryBuilder, pg_guard};
 
+use super::report::Report;
 use super::{shared, threads};
 
 /// Seconds between the worker's end and its next start.
@@ -19,8 +21,48 @@ const RESTART_SECONDS: u64 = 5;
 
 static TERMINATE: AtomicBool = AtomicBool::new(false);
 
-/// Registers the worker with the postmaster. Only from `_PG_init` while preloading.
+/// Registers the worker with the postmaster, and has the triggers refuse if that does not take it. Only from
+/// `_PG_init` while preloading.
 pub fn register() {
+    let last = last_registered();
+    load();
+    // A server in single-user mode starts no workers, whatever is registered (17 and later take none).
+    // SAFETY: a plain read.
+    let has_postmaster = unsafe { pg_sys::IsPostmasterEnvironment };
+    if has_postmaster && last_registered() != last {
+        return;
+    }
+    shared::worker_is_missing();
+    Report::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        "amqp_cdc worker could not be registered",
+    )
+    .detail("Nobody will publish changes, and capture triggers raise an error.")
+    .hint(MISSING_HINT)
+    .warn();
+}
+
+/// What to do where the postmaster has not taken the worker.
+pub const MISSING_HINT: &str = "Raise max_worker_processes and restart the server.";
+
+/// Where the worker is that the postmaster took last. It says so in no other way (bgworker.c:
+/// `RegisterBackgroundWorker` returns nothing, and logs that there are too many): a worker that it takes
+/// comes to the head of its list. Later, in its children, there may be no list any more: from 17 on it is in
+/// memory that they free.
+fn last_registered() -> *const c_void {
+    // postmaster/bgworker_internals.h; missing from pgrx. A list of either form (lib/ilist.h): `next` of its
+    // head leads to the first element.
+    unsafe extern "C" {
+        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
+        static mut BackgroundWorkerList: pg_sys::slist_head;
+        #[cfg(feature = "pg18")]
+        static mut BackgroundWorkerList: pg_sys::dlist_head;
+    }
+    // SAFETY: a plain read of a pointer in the postmaster, which alone changes it.
+    unsafe { (&raw const BackgroundWorkerList.head.next).read().cast() }
+}
+
+fn load() {
     BackgroundWorkerBuilder::new("amqp_cdc worker")
         .set_type("amqp_cdc worker")
         .set_library("amqp_cdc")

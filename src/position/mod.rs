@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
+use crate::beginning::{self, Beginning};
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::report::Report;
@@ -113,8 +114,11 @@ impl Position {
 pub enum Origin {
     /// In its slot.
     Slot,
-    /// There was no slot, and no trace of an earlier life: a first start.
+    /// There was no slot, and nothing was ever captured: a first start.
     FirstStart,
+    /// There was no slot, and none of an earlier life's events was confirmed, but all WAL since the first is
+    /// there.
+    Beginning,
     /// The slot could not be used, but the last position record and all WAL it needs are there.
     Record,
     /// WAL that the last position needs is gone: events may be missing.
@@ -193,11 +197,10 @@ impl PositionKeeper {
             recorded_in: 0,
             segment_size,
         };
+        // Before it is saved that the stream was begun: nobody asks how once it is.
+        note_beginning(position, origin)?;
         if origin != Origin::Slot {
             keeper.save(position);
-        }
-        if !was_started() {
-            mark_started();
         }
         Ok(Some((keeper, position, origin)))
     }
@@ -325,39 +328,57 @@ fn search(
 ) -> Result<Option<(Position, Origin)>, ReadError> {
     let start = retain_everything(slot, timelines)?;
     let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
-    let Survey { first_record, last_position, has_orphans } = survey;
+    let Survey { first_record, last_position, first_event } = survey;
     let recorded = last_position.unwrap_or_default();
     let last = if recorded.confirmed >= stored.confirmed { recorded } else { stored };
     let begin = |confirmed| Position { confirmed, restart: first_record, tx_seq: 0 };
-    Ok(Some(if recorded.restart >= start {
+    // No transaction ends before the first record, so that may as well be C.
+    let whole = begin(first_record);
+    let lost = |from| (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }));
+    if recorded.restart >= start {
         // R may be the start of a segment, which lies before its first record.
-        (Position { restart: recorded.restart.max(first_record), ..last }, Origin::Record)
-    } else if last.confirmed.is_valid() || was_started() || has_orphans {
-        let from = last.confirmed.is_valid().then_some(last.confirmed);
-        (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }))
-    } else {
-        // No transaction ends before the first record, so that may as well be C.
-        (begin(first_record), Origin::FirstStart)
+        let restart = recorded.restart.max(first_record);
+        return Ok(Some((Position { restart, ..last }, Origin::Record)));
+    }
+    if last.confirmed.is_valid() {
+        return Ok(Some(lost(Some(last.confirmed))));
+    }
+    let is_as_noted = |begin: Lsn| start <= begin && first_event.is_none_or(|event| event >= begin);
+    // Read after the WAL: it was noted before anything was captured.
+    Ok(Some(match beginning::read().map_err(failed("read", beginning::FILE))? {
+        Beginning::At(begin) if is_as_noted(begin) => (whole, Origin::Beginning),
+        Beginning::Unknown => lost(None),
+        Beginning::At(_) | Beginning::Unnoted if first_event.is_some() => lost(None),
+        Beginning::At(_) | Beginning::Unnoted => {
+            match beginning::is_installed(None, keep_going).map_err(failed("read", "base"))? {
+                Some(true) => lost(None),
+                Some(false) => (whole, Origin::FirstStart),
+                None => return Ok(None),
+            }
+        }
     }))
 }
 
-/// A file in the data directory. That it is there tells a slot that was lost, or did not come along
-/// in a base backup, from a first start.
-const STARTED_FILE: &str = "amqp_cdc.started";
-
-fn was_started() -> bool {
-    fs::exists(STARTED_FILE).unwrap_or(false)
+/// Notes what a later worker needs to know that finds neither slot nor record.
+fn note_beginning(position: Position, origin: Origin) -> Result<(), ReadError> {
+    let noted = match origin {
+        Origin::FirstStart => beginning::note(Some(position.restart)),
+        Origin::Beginning => Ok(()),
+        // Until that is announced, the next worker must find the same.
+        Origin::Lost(Gap { from: None, .. }) => beginning::note(None),
+        Origin::Slot | Origin::Record | Origin::Lost(_) => match beginning::read() {
+            Ok(Beginning::Unnoted) => beginning::note(None),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+    noted.map_err(failed("written", beginning::FILE))
 }
 
-fn mark_started() {
-    let text =
-        "amqp_cdc has published from this cluster. Remove this file once amqp_cdc is removed.\n";
-    if let Err(error) = fs::write(STARTED_FILE, text) {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_IO_ERROR,
-            format!("could not write file \"{STARTED_FILE}\": {error}"),
-        )
-        .warn();
+/// The error of a file or directory of the server's that cannot be used.
+fn failed(how: &str, name: &str) -> impl Fn(std::io::Error) -> ReadError {
+    move |error| {
+        ReadError::new(server::flushed_lsn(), format!("\"{name}\" cannot be {how}: {error}"))
     }
 }
 
@@ -402,10 +423,7 @@ impl WalFiles<'_> {
         let names = || -> std::io::Result<Vec<_>> {
             fs::read_dir("pg_wal")?.map(|file| Ok(file?.file_name())).collect()
         };
-        let names = names().map_err(|error| {
-            let message = format!("directory \"pg_wal\" cannot be read: {error}");
-            ReadError::new(server::flushed_lsn(), message)
-        })?;
+        let names = names().map_err(failed("read", "pg_wal"))?;
         let parse = |name: &OsString| parse_wal_file_name(name.to_str()?, segment_size);
         let files = names.iter().filter_map(parse).collect();
         Ok(WalFiles { timelines, segment_size, files })

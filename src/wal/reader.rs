@@ -351,9 +351,8 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
-    /// Whether there is an event that an earlier life of the server wrote, ahead of any position.
-    /// In a first life there is none: its worker records a position before anything else.
-    pub has_orphans: bool,
+    /// The first event, if no position was recorded ahead of it.
+    pub first_event: Option<Lsn>,
 }
 
 /// Looks through the WAL from `start`, the first byte of the oldest segment, for the last recorded
@@ -368,8 +367,7 @@ pub fn survey(
 ) -> Result<Option<Survey>, ReadError> {
     let (mut reader, first_record) = XLogReader::at_first_record_after(start)
         .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
-    let mut survey = Survey { first_record, last_position: None, has_orphans: false };
-    let mut has_events = false;
+    let mut survey = Survey { first_record, last_position: None, first_event: None };
     while keep_going() {
         let batch = Batch::begin(&reader);
         while !batch.is_over(&reader) {
@@ -390,11 +388,11 @@ pub fn survey(
                         survey.last_position = Position::decode(payload).or(survey.last_position);
                     }
                 }
-                Step::Record(Record::TransactionalMessage { prefix, .. }) => {
-                    has_events |= prefix == EVENT_PREFIX && survey.last_position.is_none();
+                Step::Record(Record::TransactionalMessage { prefix, lsn, .. }) => {
+                    if prefix == EVENT_PREFIX && survey.last_position.is_none() {
+                        survey.first_event.get_or_insert(lsn);
+                    }
                 }
-                // The end of a life: a shutdown, a recovery or a promotion.
-                Step::Record(Record::NothingRuns) => survey.has_orphans |= has_events,
                 Step::Record(_) | Step::Skipped => {}
                 Step::EndOfWal => return Ok(Some(survey)),
             }

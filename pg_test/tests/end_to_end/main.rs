@@ -4,6 +4,7 @@
 mod crash;
 mod damaged;
 mod delivery;
+mod first_start;
 mod held;
 mod images;
 mod lost;

@@ -71,7 +71,7 @@ fn an_excluded_column_is_not_even_in_the_keys_of_an_event_that_is_too_large() {
 }
 
 #[test]
-fn lean_messages_have_no_previous_and_only_what_changed() {
+fn lean_messages_hold_what_changed_and_always_say_which_row_it_was() {
     let (scene, mut client) = blog("lean");
     people(&mut client, "'previous=off', 'current=changed'");
     run(
@@ -85,16 +85,133 @@ fn lean_messages_have_no_previous_and_only_what_changed() {
     let events = published_so_far(&scene, &mut client);
     let none = json!(null);
     let all = json!(["id", "name", "secret", "age"]);
+    let moved = json!({"id": 2, "name": null, "secret": "s", "age": 37});
     assert_eq!(
         events.iter().map(parts).collect::<Vec<_>>(),
         [
             (none.clone(), json!({"id": 1, "name": "Ada", "secret": "s", "age": 36}), all.clone()),
             (none.clone(), json!({"id": 1, "age": 37}), json!(["age"])),
-            (none.clone(), json!({"id": 2, "name": null}), json!(["id", "name"])),
+            // To a consumer this is a row that it has not seen, and the last that it hears of row 1.
+            (json!({"id": 1}), moved, json!(["id", "name"])),
             (none.clone(), json!({"id": 2}), json!([])),
-            (none.clone(), none, all),
+            (json!({"id": 2}), none, all),
         ]
     );
+}
+
+/// Whoever renders: the worker, which has the rows as they are stored, or, since a column is excluded, the
+/// writer.
+#[test]
+fn without_previous_the_key_is_there_on_a_delete_and_on_a_change_of_it() {
+    for exclude in ["", ", 'exclude=secret'"] {
+        let (scene, mut client) = blog("lean_key");
+        run(
+            &mut client,
+            &format!(
+                "CREATE TYPE mood AS ENUM ('sad', 'happy');
+                 CREATE TABLE pairs (a int, b mood, v int, secret text, PRIMARY KEY (b, a));
+                 CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON pairs FOR EACH ROW
+                   EXECUTE FUNCTION amqp_change_data_capture('pair', 'cdc', 'previous=off'{exclude})"
+            ),
+        );
+        run(
+            &mut client,
+            "INSERT INTO pairs VALUES (1, 'sad', 10);
+             UPDATE pairs SET v = 11;
+             UPDATE pairs SET b = 'happy';
+             DELETE FROM pairs",
+        );
+        let events = published_so_far(&scene, &mut client);
+        let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
+        let row = |b: &str, v: i32| match exclude {
+            "" => json!({"a": 1, "b": b, "v": v, "secret": null}),
+            _ => json!({"a": 1, "b": b, "v": v}),
+        };
+        assert_eq!(
+            rows,
+            [
+                (json!(null), row("sad", 10)),
+                (json!(null), row("sad", 11)),
+                (json!({"a": 1, "b": "sad"}), row("happy", 11)),
+                (json!({"a": 1, "b": "happy"}), json!(null)),
+            ],
+            "{exclude}"
+        );
+    }
+}
+
+#[test]
+fn the_key_that_the_trigger_names_counts_in_place_of_the_primary_key() {
+    let (scene, mut client) = blog("lean_named_key");
+    people(&mut client, "'previous=off', 'current=changed', 'key=name'");
+    run(
+        &mut client,
+        "INSERT INTO people VALUES (1, 'Ada', 's', 36);
+         UPDATE people SET id = 2;
+         UPDATE people SET name = 'Eve';
+         DELETE FROM people",
+    );
+    let events = published_so_far(&scene, &mut client);
+    let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
+    assert_eq!(
+        rows[1..],
+        [
+            (json!(null), json!({"id": 2, "name": "Ada"})),
+            (json!({"name": "Ada"}), json!({"id": 2, "name": "Eve", "secret": "s", "age": 36})),
+            (json!({"name": "Eve"}), json!(null)),
+        ]
+    );
+}
+
+#[test]
+fn without_previous_and_without_a_key_the_whole_row_says_which_one_it_was() {
+    let (scene, mut client) = blog("lean_heap");
+    run(
+        &mut client,
+        "CREATE TABLE notes (a int, b text, secret text);
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON notes FOR EACH ROW EXECUTE FUNCTION
+           amqp_change_data_capture('note', 'cdc', 'previous=off', 'current=changed', 'exclude=secret');
+         INSERT INTO notes VALUES (1, 'x', 's');
+         UPDATE notes SET b = 'y';
+         UPDATE notes SET b = 'y';
+         DELETE FROM notes",
+    );
+    let events = published_so_far(&scene, &mut client);
+    let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
+    assert_eq!(
+        rows,
+        [
+            (json!(null), json!({"a": 1, "b": "x"})),
+            (json!({"a": 1, "b": "x"}), json!({"b": "y"})),
+            // Nothing changed, and so nothing is to be found.
+            (json!(null), json!({})),
+            (json!({"a": 1, "b": "y"}), json!(null)),
+        ]
+    );
+}
+
+/// Also where there is room for the keys alone.
+#[test]
+fn an_event_that_is_too_large_says_no_more_of_the_row_before_than_a_small_one() {
+    let (scene, mut client) = blog("lean_large");
+    run(
+        &mut client,
+        "SET amqp.max_message_size = '10kB';
+         CREATE TABLE notes (id int PRIMARY KEY, payload text);
+         CREATE TRIGGER capture AFTER UPDATE OR DELETE ON notes FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('note', 'cdc', 'previous=off');
+         INSERT INTO notes VALUES (1, 'small');
+         UPDATE notes SET payload = repeat('x', 20000);
+         UPDATE notes SET id = 2;
+         DELETE FROM notes",
+    );
+    let events = published_so_far(&scene, &mut client);
+    let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
+    let (one, two, none) = (json!({"id": 1}), json!({"id": 2}), json!(null));
+    assert_eq!(rows, [(none.clone(), one.clone()), (one, two.clone()), (two, none)]);
+    let is_oversize = |n: usize| events[n].headers.contains_key("oversize");
+    // The deleted row's key was never too large.
+    assert_eq!([0, 1, 2].map(is_oversize), [true, true, false]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::stage::{
 };
 
 /// A scene on servers of its own, with a function that writes the bytes of an event.
-fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
+pub fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
     let scene = bed.scene("other_versions");
     let mut client = scene.client();
     make_blog(&mut client);
@@ -32,12 +32,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// SQL that writes it.
-fn write(event: &[u8]) -> String {
+pub fn write(event: &[u8]) -> String {
     format!("SELECT write_event('\\x{}')", hex(event))
 }
 
 /// An event as 0.1.0 wrote it, whose body is this number.
-fn event_of_0_1_0(scene: &Scene<'_>, command_id: u8, number: u32) -> Vec<u8> {
+pub fn event_of_0_1_0(scene: &Scene<'_>, command_id: u8, number: u32) -> Vec<u8> {
     let mut bytes = vec![1, 0, 1, 0, command_id, 0, 0, 0];
     bytes.extend_from_slice(&[0; 8]);
     for name in [scene.exchange.as_str(), "old.key", "base", "public", "t"] {

@@ -1,6 +1,6 @@
 //! Wrong definitions and servers that would lose events are refused, and the error says what to do.
 
-use pg_test::Postgres;
+use pg_test::{Postgres, Shutdown};
 use postgres::Client;
 use postgres::error::DbError;
 
@@ -172,6 +172,41 @@ fn captured_table(postgres: &Postgres) -> Client {
            EXECUTE FUNCTION amqp_change_data_capture()",
     );
     client
+}
+
+/// What a client is told is PostgreSQL's error, also where it passed through Rust on its way: here from a
+/// cast to json, in a server whose environment asks Rust for backtraces.
+#[test]
+fn no_backtrace_reaches_a_client() {
+    let postgres = Postgres::create(&["shared_preload_libraries = 'amqp_cdc'"]);
+    postgres.stop(Shutdown::Fast);
+    let environment = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"].map(|name| (name, "full".as_ref()));
+    postgres.start_with(&environment);
+    let mut client = postgres.connect("postgres");
+    run(
+        &mut client,
+        "CREATE EXTENSION amqp_cdc;
+         CREATE TYPE shy AS ENUM ('x');
+         CREATE FUNCTION shy_to_json(shy) RETURNS json LANGUAGE plpgsql AS $$
+           BEGIN RAISE EXCEPTION 'not with me'; END $$;
+         CREATE CAST (shy AS json) WITH FUNCTION shy_to_json(shy);
+         CREATE TABLE t (id int, s shy);
+         CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+         CREATE TABLE wrong (id int);
+         CREATE TRIGGER wrong AFTER INSERT ON wrong FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')",
+    );
+    let error = refusal(&mut client, "INSERT INTO t VALUES (1, 'x')");
+    assert_eq!((error.message(), error.detail()), ("not with me", None));
+    let error = refusal(&mut client, "INSERT INTO wrong VALUES (1)");
+    assert_eq!(error.detail(), Some("Trigger \"wrong\" has argument \"colour=red\"."));
+    let error = refusal(&mut client, "SELECT amqp.skip('x')");
+    assert_eq!(error.detail(), Some("It does not stand still at a message."));
+    // What the server starts finds its environment as it was.
+    run(
+        &mut client,
+        "COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; test \"$RUST_LIB_BACKTRACE$RUST_BACKTRACE\" = fullfull'",
+    );
 }
 
 #[test]

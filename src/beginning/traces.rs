@@ -1,0 +1,162 @@
+//! Whether the extension is in one of the cluster's databases, for processes that are in none: from the files
+//! of pg_proc, where its trigger function is.
+//!
+//! They are read as they lie on disk. What was written after the last checkpoint may be missing there, but then
+//! its WAL is retained, and with it all that was captured since. A function that was dropped is found until
+//! its page is cleaned up: better than the other way round.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Result};
+use std::path::{Path, PathBuf};
+
+/// The oid of pg_proc (catalog/pg_proc.h: `ProcedureRelationId`).
+const PG_PROC: u32 = 1255;
+
+/// Tells which files hold those catalogs whose files are not in pg_class (relmapper.c: `RelMapFile`).
+const MAP: &str = "pg_filenode.map";
+const MAP_MAGIC: u32 = 0x0059_2717;
+
+/// The function's `prosrc` and `probin` (sql/capture.sql), one soon after the other.
+const SYMBOL: &[u8] = b"amqp_change_data_capture";
+const LIBRARY: &[u8] = b"amqp_cdc";
+
+/// What lies between: the length of the second, and what a packager may have put before the library's name.
+const BETWEEN: usize = 64;
+
+/// Bytes that are read in one go: so many whole pages, over which no row goes, whatever their size.
+const CHUNK: usize = 1024 * 1024;
+
+/// Whether the extension is installed in a database, or was until a while ago, but for the one with the oid
+/// `except`. `keep_going` is asked now and then; if it declines, none.
+///
+/// # Errors
+///
+/// If a file cannot be read: what is not seen must not be taken for nothing.
+pub fn is_installed(
+    except: Option<u32>,
+    mut keep_going: impl FnMut() -> bool,
+) -> Result<Option<bool>> {
+    for (oid, database) in databases()? {
+        if !keep_going() {
+            return Ok(None);
+        }
+        if Some(oid) != except && has_function(&database)? {
+            return Ok(Some(true));
+        }
+    }
+    Ok(Some(false))
+}
+
+/// The oids and directories of all databases, in any tablespace.
+fn databases() -> Result<Vec<(u32, PathBuf)>> {
+    let mut parents = vec![PathBuf::from("base")];
+    for tablespace in entries(Path::new("pg_tblspc"))? {
+        // One directory for each version that pg_upgrade has been through.
+        parents.extend(entries(&tablespace)?);
+    }
+    let mut databases = Vec::new();
+    for parent in parents {
+        databases.extend(entries(&parent)?.into_iter().filter_map(|path| {
+            let oid = path.file_name()?.to_str()?.parse().ok()?;
+            Some((oid, path))
+        }));
+    }
+    Ok(databases)
+}
+
+/// What is in a directory; nothing if there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let Some(entries) = found(fs::read_dir(directory))? else { return Ok(Vec::new()) };
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// A database may be dropped meanwhile, and not every directory is one.
+fn found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn has_function(database: &Path) -> Result<bool> {
+    let Some(map) = found(fs::read(database.join(MAP)))? else { return Ok(false) };
+    let Some(number) = file_number(&map, PG_PROC) else { return Ok(false) };
+    // From one gigabyte on a table goes on in another file (md.c).
+    for segment in 0.. {
+        let name = if segment == 0 { number.to_string() } else { format!("{number}.{segment}") };
+        let Some(mut file) = found(File::open(database.join(name)))? else { break };
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            chunk.clear();
+            if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+                break;
+            }
+            if names_function(&chunk) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The number of a catalog's file: after the magic and the count come pairs of oid and number.
+fn file_number(map: &[u8], catalog: u32) -> Option<u32> {
+    let (numbers, _) = map.as_chunks::<4>();
+    let mut numbers = numbers.iter().map(|&bytes| u32::from_ne_bytes(bytes));
+    if numbers.next()? != MAP_MAGIC {
+        return None;
+    }
+    let count = numbers.next()?;
+    for _ in 0..count {
+        let (oid, number) = (numbers.next()?, numbers.next()?);
+        if oid == catalog {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn names_function(page: &[u8]) -> bool {
+    let find = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+    page.windows(SYMBOL.len()).enumerate().any(|(at, window)| {
+        window[0] == SYMBOL[0] && window == SYMBOL && {
+            let after = &page[at + SYMBOL.len()..];
+            find(&after[..after.len().min(BETWEEN)], LIBRARY)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(u32, u32)]) -> Vec<u8> {
+        let mut numbers = vec![MAP_MAGIC, pairs.len() as u32];
+        numbers.extend(pairs.iter().flat_map(|&(oid, number)| [oid, number]));
+        // Whatever stands behind the pairs is none.
+        numbers.extend([PG_PROC, 7]);
+        numbers.iter().flat_map(|number| number.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn the_map_tells_the_file_of_a_catalog() {
+        assert_eq!(file_number(&map(&[(1259, 16385), (PG_PROC, 16390)]), PG_PROC), Some(16390));
+        assert_eq!(file_number(&map(&[(1259, 16385)]), PG_PROC), None);
+        assert_eq!(file_number(&map(&[(PG_PROC, 1)])[4..], PG_PROC), None);
+        assert_eq!(file_number(&map(&[(PG_PROC, 1)])[..14], PG_PROC), None);
+        assert_eq!(file_number(&[], PG_PROC), None);
+    }
+
+    /// A function of a user's own may well have this name.
+    #[test]
+    fn only_the_function_of_the_library_is_found() {
+        assert!(names_function(b"..\x33amqp_change_data_capture\x13amqp_cdc.."));
+        assert!(names_function(b"..\x33amqp_change_data_capture\x23$libdir/amqp_cdc"));
+        assert!(!names_function(b"..\x33amqp_change_data_capture\x13pg_amqp.."));
+        assert!(!names_function(b"amqp_change_data_capture"));
+        assert!(!names_function(b"amqp_cdc amqp_change_data_captur"));
+    }
+}
