@@ -7,13 +7,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::rc::Rc;
 
-use pgrx::PgSqlErrorCode;
-
-use super::arguments::{Arguments, Problem};
+use super::OPERATIONS;
+use super::arguments::{Arguments, Problem, routing_key};
 use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
 use crate::pg::invalidation::{Dependencies, Stamp};
-use crate::pg::report::Report;
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
 
@@ -132,11 +130,8 @@ impl Plan {
         let key = chosen.published.iter().map(|number| key.contains(number)).collect();
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
-        let operations =
-            [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
-        let operations = operations.map(|operation| {
-            let routing_key =
-                format!("{}.{resource}.{}", arguments.prefix, operation.as_str()).to_lowercase();
+        let operations = OPERATIONS.map(|operation| {
+            let routing_key = routing_key(&arguments.prefix, &resource, operation);
             let tail = body::tail(operation, &resource, &table, &routing_key);
             let names = EncodedNames::new(&routing_key, &database, &schema, &table);
             OperationPlan { operation, routing_key, names, tail }
@@ -169,17 +164,5 @@ impl Plan {
 
 /// Errors for a trigger whose arguments make no sense.
 fn accept<T>(call: &TriggerCall<'_>, result: Result<T, Problem>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(problem) => {
-            Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, problem.message)
-                .detail(format!(
-                    "Trigger \"{}\" has argument \"{}\".",
-                    call.trigger_name(),
-                    problem.argument
-                ))
-                .hint(problem.hint)
-                .raise()
-        }
-    }
+    result.unwrap_or_else(|problem| problem.of_trigger(&call.trigger_name()).raise())
 }

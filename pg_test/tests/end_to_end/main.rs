@@ -2,6 +2,7 @@
 //! a claim that the README or the contract makes.
 
 mod crash;
+mod ddl;
 mod delivery;
 mod held;
 mod images;
