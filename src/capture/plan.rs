@@ -14,6 +14,7 @@ use crate::event::{EncodedNames, Operation};
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
+use crate::sql_version;
 
 /// What the events of one trigger have in common.
 pub struct Plan {
@@ -119,6 +120,7 @@ impl Plan {
     }
 
     fn make(call: &TriggerCall<'_>) -> Plan {
+        sql_version::look_once(call);
         let mut dependencies = Dependencies::begin();
         call.depend(&mut dependencies);
         let arguments = accept(call, Arguments::parse(call.arguments()));

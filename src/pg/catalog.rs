@@ -29,6 +29,10 @@ impl RelationId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TriggerId(pub(super) pg_sys::Oid);
 
+/// The oid of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionId(pub(super) pg_sys::Oid);
+
 /// A name as SQL wants it.
 pub fn quoted(name: &str) -> String {
     pgrx::spi::quote_identifier(name)
@@ -459,6 +463,29 @@ impl CaptureTrigger {
         };
         result == pg_sys::AclResult::ACLCHECK_OK
     }
+}
+
+/// The version of the extension that a function is a member of; none if it is of none.
+pub fn version_of_extension_of(function: FunctionId) -> Option<String> {
+    // SAFETY: in a transaction.
+    let extension =
+        unsafe { pg_sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function.0) };
+    let rows = Rows {
+        catalog: pg_sys::ExtensionRelationId,
+        index: pg_sys::ExtensionOidIndexId,
+        keys: [(pg_sys::Anum_pg_extension_oid, extension)],
+    };
+    let mut version = None;
+    // SAFETY: in a transaction; extversion is a text.
+    unsafe {
+        scan(rows, std::ptr::null_mut(), |tuple, descriptor| {
+            let value = attribute(tuple, descriptor, pg_sys::Anum_pg_extension_extversion);
+            version = value.map(|value| {
+                varlena::with_content(value, |bytes| text::to_utf8(bytes).into_owned())
+            });
+        });
+    }
+    version
 }
 
 /// Who owns the schema of this name, and an extension whose objects are in it; none if there is no such schema.

@@ -22,5 +22,6 @@ mod standby;
 mod status;
 mod tables;
 mod transactions;
+mod upgrade;
 mod visibility;
 mod waking;
