@@ -27,6 +27,8 @@
 //! | [`event`] | what an event is, and its bytes in the WAL |
 //! | [`place`] | where a change left its trace |
 //! | [`capture`] | the trigger: arguments, options, checks, the plan of a table |
+//! | [`ddl`] | what is refused at DDL: by event triggers, and at CREATE EXTENSION |
+//! | [`sql_version`] | whether a database's SQL is the library's |
 //! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
 //! | [`rendering`] | the bodies of events whose rows came as they are stored |
 //! | [`wal`] | from WAL records to committed transactions |
@@ -46,6 +48,7 @@
 //! | [`bytes`] | numbers as bytes, and back |
 //! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
+//! | [`status_0_1`] | the same for the SQL of 0.1.0 |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
 //!
 //! # Words
@@ -69,6 +72,7 @@ mod bytes;
 mod capture;
 mod commit_rate;
 mod condition;
+mod ddl;
 mod delivery;
 mod event;
 mod gap;
@@ -83,8 +87,10 @@ mod rendering;
 mod said;
 mod settings;
 mod sleep;
+mod sql_version;
 mod standstill;
 mod status;
+mod status_0_1;
 mod stream;
 mod wal;
 mod worker;
@@ -93,8 +99,14 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
+extension_sql_file!("../sql/names.sql", name = "names", bootstrap);
 extension_sql_file!("../sql/capture.sql", name = "capture");
-extension_sql_file!("../sql/status.sql", name = "status", requires = [status::amqp::worker_status]);
+extension_sql_file!("../sql/ddl.sql", name = "ddl", requires = ["status"]);
+extension_sql_file!(
+    "../sql/status.sql",
+    name = "status",
+    requires = [status::amqp::worker_status_0_2]
+);
 extension_sql_file!("../sql/install.sql", name = "install", finalize);
 
 /// Runs when the library is loaded: by the postmaster (shared_preload_libraries), which is when the

@@ -174,15 +174,17 @@ pub mod amqp {
     /// Why nothing is published where the postmaster has not taken the worker.
     const MISSING: &str = "no background worker could be registered: raise max_worker_processes and restart the server";
 
-    /// One row: the state of the worker. `amqp.status` is the view to use. Other columns need another
-    /// name in C, since the SQL of the version before calls this until ALTER EXTENSION UPDATE ran.
+    /// One row: the state of the worker. `amqp.status` is the view to use. Columns are only ever added, at the
+    /// end, here and in the view: views that users have built on that one stay as they are. A version with
+    /// other columns than the one before needs another name in C, since the SQL of that one calls its own until
+    /// ALTER EXTENSION UPDATE ran ([`crate::status_0_1`]).
     ///
     /// # Errors
     ///
     /// If the library is not preloaded.
-    #[pg_extern(volatile, parallel_restricted)]
+    #[pg_extern(volatile, parallel_restricted, name = "worker_status")]
     #[allow(clippy::type_complexity)]
-    fn worker_status() -> TableIterator<
+    pub fn worker_status_0_2() -> TableIterator<
         'static,
         (
             name!(worker_pid, Option<i32>),

@@ -76,7 +76,20 @@ impl Postgres {
     #[track_caller]
     pub fn start_with(&self, environment: &[(&str, &OsStr)]) {
         let mut command = command_of("postgres");
-        command.arg("-D").arg(self.data_dir()).envs(environment.iter().copied());
+        command.envs(environment.iter().copied());
+        self.start_command(command);
+    }
+
+    /// Like [`Postgres::start`], with the server of another installation of the same version, whose programs are
+    /// in this folder.
+    #[track_caller]
+    pub fn start_from(&self, programs: &Path) {
+        self.start_command(command_in(programs, "postgres"));
+    }
+
+    #[track_caller]
+    fn start_command(&self, mut command: Command) {
+        command.arg("-D").arg(self.data_dir());
         let id = {
             let mut running = self.process();
             assert!(!is_running(&mut running), "this PostgreSQL runs already");
@@ -295,8 +308,12 @@ impl Drop for Postgres {
 /// it to another cluster.
 fn command_of(program: &str) -> Command {
     static PROGRAMS: LazyLock<PathBuf> = LazyLock::new(|| directory("--bindir"));
+    command_in(&PROGRAMS, program)
+}
 
-    let mut command = ordinary_user::command(PROGRAMS.join(program));
+/// The same, of a program in this folder.
+fn command_in(programs: &Path, program: &str) -> Command {
+    let mut command = ordinary_user::command(programs.join(program));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);

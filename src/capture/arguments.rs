@@ -1,6 +1,10 @@
 //! The arguments of CREATE TRIGGER: resource, routing key prefix, then `key=value` options. Pure.
 
-use super::options::Options;
+use pgrx::PgSqlErrorCode;
+
+use super::options::{self, Options};
+use crate::event::Operation;
+use crate::pg::report::Report;
 
 /// Prefix of the routing key unless the trigger names another.
 const DEFAULT_PREFIX: &str = "cdc";
@@ -40,6 +44,33 @@ impl Arguments {
             options: Options::parse(arguments)?,
         })
     }
+}
+
+impl Problem {
+    /// The error of a trigger that has it.
+    pub fn of_trigger(self, name: &str) -> Report {
+        Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, self.message)
+            .detail(format!("Trigger \"{name}\" has argument \"{}\".", self.argument))
+            .hint(self.hint)
+    }
+}
+
+/// The routing key of these events of a resource.
+pub fn routing_key(prefix: &str, resource: &str, operation: Operation) -> String {
+    format!("{prefix}.{resource}.{}", operation.as_str()).to_lowercase()
+}
+
+/// The arguments of a trigger with other names in place of the columns' that its options name; without those that
+/// get none. None if it cannot do without.
+pub fn arguments_with(
+    arguments: &[String],
+    new_name: impl Fn(&str) -> Option<String>,
+) -> Option<Vec<String>> {
+    let mut rewritten: Vec<String> = arguments.iter().take(2).cloned().collect();
+    for option in arguments.iter().skip(2) {
+        rewritten.extend(options::with_names(option, &new_name)?);
+    }
+    Some(rewritten)
 }
 
 #[cfg(test)]

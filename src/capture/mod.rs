@@ -26,7 +26,12 @@ use crate::pg::tuple::{Row, ValueMemory};
 use crate::pg::worker_process::MISSING_HINT;
 use crate::pg::{message, server, shared, xact};
 use crate::settings::{self, Oversize};
+pub use arguments::{Arguments, arguments_with, routing_key};
 use plan::{OperationPlan, Plan};
+
+/// The operations that triggers fire for.
+pub const OPERATIONS: [Operation; 4] =
+    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
 
 /// Captures one call of the trigger; `None` is a call that PostgreSQL did not make as a trigger.
 pub fn capture(call: Option<TriggerCall<'_>>) {
@@ -94,21 +99,30 @@ pub fn require_preload() {
 
 /// Errors for triggers that fire before the change is final, or without its rows.
 fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
-    let wrong = match (call.timing(), call.is_for_each_row(), call.action()) {
-        (Timing::Before, ..) => "fires BEFORE the change",
-        (Timing::InsteadOf, ..) => "fires INSTEAD OF the change",
-        (Timing::After, false, Action::Insert | Action::Update | Action::Delete) => {
-            "fires FOR EACH STATEMENT and sees no rows"
-        }
-        (Timing::After, ..) => return,
+    let has_its_rows = call.is_for_each_row() || call.action() == Action::Truncate;
+    if call.timing() == Timing::After && has_its_rows {
+        return;
+    }
+    if let Some(problem) = timing_problem(&call.trigger_name(), call.timing(), has_its_rows) {
+        problem.raise();
+    }
+}
+
+/// The error of a trigger that fires before the change is final, or without the rows that the change has.
+pub fn timing_problem(trigger: &str, timing: Timing, has_its_rows: bool) -> Option<Report> {
+    let wrong = match (timing, has_its_rows) {
+        (Timing::Before, _) => "fires BEFORE the change",
+        (Timing::InsteadOf, _) => "fires INSTEAD OF the change",
+        (Timing::After, false) => "fires FOR EACH STATEMENT and sees no rows",
+        (Timing::After, true) => return None,
     };
-    Report::new(
+    let report = Report::new(
         PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
         "amqp_change_data_capture() must be an AFTER ... FOR EACH ROW trigger",
     )
-    .detail(format!("Trigger \"{}\" {wrong}.", call.trigger_name()))
-    .hint("Define it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.")
-    .raise();
+    .detail(format!("Trigger \"{trigger}\" {wrong}."))
+    .hint("Define it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.");
+    Some(report)
 }
 
 /// What the next event is likely to need again. Close together, and found in one step: in a statement
@@ -291,17 +305,25 @@ fn highest() -> Highest {
     Highest { any, row }
 }
 
-/// Errors for what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
+/// Errors for what AMQP cannot carry.
 fn require_short_string(what: &str, value: &str) {
-    if value.len() > MAX_SHORT_STRING {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-            format!("{what} is longer than {MAX_SHORT_STRING} bytes"),
-        )
-        .detail(format!("\"{value}\" has {} bytes.", value.len()))
-        .hint("Shorten the trigger's arguments or amqp.exchange; AMQP allows no more.")
-        .raise();
+    if let Some(problem) = short_string_problem(what, value) {
+        problem.raise();
     }
+}
+
+/// The error of what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
+pub fn short_string_problem(what: &str, value: &str) -> Option<Report> {
+    if value.len() <= MAX_SHORT_STRING {
+        return None;
+    }
+    let report = Report::new(
+        PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
+        format!("{what} is longer than {MAX_SHORT_STRING} bytes"),
+    )
+    .detail(format!("\"{value}\" has {} bytes.", value.len()))
+    .hint("Shorten the trigger's arguments or amqp.exchange; AMQP allows no more.");
+    Some(report)
 }
 
 fn refuse_oversize(table: &str, size: u64, limit: usize) -> ! {

@@ -146,6 +146,41 @@ impl Options {
     }
 }
 
+impl Options {
+    /// The columns that the options name, each with its option.
+    pub fn named_columns(&self) -> Vec<(&'static str, &str)> {
+        let Options { exclude, only, key, exchange: _, without_previous: _, only_changed: _ } =
+            self;
+        let lists = [exclude, only, key].into_iter().flatten();
+        lists.flat_map(|list| list.names.iter().map(|name| (list.option, name.as_str()))).collect()
+    }
+}
+
+/// An option with other names in place of the columns' that it names; no option if no column is left, and it can
+/// do without. None if it cannot: without `only` all columns would be published.
+pub fn with_names(
+    argument: &str,
+    new_name: &impl Fn(&str) -> Option<String>,
+) -> Option<Option<String>> {
+    let Some((option, list)) = argument.split_once('=') else {
+        return Some(Some(argument.to_owned()));
+    };
+    let option = option.trim();
+    if ![EXCLUDE, ONLY, KEY].contains(&option) {
+        return Some(Some(argument.to_owned()));
+    }
+    let names: Vec<String> = split_names(list)?
+        .iter()
+        .filter_map(|name| new_name(name))
+        .map(|name| quote_name(&name))
+        .collect();
+    match (names.is_empty(), option) {
+        (true, ONLY) => None,
+        (true, _) => Some(None),
+        (false, _) => Some(Some(format!("{option}={}", names.join(",")))),
+    }
+}
+
 impl ColumnList {
     fn parse(option: &'static str, argument: &str, list: &str) -> Result<ColumnList, Problem> {
         match split_names(list) {
@@ -222,6 +257,15 @@ fn split_names(list: &str) -> Option<Vec<String>> {
     }
 }
 
+/// A name as [`split_names`] reads it.
+fn quote_name(name: &str) -> String {
+    if name.contains([',', '"']) || name.trim() != name {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
+}
+
 /// The name before the closing quote, and what comes after it.
 fn take_quoted(mut rest: &str) -> Option<(String, &str)> {
     let mut name = String::new();
@@ -272,6 +316,26 @@ mod tests {
             let problem = parse(&[&format!("exclude={wrong}")]).unwrap_err();
             assert!(problem.message.contains("must be a list of columns"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn options_name_columns_and_can_name_others() {
+        let options = parse(&["exclude=a,\"b, c\"", "key=id", "exchange=x"]).unwrap();
+        let named = [("exclude", "a"), ("exclude", "b, c"), ("key", "id")];
+        assert_eq!(options.named_columns(), named);
+        let renamed = |argument: &str| {
+            with_names(argument, &|name: &str| match name {
+                "gone" => None,
+                "old" => Some("n\"ew, ".to_owned()),
+                name => Some(name.to_owned()),
+            })
+        };
+        let some = |argument: &str| Some(Some(argument.to_owned()));
+        assert_eq!(renamed("exclude= old ,gone,\"x,y\""), some("exclude=\"n\"\"ew, \",\"x,y\""));
+        assert_eq!(renamed("exchange=gone"), some("exchange=gone"));
+        assert_eq!((renamed("exclude=gone"), renamed("key=gone")), (Some(None), Some(None)));
+        assert_eq!(renamed("only=gone"), None);
+        assert_eq!(renamed("only=gone,id"), some("only=id"));
     }
 
     #[test]

@@ -6,15 +6,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use pgrx::PgSqlErrorCode;
-
-use super::arguments::{Arguments, Problem};
+use super::OPERATIONS;
+use super::arguments::{Arguments, Problem, routing_key};
 use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
 use crate::pg::invalidation::{Dependencies, Stamp};
-use crate::pg::report::Report;
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
+use crate::sql_version;
 
 /// What the events of one trigger have in common.
 pub struct Plan {
@@ -97,6 +96,7 @@ impl Plan {
     }
 
     fn make(call: &TriggerCall<'_>) -> Plan {
+        sql_version::look_once(call);
         let mut dependencies = Dependencies::begin();
         call.depend(&mut dependencies);
         let arguments = accept(call, Arguments::parse(call.arguments()));
@@ -108,11 +108,8 @@ impl Plan {
         let key = chosen.published.iter().map(|number| key.contains(number)).collect();
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
-        let operations =
-            [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
-        let operations = operations.map(|operation| {
-            let routing_key =
-                format!("{}.{resource}.{}", arguments.prefix, operation.as_str()).to_lowercase();
+        let operations = OPERATIONS.map(|operation| {
+            let routing_key = routing_key(&arguments.prefix, &resource, operation);
             let tail = body::tail(operation, &resource, &table, &routing_key);
             let names = EncodedNames::new(&routing_key, &database, &schema, &table);
             OperationPlan { operation, routing_key, names, tail }
@@ -145,17 +142,5 @@ impl Plan {
 
 /// Errors for a trigger whose arguments make no sense.
 fn accept<T>(call: &TriggerCall<'_>, result: Result<T, Problem>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(problem) => {
-            Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, problem.message)
-                .detail(format!(
-                    "Trigger \"{}\" has argument \"{}\".",
-                    call.trigger_name(),
-                    problem.argument
-                ))
-                .hint(problem.hint)
-                .raise()
-        }
-    }
+    result.unwrap_or_else(|problem| problem.of_trigger(&call.trigger_name()).raise())
 }

@@ -6,9 +6,11 @@
 
 mod answer;
 mod builtin;
+pub mod catalog;
 pub mod change_records;
 pub mod columns;
 mod escape;
+pub mod event_trigger;
 mod given;
 pub mod invalidation;
 pub mod json;

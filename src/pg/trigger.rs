@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::catalog::FunctionId;
 use super::columns::{self, Columns};
 use super::invalidation::Dependencies;
 use super::stored::Stored;
@@ -89,6 +90,12 @@ impl<'a> TriggerCall<'a> {
     pub fn trigger_name(&self) -> String {
         // SAFETY: a live trigger; the name is NUL-terminated.
         unsafe { text::c_to_utf8((*self.data.tg_trigger).tgname) }
+    }
+
+    /// The trigger function, as the catalogs have it.
+    pub fn function(&self) -> FunctionId {
+        // SAFETY: a live trigger.
+        FunctionId(unsafe { (*self.data.tg_trigger).tgfoid })
     }
 
     /// The arguments of CREATE TRIGGER, in order.

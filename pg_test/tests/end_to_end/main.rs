@@ -3,6 +3,7 @@
 
 mod crash;
 mod damaged;
+mod ddl;
 mod delivery;
 mod first_start;
 mod held;
@@ -23,5 +24,6 @@ mod standby;
 mod status;
 mod tables;
 mod transactions;
+mod upgrade;
 mod visibility;
 mod waking;

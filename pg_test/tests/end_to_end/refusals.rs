@@ -2,14 +2,8 @@
 
 use pg_test::{Postgres, Shutdown};
 use postgres::Client;
-use postgres::error::DbError;
 
-use crate::stage::{blog, run};
-
-fn refusal(client: &mut Client, statement: &str) -> DbError {
-    let error = client.batch_execute(statement).expect_err(statement);
-    error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error:?}")).clone()
-}
+use crate::stage::{blog, get_past_ddl, refusal, run};
 
 #[track_caller]
 fn assert_refused(client: &mut Client, statement: &str, expected: (&str, &str, &str, &str)) {
@@ -33,14 +27,21 @@ fn a_trigger_that_fires_at_the_wrong_time_is_refused() {
         run(
             &mut client,
             &format!(
-                "CREATE TABLE IF NOT EXISTS {base} (id int); {view}
-                 CREATE TRIGGER wrong {definition} EXECUTE FUNCTION amqp_change_data_capture()",
+                "CREATE TABLE IF NOT EXISTS {base} (id int); {view}",
                 base = if table == "v" { "t3" } else { table },
                 view = if table == "v" { "CREATE VIEW v AS SELECT * FROM t3;" } else { "" },
             ),
         );
-        let insert = format!("INSERT INTO {table} VALUES (1)");
-        assert_refused(&mut client, &insert, ("39P01", expected, detail, "AFTER INSERT OR UPDATE"));
+        let create = format!(
+            "CREATE TRIGGER wrong {definition} EXECUTE FUNCTION amqp_change_data_capture()"
+        );
+        let expected = ("39P01", expected, detail, "AFTER INSERT OR UPDATE");
+        assert_refused(&mut client, &create, expected);
+        run(&mut client, "BEGIN");
+        get_past_ddl(&mut client);
+        run(&mut client, &format!("{create}; COMMIT"));
+        run(&mut client, "ALTER EVENT TRIGGER amqp_cdc_ddl_command_end ENABLE ALWAYS");
+        assert_refused(&mut client, &format!("INSERT INTO {table} VALUES (1)"), expected);
     }
     drop(scene);
 }
@@ -48,17 +49,14 @@ fn a_trigger_that_fires_at_the_wrong_time_is_refused() {
 #[test]
 fn an_unknown_option_is_refused_with_the_valid_ones() {
     let (scene, mut client) = blog("options");
-    run(
-        &mut client,
-        "CREATE TABLE t (id int);
-         CREATE TRIGGER wrong AFTER INSERT ON t FOR EACH ROW
-           EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')",
-    );
-    assert_refused(
-        &mut client,
-        "INSERT INTO t VALUES (1)",
-        ("22023", "unknown capture option \"colour\"", "colour=red", "Valid options:"),
-    );
+    run(&mut client, "CREATE TABLE t (id int)");
+    let create = "CREATE TRIGGER wrong AFTER INSERT ON t FOR EACH ROW
+        EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')";
+    let expected = ("22023", "unknown capture option \"colour\"", "colour=red", "Valid options:");
+    assert_refused(&mut client, create, expected);
+    get_past_ddl(&mut client);
+    run(&mut client, create);
+    assert_refused(&mut client, "INSERT INTO t VALUES (1)", expected);
     drop(scene);
 }
 
@@ -66,19 +64,16 @@ fn an_unknown_option_is_refused_with_the_valid_ones() {
 fn a_routing_key_that_amqp_cannot_carry_is_refused() {
     let (scene, mut client) = blog("long_key");
     let resource = "ü".repeat(123);
-    run(
-        &mut client,
-        &format!(
-            "CREATE TABLE t (id int);
-             CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW
-               EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
-        ),
+    run(&mut client, "CREATE TABLE t (id int)");
+    let create = format!(
+        "CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
     );
-    assert_refused(
-        &mut client,
-        "INSERT INTO t VALUES (1)",
-        ("42622", "routing key is longer than 255 bytes", "has 257 bytes", "Shorten"),
-    );
+    let expected = ("42622", "routing key is longer than 255 bytes", "has 257 bytes", "Shorten");
+    assert_refused(&mut client, &create, expected);
+    get_past_ddl(&mut client);
+    run(&mut client, &create);
+    assert_refused(&mut client, "INSERT INTO t VALUES (1)", expected);
     run(
         &mut client,
         &format!(

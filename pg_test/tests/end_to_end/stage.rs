@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use pg_test::{DEADLINE, Message, Scene, testbed, wait_until};
 use postgres::Client;
+use postgres::error::DbError;
 
 /// The trigger that the README promises to work as it stands.
 pub const TRIGGER: &str = "CREATE TRIGGER article_change_data_capture_trig
@@ -40,6 +41,19 @@ pub fn run(client: &mut Client, statements: &str) {
 #[track_caller]
 pub fn ask<T: for<'a> postgres::types::FromSql<'a>>(client: &mut Client, query: &str) -> T {
     client.query_one(query, &[]).unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+/// Runs a statement that the server refuses, and returns its error.
+#[track_caller]
+pub fn refusal(client: &mut Client, statement: &str) -> DbError {
+    let error = client.batch_execute(statement).expect_err(statement);
+    error.as_db_error().unwrap_or_else(|| panic!("{statement}: {error:?}")).clone()
+}
+
+/// Has nothing refused at DDL any more in this database, as for somebody who gets past it.
+#[track_caller]
+pub fn get_past_ddl(client: &mut Client) {
+    run(client, "ALTER EVENT TRIGGER amqp_cdc_ddl_command_end DISABLE");
 }
 
 /// Waits until the worker is connected to the broker.

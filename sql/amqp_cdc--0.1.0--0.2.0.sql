@@ -1,0 +1,95 @@
+-- From 0.1.0 to 0.2.0: makes of the one what CREATE EXTENSION makes of the other, which a test compares. The library
+-- of 0.2.0 must be loaded already: restart the server first. ASCII only.
+\echo Use "ALTER EXTENSION amqp_cdc UPDATE TO '0.2.0'" to load this file. \quit
+
+-- Status. The view is replaced, not dropped, so that views which users have built on it are not in the way: its
+-- columns stay as they are, in this order, and new ones come at the end. A function cannot get other columns:
+-- there is a new one.
+ALTER FUNCTION amqp.worker_status() RENAME TO worker_status_0_1;
+
+CREATE FUNCTION amqp.worker_status() RETURNS TABLE (
+    worker_pid INT,
+    state TEXT,
+    reason TEXT,
+    broker TEXT,
+    held_message TEXT,
+    last_error TEXT,
+    last_error_at timestamp with time zone,
+    events_published bigint,
+    events_confirmed bigint,
+    events_returned bigint,
+    events_resent bigint,
+    events_skipped bigint,
+    current_lsn TEXT,
+    read_lsn TEXT,
+    confirmed_lsn TEXT,
+    restart_lsn TEXT,
+    lag_bytes bigint,
+    lag_seconds double precision,
+    catch_up_seconds double precision,
+    gap_from TEXT,
+    gap_to TEXT,
+    gap_at timestamp with time zone,
+    password_source TEXT
+)
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status_0_2_wrapper';
+
+CREATE OR REPLACE VIEW amqp.status AS
+SELECT
+    worker_pid,
+    state,
+    reason,
+    held_message,
+    broker,
+    last_error,
+    last_error_at,
+    events_published,
+    events_confirmed,
+    events_returned,
+    events_resent,
+    events_skipped,
+    current_lsn::pg_lsn AS current_lsn,
+    read_lsn::pg_lsn AS read_lsn,
+    confirmed_lsn::pg_lsn AS confirmed_lsn,
+    restart_lsn::pg_lsn AS restart_lsn,
+    lag_bytes,
+    lag_seconds,
+    catch_up_seconds,
+    gap_from::pg_lsn AS gap_from,
+    gap_to::pg_lsn AS gap_to,
+    gap_at,
+    password_source
+FROM amqp.worker_status();
+
+DROP FUNCTION amqp.worker_status_0_1();
+
+REVOKE ALL ON FUNCTION amqp.worker_status() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION amqp.worker_status() TO pg_monitor;
+
+CREATE FUNCTION amqp.give_up_backlog(current_lsn pg_lsn) RETURNS void
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'give_up_backlog_wrapper';
+
+REVOKE ALL ON FUNCTION amqp.give_up_backlog(pg_lsn) FROM PUBLIC;
+
+-- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
+-- execute these functions does not matter: event triggers run for everybody.
+CREATE FUNCTION amqp.on_sql_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_sql_drop';
+CREATE FUNCTION amqp.on_ddl_command_end() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_ddl_command_end';
+
+CREATE EVENT TRIGGER amqp_cdc_sql_drop ON sql_drop
+    EXECUTE FUNCTION amqp.on_sql_drop();
+CREATE EVENT TRIGGER amqp_cdc_ddl_command_end ON ddl_command_end
+    EXECUTE FUNCTION amqp.on_ddl_command_end();
+ALTER EVENT TRIGGER amqp_cdc_sql_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER amqp_cdc_ddl_command_end ENABLE ALWAYS;
+
+COMMENT ON EVENT TRIGGER amqp_cdc_sql_drop IS
+    'notes which columns a command drops, for amqp_cdc_ddl_command_end';
+COMMENT ON EVENT TRIGGER amqp_cdc_ddl_command_end IS
+    'refuses to drop or rename a column that a capture trigger names, and capture triggers that make no sense';
+
+REVOKE ALL ON FUNCTION amqp.on_sql_drop(), amqp.on_ddl_command_end() FROM PUBLIC;

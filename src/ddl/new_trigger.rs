@@ -1,0 +1,74 @@
+//! CREATE TRIGGER: what the trigger would raise at each write is said at once. A trigger that came before this
+//! check, or past it, still raises it then.
+
+use pgrx::PgSqlErrorCode;
+
+use crate::capture::{self, Arguments, OPERATIONS, routing_key};
+use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
+use crate::pg::event_trigger;
+use crate::pg::report::Report;
+
+/// Why the trigger could not capture anything, if it could not. Each rule has a function of its own; the first
+/// that is broken counts.
+pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
+    if let Some(problem) = wrong_timing(trigger) {
+        return Some(problem);
+    }
+    match Arguments::parse(trigger.arguments.clone()) {
+        Ok(arguments) => {
+            unknown_column(trigger, table, &arguments).or_else(|| long_name(table, &arguments))
+        }
+        Err(problem) => Some(problem.of_trigger(&trigger.name)),
+    }
+}
+
+fn wrong_timing(trigger: &CaptureTrigger) -> Option<Report> {
+    capture::timing_problem(
+        &trigger.name,
+        trigger.timing(),
+        trigger.is_for_each_row() || trigger.is_for_truncate_alone(),
+    )
+}
+
+fn unknown_column(
+    trigger: &CaptureTrigger,
+    table: &Relation,
+    arguments: &Arguments,
+) -> Option<Report> {
+    let columns: Vec<_> =
+        table.columns().into_iter().map(|column| (column.number, column.name)).collect();
+    let problem = arguments.options.choose(&columns).err()?;
+    Some(problem.of_trigger(&trigger.name))
+}
+
+/// AMQP's limit for names. A partition's events may be named after its parent: that is for the trigger to find.
+fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
+    let resource = arguments.resource.as_deref().unwrap_or(table.name());
+    let keys = OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation));
+    let exchange = arguments.options.exchange.as_deref().unwrap_or_default();
+    keys.iter()
+        .find_map(|key| capture::short_string_problem("routing key", key))
+        .or_else(|| capture::short_string_problem("exchange", exchange))
+}
+
+/// Warns of what will fail later, elsewhere, and for another user.
+pub fn advise(trigger: &CaptureTrigger, table: &Relation) {
+    let owner = table.owner();
+    if !table.is_partitioned() || trigger.may_be_attached_by(owner) || event_trigger::is_restoring()
+    {
+        return;
+    }
+    let owner = owner.name();
+    let function = trigger.function();
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("the owner of partitioned table {} may not execute {function}", table.quoted_name()),
+    )
+    .detail(format!(
+        "Each new partition gets trigger \"{}\", too: CREATE TABLE ... PARTITION OF and ATTACH PARTITION will \
+         fail for \"{owner}\".",
+        trigger.name
+    ))
+    .hint(format!("GRANT EXECUTE ON FUNCTION {function} TO {};", quoted(&owner)))
+    .warn();
+}
