@@ -2,6 +2,9 @@
 
 use pgrx::pg_sys;
 
+use super::server;
+use crate::running::Running;
+
 /// Memory for one snapshot of the running transactions after the other.
 pub struct SnapshotMemory {
     data: Box<pg_sys::SnapshotData>,
@@ -16,7 +19,9 @@ pub struct SnapshotMemory {
 /// with synchronous replication, on the standby (xact.c: `RecordTransactionCommit` before
 /// `ProcArrayEndTransaction`), so what is visible here is safe to announce.
 pub struct Snapshot<'a> {
-    data: &'a mut pg_sys::SnapshotData,
+    data: &'a pg_sys::SnapshotData,
+    /// The next xid, read when the snapshot was taken.
+    next: u64,
 }
 
 impl SnapshotMemory {
@@ -33,16 +38,32 @@ impl SnapshotMemory {
         // SAFETY: main thread of a process that has a PGPROC and no snapshot; the memory outlives
         // the snapshot.
         unsafe { pg_sys::GetSnapshotData(data) };
-        Snapshot { data }
+        Snapshot { data, next: server::next_xid() }
     }
 }
 
 impl Snapshot<'_> {
-    /// Whether the transaction was still running: its changes were invisible to others.
-    pub fn is_running(&mut self, xid: u32) -> bool {
-        // SAFETY: a snapshot that was taken. Not TransactionIdIsInProgress: that one may ask
-        // pg_subtrans about xids that are long truncated.
-        unsafe { pg_sys::XidInMVCCSnapshot(pg_sys::TransactionId::from(xid), self.data) }
+    /// The running transactions: their changes were invisible to others. Not by XidInMVCCSnapshot, which
+    /// takes what is 2^31 transactions old for one of the future, nor by TransactionIdIsInProgress, which may
+    /// ask pg_subtrans about xids that are long truncated.
+    pub fn running(&self) -> Running<'_> {
+        let [xmin, xmax] = [self.data.xmin, self.data.xmax].map(u32::from);
+        // Each is within 2^31 of the next one.
+        let xmax_with_epoch = self.next - u64::from((self.next as u32).wrapping_sub(xmax));
+        let xids = if self.data.xcnt == 0 {
+            &[][..]
+        } else {
+            const _: () = assert!(size_of::<pg_sys::TransactionId>() == size_of::<u32>());
+            // SAFETY: a snapshot that was taken has so many; a TransactionId is a u32 (asserted above;
+            // transparent in pgrx). Nobody takes the next one while this one lives.
+            unsafe { std::slice::from_raw_parts(self.data.xip.cast(), self.data.xcnt as usize) }
+        };
+        Running {
+            xmin: xmax_with_epoch - u64::from(xmax.wrapping_sub(xmin)),
+            xmax: xmax_with_epoch,
+            next: self.next,
+            xids,
+        }
     }
 }
 

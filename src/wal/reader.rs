@@ -11,6 +11,7 @@ use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
+use crate::wal::xid_counter::XidCounter;
 
 /// What is read in one go, before the caller looks at signals and at the broker again: so many records...
 const BATCH_RECORDS: usize = 1000;
@@ -47,6 +48,9 @@ pub enum Reached {
 /// The committed transactions in the WAL, in commit order.
 pub struct TransactionReader {
     reader: XLogReader,
+    xids: XidCounter,
+    /// Looks ahead of the reader for the epoch of the xids, when that is wanted.
+    ahead: Option<(XLogReader, XidCounter)>,
     open: Transactions,
     /// Committed ones that wait for the order of their changes.
     unordered: OrderQueue,
@@ -71,6 +75,8 @@ impl TransactionReader {
     pub fn new(start: Lsn, memory_limit: usize) -> TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
+            xids: XidCounter::default(),
+            ahead: None,
             open: Transactions::new(memory_limit),
             unordered: OrderQueue::default(),
             pass: None,
@@ -126,35 +132,74 @@ impl TransactionReader {
     fn read_transactions(&mut self) -> Result<Reached, ReadError> {
         // Finding that out by reading costs opening the segment anew.
         if self.reader.is_at_end() {
-            return Ok(Reached::EndOfWal);
+            return Ok(self.reach_end());
         }
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
-                Step::EndOfWal => return Ok(Reached::EndOfWal),
+                Step::EndOfWal => return Ok(self.reach_end()),
             };
+            let xid = count(&mut self.xids, &record);
             match record {
-                Record::TransactionalMessage { xid, lsn, prefix, payload } => {
+                Record::TransactionalMessage { lsn, prefix, payload, .. } => {
                     if prefix == EVENT_PREFIX {
                         self.open.event(xid, lsn, payload);
                     }
                 }
-                Record::Commit { xid, subxids, end, time } => {
+                Record::Commit { subxids, end, time, .. } => {
                     if let Some(transaction) = self.open.commit(xid, subxids, end, time) {
                         self.unordered.push(transaction, subxids);
                         return Ok(Reached::More);
                     }
                 }
-                Record::Abort { xid, subxids } => self.open.abort(xid, subxids),
-                Record::Prepare { xid, subxids } => self.open.prepare(xid, subxids),
-                Record::OldestRunning { xid } => self.open.retire_older_than(xid),
-                Record::NothingRuns => self.open.retire_all(),
-                Record::PlainMessage { .. } => {}
+                Record::Abort { subxids, .. } => self.open.abort(xid, subxids),
+                Record::Prepare { subxids, .. } => self.open.prepare(xid, subxids),
+                Record::RunningXacts { .. } => self.open.retire_older_than(xid),
+                Record::NothingRuns { .. } => self.open.retire_all(),
+                Record::Checkpoint { .. } | Record::PlainMessage { .. } => {}
             }
         }
         Ok(Reached::More)
+    }
+
+    /// There, the counter of the server is that of the WAL.
+    fn reach_end(&mut self) -> Reached {
+        if !self.xids.is_known() {
+            self.xids.learn(server::next_xid());
+        }
+        Reached::EndOfWal
+    }
+
+    /// The xid of a transaction that was handed on, with its epoch, if that is known yet.
+    pub fn real_xid(&self, counted: u64) -> Option<u64> {
+        self.xids.real(counted)
+    }
+
+    /// To be called while a transaction is held back, which may wait for no more than its epoch: looks for that
+    /// ahead of what is read, a batch at a time. Whether it was found, or there is more to be read for it.
+    pub fn look_for_epoch(&mut self) -> bool {
+        if self.xids.is_known() {
+            self.ahead = None;
+            return false;
+        }
+        let begin = || (XLogReader::new(self.reader.position()), self.xids.clone());
+        let (reader, xids) = self.ahead.get_or_insert_with(begin);
+        let batch = Batch::begin(reader);
+        while !batch.is_over(reader) && !xids.is_known() {
+            match reader.read() {
+                Ok(Step::Record(record)) => {
+                    count(xids, &record);
+                }
+                Ok(Step::Skipped) => {}
+                Ok(Step::EndOfWal) => xids.learn(server::next_xid()),
+                // Whoever reads what lies before it comes to it, too.
+                Err(_) => return false,
+            }
+        }
+        self.xids.know_from(xids);
+        true
     }
 
     /// Reads the payload of an event that was not kept.
@@ -207,6 +252,22 @@ impl TransactionReader {
     /// Whether a prepared transaction has events.
     pub fn has_prepared(&self) -> bool {
         self.open.has_prepared()
+    }
+}
+
+/// The xid that a record is about, if it is about one: of the transaction, or the oldest that runs.
+fn count(xids: &mut XidCounter, record: &Record<'_>) -> u64 {
+    match *record {
+        Record::TransactionalMessage { xid, .. }
+        | Record::Commit { xid, .. }
+        | Record::Abort { xid, .. }
+        | Record::Prepare { xid, .. } => xids.count(xid),
+        Record::RunningXacts { next, oldest } => xids.count_running(next, oldest),
+        Record::Checkpoint { next_xid } | Record::NothingRuns { next_xid: Some(next_xid) } => {
+            xids.learn(next_xid);
+            0
+        }
+        Record::NothingRuns { next_xid: None } | Record::PlainMessage { .. } => 0,
     }
 }
 
@@ -284,7 +345,7 @@ pub fn survey(
                     has_events |= prefix == EVENT_PREFIX && survey.last_position.is_none();
                 }
                 // The end of a life: a shutdown, a recovery or a promotion.
-                Step::Record(Record::NothingRuns) => survey.has_orphans |= has_events,
+                Step::Record(Record::NothingRuns { .. }) => survey.has_orphans |= has_events,
                 Step::Record(_) | Step::Skipped => {}
                 Step::EndOfWal => return Ok(Some(survey)),
             }
