@@ -32,6 +32,7 @@
 //! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
 //! | [`rendering`] | the bodies of events whose rows came as they are stored |
 //! | [`wal`] | from WAL records to committed transactions |
+//! | [`running`] | which transactions others cannot see yet |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |
 //! | [`naming`] | message_id, properties and headers of an event's message |
@@ -84,6 +85,7 @@ mod pipe;
 mod place;
 mod position;
 mod rendering;
+mod running;
 mod said;
 mod settings;
 mod sleep;

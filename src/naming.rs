@@ -110,7 +110,7 @@ impl Naming {
             headers.push(("database", text(database)));
             headers.push(("schema", text(schema)));
             headers.push(("table", text(table)));
-            headers.push(("xid", number(u64::from(next.xid))));
+            headers.push(("xid", number(u64::from(next.xid as u32))));
         }
         headers.push(("commit_lsn", text(next.commit_lsn.to_string().into())));
         headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));

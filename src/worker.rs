@@ -224,12 +224,12 @@ impl Worker {
             self.deliver();
             let all_read = self.read_wal();
             self.note_unordered();
-            self.release();
+            let all_released = self.release();
             let all_handed_out = self.hand_out();
             let goes_on = self.pass_over();
             let next_save = self.save_position();
             self.show_progress();
-            if all_read && all_handed_out && !goes_on {
+            if all_read && all_released && all_handed_out && !goes_on {
                 self.wait(next_save);
             } else {
                 // No sleep, but a look at the broker's socket.
@@ -443,15 +443,18 @@ impl Worker {
     }
 
     /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
-    /// announced before others see it and the synchronous standbys have it.
-    fn release(&mut self) {
+    /// announced before others see it and the synchronous standbys have it. Whether that was all for now.
+    fn release(&mut self) -> bool {
         if !self.stream.has_held_back() && self.awaiting_standby.is_none() {
-            return;
+            return true;
         }
         let standby = server::synchronous_flush_lsn();
         let has_standby = |commit_lsn| standby.is_none_or(|flushed| commit_lsn <= flushed);
-        let mut snapshot = self.snapshot.take();
-        self.stream.release(|xid, lsn| has_standby(lsn) && !snapshot.is_running(xid));
+        let snapshot = self.snapshot.take();
+        let running = snapshot.running();
+        // Before its epoch is known, a transaction that may be running waits.
+        let real = |xid| self.reader.real_xid(xid).unwrap_or_else(|| running.youngest(xid as u32));
+        self.stream.release(|xid, lsn| has_standby(lsn) && !running.contains(real(xid)));
         drop(snapshot);
 
         let awaited = !self.stream.first_held_back().is_none_or(has_standby);
@@ -460,6 +463,7 @@ impl Worker {
         let late = since.is_some_and(|since| since.elapsed() > STANDBY_PATIENCE);
         let cause = late.then(|| Cause::new("a synchronous standby is awaited"));
         self.condition.await_standby(cause);
+        !(self.stream.has_held_back() && self.reader.look_for_epoch())
     }
 
     /// Gives the delivery as much as it takes. Whether that was all for now.

@@ -57,6 +57,12 @@ pub fn synchronous_flush_lsn() -> Option<Lsn> {
     }
 }
 
+/// The next xid that will be assigned, with its epoch.
+pub fn next_xid() -> u64 {
+    // SAFETY: reads shared memory under its lock.
+    unsafe { pg_sys::ReadNextFullTransactionId().value }
+}
+
 /// The number that initdb gave this cluster and its copies.
 pub fn system_identifier() -> u64 {
     // SAFETY: reads the control file's copy in shared memory.

@@ -2,6 +2,9 @@
 
 use pgrx::pg_sys;
 
+use super::server;
+use crate::running::Running;
+
 /// Memory for one snapshot of the running transactions after the other.
 pub struct SnapshotMemory {
     data: Box<pg_sys::SnapshotData>,
@@ -16,7 +19,9 @@ pub struct SnapshotMemory {
 /// with synchronous replication, on the standby (xact.c: `RecordTransactionCommit` before
 /// `ProcArrayEndTransaction`), so what is visible here is safe to announce.
 pub struct Snapshot<'a> {
-    data: &'a mut pg_sys::SnapshotData,
+    data: &'a pg_sys::SnapshotData,
+    /// The next xid, read when the snapshot was taken.
+    next: u64,
 }
 
 impl SnapshotMemory {
@@ -33,7 +38,7 @@ impl SnapshotMemory {
         // SAFETY: main thread of a process that has a PGPROC and no snapshot; the memory outlives
         // the snapshot.
         unsafe { pg_sys::GetSnapshotData(data) };
-        Snapshot { data }
+        Snapshot { data, next: server::next_xid() }
     }
 }
 
@@ -49,9 +54,9 @@ pub enum Outcome {
 }
 
 impl Snapshot<'_> {
-    /// What pg_xact knows of it, which is read without a database.
-    pub fn outcome(&mut self, xid: u32) -> Outcome {
-        if self.is_running(xid) {
+    /// What pg_xact knows of a transaction, which is read without a database. With all 64 bits.
+    pub fn outcome(&self, xid: u64) -> Outcome {
+        if self.running().contains(xid) {
             return Outcome::Running;
         }
         #[cfg(any(feature = "pg15", feature = "pg16"))]
@@ -60,13 +65,15 @@ impl Snapshot<'_> {
         #[cfg(any(feature = "pg17", feature = "pg18"))]
         // SAFETY: as above.
         let oldest = unsafe { (*pg_sys::TransamVariables).oldestClogXid };
-        let xid = pg_sys::TransactionId::from(xid);
+        let age = (self.next as u32).wrapping_sub(u32::from(oldest));
+        if xid < self.next - u64::from(age) {
+            return Outcome::Unknown;
+        }
+        let xid = pg_sys::TransactionId::from(xid as u32);
         // SAFETY: main thread, under a snapshot, so that pg_subtrans is not asked about what it has lost
         // (transam.c: `TransactionIdDidCommit`); pg_xact is not asked about what was removed.
         unsafe {
-            if pg_sys::TransactionIdPrecedes(xid, oldest) {
-                Outcome::Unknown
-            } else if pg_sys::TransactionIdDidCommit(xid) {
+            if pg_sys::TransactionIdDidCommit(xid) {
                 Outcome::Committed
             } else if pg_sys::TransactionIdDidAbort(xid) {
                 Outcome::Aborted
@@ -76,11 +83,27 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Whether the transaction was still running: its changes were invisible to others.
-    pub fn is_running(&mut self, xid: u32) -> bool {
-        // SAFETY: a snapshot that was taken. Not TransactionIdIsInProgress: that one may ask
-        // pg_subtrans about xids that are long truncated.
-        unsafe { pg_sys::XidInMVCCSnapshot(pg_sys::TransactionId::from(xid), self.data) }
+    /// The running transactions: their changes were invisible to others. Not by XidInMVCCSnapshot, which
+    /// takes what is 2^31 transactions old for one of the future, nor by TransactionIdIsInProgress, which may
+    /// ask pg_subtrans about xids that are long truncated.
+    pub fn running(&self) -> Running<'_> {
+        let [xmin, xmax] = [self.data.xmin, self.data.xmax].map(u32::from);
+        // Each is within 2^31 of the next one.
+        let xmax_with_epoch = self.next - u64::from((self.next as u32).wrapping_sub(xmax));
+        let xids = if self.data.xcnt == 0 {
+            &[][..]
+        } else {
+            const _: () = assert!(size_of::<pg_sys::TransactionId>() == size_of::<u32>());
+            // SAFETY: a snapshot that was taken has so many; a TransactionId is a u32 (asserted above;
+            // transparent in pgrx). Nobody takes the next one while this one lives.
+            unsafe { std::slice::from_raw_parts(self.data.xip.cast(), self.data.xcnt as usize) }
+        };
+        Running {
+            xmin: xmax_with_epoch - u64::from(xmax.wrapping_sub(xmin)),
+            xmax: xmax_with_epoch,
+            next: self.next,
+            xids,
+        }
     }
 }
 

@@ -57,10 +57,12 @@ pub enum Record<'a> {
     Abort { xid: u32, subxids: &'a [u32] },
     /// PREPARE TRANSACTION.
     Prepare { xid: u32, subxids: &'a [u32] },
-    /// No transaction older than this one runs any more.
-    OldestRunning { xid: u32 },
-    /// No transaction runs any more, but for the prepared ones.
-    NothingRuns,
+    /// Which xid comes next, and that no transaction older than `oldest` runs any more.
+    RunningXacts { next: u32, oldest: u32 },
+    /// Which xid came next when a checkpoint began, with its epoch.
+    Checkpoint { next_xid: u64 },
+    /// No transaction runs any more, but for the prepared ones; and which xid comes next, if it says so.
+    NothingRuns { next_xid: Option<u64> },
 }
 
 /// What reading on gave.
@@ -433,7 +435,9 @@ enum Kind {
     Abort,
     Prepare,
     RunningXacts,
-    NothingRuns,
+    OnlineCheckpoint,
+    ShutdownCheckpoint,
+    EndOfRecovery,
 }
 
 impl Kind {
@@ -452,9 +456,12 @@ impl Kind {
             pg_sys::RmgrIds::RM_STANDBY_ID => {
                 (info == pg_sys::XLOG_RUNNING_XACTS).then_some(Kind::RunningXacts)
             }
-            pg_sys::RmgrIds::RM_XLOG_ID => (info == pg_sys::XLOG_CHECKPOINT_SHUTDOWN
-                || info == pg_sys::XLOG_END_OF_RECOVERY)
-                .then_some(Kind::NothingRuns),
+            pg_sys::RmgrIds::RM_XLOG_ID => match info {
+                pg_sys::XLOG_CHECKPOINT_ONLINE => Some(Kind::OnlineCheckpoint),
+                pg_sys::XLOG_CHECKPOINT_SHUTDOWN => Some(Kind::ShutdownCheckpoint),
+                pg_sys::XLOG_END_OF_RECOVERY => Some(Kind::EndOfRecovery),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -505,11 +512,26 @@ unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> Option<Recor
             }
             Kind::RunningXacts => {
                 let running: *const pg_sys::xl_running_xacts = data.cast();
-                Some(Record::OldestRunning { xid: u32::from((*running).oldestRunningXid) })
+                Some(Record::RunningXacts {
+                    next: u32::from((*running).nextXid),
+                    oldest: u32::from((*running).oldestRunningXid),
+                })
             }
-            Kind::NothingRuns => Some(Record::NothingRuns),
+            Kind::OnlineCheckpoint => Some(Record::Checkpoint { next_xid: next_xid(data) }),
+            Kind::ShutdownCheckpoint => {
+                Some(Record::NothingRuns { next_xid: Some(next_xid(data)) })
+            }
+            Kind::EndOfRecovery => Some(Record::NothingRuns { next_xid: None }),
         }
     }
+}
+
+/// # Safety
+///
+/// `data` is that of a checkpoint record.
+unsafe fn next_xid(data: *const c_char) -> u64 {
+    // SAFETY: the caller's; the reader aligns main data (xlogreader.c: `DecodeXLogRecord`).
+    unsafe { (*data.cast::<pg_sys::CheckPoint>()).nextXid.value }
 }
 
 /// COMMIT PREPARED and ROLLBACK PREPARED carry the prepared transaction's xid in their body.

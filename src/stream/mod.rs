@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::lsn::Lsn;
 use crate::position::Position;
+use crate::wal::min_queue::MinQueue;
 use crate::wal::transactions::{CommittedTransaction, RecordedEvent};
 pub use waiting::Peeked;
 use waiting::Waiting;
@@ -16,6 +17,8 @@ use waiting::Waiting;
 #[derive(Debug, Default)]
 pub struct Stream {
     transactions: VecDeque<InStream>,
+    /// LSN of the first event of each.
+    first_lsns: MinQueue,
     /// So many transactions, from the front, are visible to other sessions and may be announced.
     visible: usize,
     /// So many transactions, from the front, were handed out whole.
@@ -30,7 +33,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 struct InStream {
-    xid: u32,
+    xid: u64,
     commit_lsn: Lsn,
     commit_time: i64,
     first_lsn: Lsn,
@@ -46,8 +49,8 @@ struct InStream {
 pub struct NextEvent {
     /// The event.
     pub recorded: RecordedEvent,
-    /// Top-level transaction id.
-    pub xid: u32,
+    /// Top-level transaction id, as it was counted.
+    pub xid: u64,
     /// First byte after the commit record.
     pub commit_lsn: Lsn,
     /// Microseconds since 2000-01-01 UTC.
@@ -81,6 +84,7 @@ impl Stream {
             waiting.skip(self.confirmed_in_front.min(size) as usize);
         }
         self.bytes += bytes;
+        self.first_lsns.push(transaction.first_lsn);
         self.transactions.push_back(InStream {
             xid: transaction.xid,
             commit_lsn: transaction.commit_lsn,
@@ -104,7 +108,7 @@ impl Stream {
 
     /// Lets the transactions go that may be announced, given their xid and commit LSN, up to the
     /// first that may not: order comes before speed.
-    pub fn release(&mut self, mut may_be_announced: impl FnMut(u32, Lsn) -> bool) {
+    pub fn release(&mut self, mut may_be_announced: impl FnMut(u64, Lsn) -> bool) {
         while let Some(next) = self.transactions.get(self.visible)
             && may_be_announced(next.xid, next.commit_lsn)
         {
@@ -164,6 +168,7 @@ impl Stream {
             self.confirmed_in_front -= front.size;
             self.confirmed = front.commit_lsn;
             self.transactions.pop_front();
+            self.first_lsns.pop();
             self.visible -= 1;
             self.handed_out -= 1;
         }
@@ -171,11 +176,7 @@ impl Stream {
 
     /// The position, given the first byte that open transactions need (or that was not read yet).
     pub fn position(&self, needed_from: Lsn) -> Position {
-        let restart = self
-            .transactions
-            .iter()
-            .map(|transaction| transaction.first_lsn)
-            .fold(needed_from, Lsn::min);
+        let restart = self.first_lsns.least().map_or(needed_from, |least| least.min(needed_from));
         Position { confirmed: self.confirmed, restart, tx_seq: self.confirmed_in_front }
     }
 
@@ -196,11 +197,11 @@ mod tests {
     use super::*;
     use crate::wal::transactions::OrderedEvents;
 
-    fn transaction(xid: u32, first: u64, commit: u64, events: usize) -> CommittedTransaction {
+    fn transaction(xid: u64, first: u64, commit: u64, events: usize) -> CommittedTransaction {
         CommittedTransaction {
             xid,
             commit_lsn: Lsn(commit),
-            commit_time: i64::from(xid),
+            commit_time: xid as i64,
             first_lsn: Lsn(first),
             events: OrderedEvents::Kept(
                 (0..events)
@@ -216,7 +217,7 @@ mod tests {
         CommittedTransaction { events: OrderedEvents::Spilled(lsns), ..transaction }
     }
 
-    fn take_all(stream: &mut Stream) -> Vec<(u32, u64, u64)> {
+    fn take_all(stream: &mut Stream) -> Vec<(u64, u64, u64)> {
         std::iter::from_fn(|| stream.next()).map(|e| (e.xid, e.tx_seq, e.tx_size)).collect()
     }
 

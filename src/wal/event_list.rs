@@ -2,7 +2,7 @@
 //! transaction that is too large for the worker's memory. Pure. About three bytes an event; a late one
 //! ([`crate::wal::order`]) takes some six more.
 
-use super::numbers::{Cursor, NumberList, merge};
+use super::numbers::{Cursor, NumberList, SortedRows};
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
 use crate::place::{Place, TableFile, Trace};
@@ -34,21 +34,10 @@ const COMMAND_ID_SHIFT: u32 = 4;
 impl EventList {
     /// Adds an event at the end.
     pub fn push(&mut self, entry: Entry) {
-        let ChangeKey { command_id, trace, place, is_of_layout_1 } = entry.key;
-        let mut number = u64::from(command_id) << COMMAND_ID_SHIFT | trace as u64;
-        if is_of_layout_1 {
-            number |= IS_OF_LAYOUT_1;
-        }
-        if let Some(place) = place {
-            number |= HAS_PLACE;
+        if let Some(place) = entry.key.place {
             self.places.push(place_to_numbers(place));
         }
-        self.events.push([number, entry.lsn.0]);
-    }
-
-    /// The lists as one, in the order of the WAL.
-    pub fn merge(lists: Vec<EventList>) -> EventList {
-        merge(lists.iter().map(EventList::iter)).collect()
+        self.events.push([key_to_number(entry.key), entry.lsn.0]);
     }
 
     /// How many events there are.
@@ -61,30 +50,96 @@ impl EventList {
         self.events.bytes() + self.places.bytes()
     }
 
+    /// Behind the last event: where the next one will be.
+    pub fn end(&self) -> EventCursor {
+        EventCursor { events: self.events.end(), places: self.places.end() }
+    }
+
     /// The events in order.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
-        let mut places = Cursor::default();
-        self.events.iter().map(move |[number, lsn]| {
-            let has_place = number & HAS_PLACE != 0;
-            let place = has_place.then(|| places.next(&self.places).map(place_from_numbers));
-            let trace = Trace::from_number((number & TRACE) as u8);
-            Entry {
-                lsn: Lsn(lsn),
-                key: ChangeKey {
-                    command_id: (number >> COMMAND_ID_SHIFT) as u32,
-                    trace: trace.unwrap_or(Trace::NewVersion),
-                    place: place.flatten(),
-                    is_of_layout_1: number & IS_OF_LAYOUT_1 != 0,
-                },
-            }
+        let mut cursor = EventCursor::default();
+        std::iter::from_fn(move || cursor.next(self))
+    }
+}
+
+/// A place between the events of one list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventCursor {
+    events: Cursor<2>,
+    places: Cursor<5>,
+}
+
+impl EventCursor {
+    /// The event that follows, of the list whose cursor it is.
+    pub fn next(&mut self, list: &EventList) -> Option<Entry> {
+        let [number, lsn] = self.events.next(&list.events)?;
+        let place = (number & HAS_PLACE != 0)
+            .then(|| self.places.next(&list.places).map(place_from_numbers));
+        Some(Entry { lsn: Lsn(lsn), key: key_from_number(number, place.flatten()) })
+    }
+
+    /// How many events there are before it.
+    pub fn passed(&self) -> usize {
+        self.events.passed()
+    }
+}
+
+fn key_to_number(key: ChangeKey) -> u64 {
+    let ChangeKey { command_id, trace, place, is_of_layout_1 } = key;
+    let mut number = u64::from(command_id) << COMMAND_ID_SHIFT | trace as u64;
+    if is_of_layout_1 {
+        number |= IS_OF_LAYOUT_1;
+    }
+    if place.is_some() {
+        number |= HAS_PLACE;
+    }
+    number
+}
+
+fn key_from_number(number: u64, place: Option<Place>) -> ChangeKey {
+    ChangeKey {
+        command_id: (number >> COMMAND_ID_SHIFT) as u32,
+        trace: Trace::from_number((number & TRACE) as u8).unwrap_or(Trace::NewVersion),
+        place,
+        is_of_layout_1: number & IS_OF_LAYOUT_1 != 0,
+    }
+}
+
+/// Events that are wanted in the order of the WAL, and mostly come so.
+#[derive(Debug, Default)]
+pub struct SortedEvents {
+    /// LSN; the number of the key; place.
+    rows: SortedRows<7>,
+}
+
+impl SortedEvents {
+    /// Adds an event.
+    pub fn push(&mut self, Entry { lsn, key }: Entry) {
+        let [tablespace, database, number, block, offset] =
+            place_to_numbers(key.place.unwrap_or_default());
+        let key = key_to_number(key);
+        self.rows.push([lsn.0, key, tablespace, database, number, block, offset]);
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.rows.iter().map(|[lsn, number, place @ ..]| {
+            let place = (number & HAS_PLACE != 0).then(|| place_from_numbers(place));
+            Entry { lsn: Lsn(lsn), key: key_from_number(number, place) }
         })
+    }
+}
+
+impl Extend<Entry> for EventList {
+    fn extend<T: IntoIterator<Item = Entry>>(&mut self, entries: T) {
+        entries.into_iter().for_each(|entry| self.push(entry));
     }
 }
 
 impl FromIterator<Entry> for EventList {
     fn from_iter<T: IntoIterator<Item = Entry>>(entries: T) -> EventList {
         let mut list = EventList::default();
-        entries.into_iter().for_each(|entry| list.push(entry));
+        list.extend(entries);
         list
     }
 }
@@ -138,10 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn several_lists_become_one_in_the_order_of_the_wal() {
-        let lists = [[1, 4], [2, 8], [3, 5]]
-            .map(|lsns| lsns.map(|lsn| entry(0, lsn)).into_iter().collect());
-        let lsns: Vec<_> = EventList::merge(lists.into()).iter().map(|entry| entry.lsn.0).collect();
-        assert_eq!(lsns, [1, 2, 3, 4, 5, 8]);
+    fn events_of_several_sources_become_one_list_in_the_order_of_the_wal() {
+        let mut sorted = SortedEvents::default();
+        let entries = [entry(7, 8), entry(7, 40), late(1), entry(2, 16), late(0), entry(3, 48)];
+        entries.into_iter().for_each(|entry| sorted.push(entry));
+        let mut expected = entries;
+        expected.sort_unstable();
+        assert_eq!(sorted.iter().collect::<EventList>().iter().collect::<Vec<_>>(), expected);
     }
 }

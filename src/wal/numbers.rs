@@ -41,6 +41,11 @@ impl<const N: usize> NumberList<N> {
         self.bytes.capacity()
     }
 
+    /// Behind the last row: where the next one will be.
+    pub fn end(&self) -> Cursor<N> {
+        Cursor { at: self.bytes.len(), passed: self.length, last: self.last }
+    }
+
     /// The rows in order.
     pub fn iter(&self) -> impl Iterator<Item = [u64; N]> + '_ {
         let mut cursor = Cursor::default();
@@ -103,6 +108,11 @@ impl<const N: usize> Cursor<N> {
         self.last = row;
         Some(row)
     }
+
+    /// How many rows there are before it.
+    pub fn passed(&self) -> usize {
+        self.passed
+    }
 }
 
 /// The rows of a list, which goes with them.
@@ -163,7 +173,7 @@ impl<const N: usize> SortedRows<N> {
 }
 
 /// What several sorted iterators give, in order.
-pub fn merge<T: Ord>(
+fn merge<T: Ord>(
     sources: impl Iterator<Item = impl Iterator<Item = T>>,
 ) -> impl Iterator<Item = T> {
     let mut sources: Vec<_> = sources.collect();

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
+use super::min_queue::MinQueue;
 use super::order::{Order, Search, WANTED_BYTES};
 use super::transactions::{CommittedTransaction, Found};
 use crate::lsn::Lsn;
@@ -35,6 +36,8 @@ const FAR_BEHIND: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct OrderQueue {
     queue: VecDeque<Queued>,
+    /// LSN of the first event of each.
+    first_lsns: MinQueue,
     /// Bytes of memory of all of them.
     bytes: usize,
     /// How many of them have events to be looked for.
@@ -47,7 +50,8 @@ struct Queued {
     bytes: usize,
     /// None: the events are in order as they are.
     order: Option<Order>,
-    /// Of the transaction and its subtransactions, where they are needed.
+    /// Of the transaction and its subtransactions, where they are needed: as records have them, which tells
+    /// those apart that lie in the WAL of one pass.
     xids: Box<[u32]>,
 }
 
@@ -63,7 +67,7 @@ impl OrderQueue {
         let order = transaction.events.order();
         let is_searching = order.as_ref().is_some_and(|order| !order.is_known());
         let xids = if is_searching {
-            std::iter::once(transaction.xid).chain(subxids.iter().copied()).collect()
+            std::iter::once(transaction.xid as u32).chain(subxids.iter().copied()).collect()
         } else {
             Box::default()
         };
@@ -72,6 +76,7 @@ impl OrderQueue {
             + xids.len() * size_of::<u32>();
         self.searching += usize::from(is_searching);
         self.bytes += bytes;
+        self.first_lsns.push(transaction.first_lsn);
         self.queue.push_back(Queued { transaction, bytes, order, xids });
     }
 
@@ -80,6 +85,7 @@ impl OrderQueue {
         let Queued { transaction, bytes, order, .. } =
             self.queue.pop_front_if(|q| q.is_ordered())?;
         self.bytes -= bytes;
+        self.first_lsns.pop();
         let CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events } = transaction;
         let events = events.in_order(order);
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
@@ -107,7 +113,7 @@ impl OrderQueue {
 
     /// LSN of the earliest event of all.
     pub fn first_lsn(&self) -> Option<Lsn> {
-        self.queue.iter().map(|queued| queued.transaction.first_lsn).min()
+        self.first_lsns.least()
     }
 
     /// Begins a pass for as many late events as memory allows.
@@ -231,7 +237,7 @@ mod tests {
             event(start + 10, commands[1], is_late.then(|| place(xid))),
         ];
         CommittedTransaction {
-            xid,
+            xid: u64::from(xid),
             commit_lsn: Lsn(start + 20),
             commit_time: 0,
             first_lsn: Lsn(start),

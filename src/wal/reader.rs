@@ -2,7 +2,6 @@
 //! was too large to be kept it reads a second time, event by event, and where commands nest also the records
 //! of the changes, to tell their order.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use pgrx::PgSqlErrorCode;
@@ -15,7 +14,8 @@ use crate::pg::snapshot::{Outcome, SnapshotMemory};
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
-use crate::wal::transactions::{CommittedTransaction, Transactions, precedes};
+use crate::wal::transactions::{CommittedTransaction, Transactions};
+use crate::wal::xid_counter::XidCounter;
 
 /// What is read in one go, before the caller looks at signals and at the broker again: so many records...
 const BATCH_RECORDS: usize = 1000;
@@ -61,6 +61,9 @@ pub enum Passed {
 /// The committed transactions in the WAL, in commit order.
 pub struct TransactionReader {
     reader: XLogReader,
+    xids: XidCounter,
+    /// Looks ahead of the reader for the epoch of the xids, when that is wanted.
+    ahead: Option<(XLogReader, XidCounter)>,
     open: Transactions,
     /// Committed ones that wait for the order of their changes.
     unordered: OrderQueue,
@@ -70,8 +73,8 @@ pub struct TransactionReader {
     changes: Option<ChangeReader>,
     /// Goes back to the events that were not kept.
     second: Option<XLogReader>,
-    /// Those whose end may have been in a damaged record.
-    doubtful: HashSet<u32>,
+    /// The end of what began before may have been in a damaged record.
+    doubtful_before: Lsn,
     /// When the last transaction committed.
     commit_time: i64,
 }
@@ -89,12 +92,14 @@ impl TransactionReader {
     pub fn new(start: Lsn, memory_limit: usize) -> TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
+            xids: XidCounter::default(),
+            ahead: None,
             open: Transactions::new(memory_limit),
             unordered: OrderQueue::default(),
             pass: None,
             changes: None,
             second: None,
-            doubtful: HashSet::new(),
+            doubtful_before: Lsn::INVALID,
             commit_time: 0,
         }
     }
@@ -171,7 +176,7 @@ impl TransactionReader {
         }
         let next = XLogReader::next_whole(self.reader.position())?;
         self.reader.begin(next);
-        self.doubtful.extend(self.open.xids());
+        self.doubtful_before = next;
         Some(Passed::Unread { next })
     }
 
@@ -179,63 +184,63 @@ impl TransactionReader {
     fn read_transactions(&mut self) -> Result<Reached, ReadError> {
         // Finding that out by reading costs opening the segment anew.
         if self.reader.is_at_end() {
-            return Ok(Reached::EndOfWal);
+            return Ok(self.reach_end());
         }
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
-                Step::EndOfWal => return Ok(Reached::EndOfWal),
+                Step::EndOfWal => return Ok(self.reach_end()),
             };
+            let xid = count(&mut self.xids, &record);
             match record {
-                Record::TransactionalMessage { xid, lsn, prefix, payload } => {
+                Record::TransactionalMessage { lsn, prefix, payload, .. } => {
                     if prefix == EVENT_PREFIX {
                         self.open.event(xid, lsn, payload);
                     }
                 }
-                Record::Commit { xid, subxids, end, time } => {
+                Record::Commit { subxids, end, time, .. } => {
                     self.commit_time = time;
                     if let Some(transaction) = self.open.commit(xid, subxids, end, time) {
                         self.unordered.push(transaction, subxids);
                         return Ok(Reached::More);
                     }
                 }
-                Record::Abort { xid, subxids } => self.open.abort(xid, subxids),
-                Record::Prepare { xid, subxids } => self.open.prepare(xid, subxids),
-                Record::OldestRunning { xid } => {
-                    self.ask_for_doubtful(|doubtful| precedes(doubtful, xid));
+                Record::Abort { subxids, .. } => self.open.abort(xid, subxids),
+                Record::Prepare { subxids, .. } => self.open.prepare(xid, subxids),
+                Record::RunningXacts { .. } => {
+                    self.ask_for_doubtful(xid);
                     self.open.retire_older_than(xid);
                 }
-                Record::NothingRuns => {
-                    self.ask_for_doubtful(|_| true);
+                Record::NothingRuns { .. } => {
+                    self.ask_for_doubtful(u64::MAX);
                     self.open.retire_all();
                 }
-                Record::PlainMessage { .. } => {}
+                Record::Checkpoint { .. } | Record::PlainMessage { .. } => {}
             }
         }
         Ok(Reached::More)
     }
 
-    /// Those of the transactions in doubt that have ended, as the WAL says now, would be taken for dead, since
-    /// their end was in a damaged record. pg_xact knows it.
-    fn ask_for_doubtful(&mut self, has_ended: impl Fn(u32) -> bool) {
-        if self.doubtful.is_empty() {
+    /// Those transactions older than this one, in doubt since a damaged record, that would be taken for dead now:
+    /// their end may have been in it. pg_xact knows it.
+    fn ask_for_doubtful(&mut self, oldest_running: u64) {
+        if self.open.oldest_lsn().is_none_or(|first| first >= self.doubtful_before) {
             return;
         }
-        let mut ended: Vec<u32> = self.doubtful.extract_if(|&xid| has_ended(xid)).collect();
-        ended.retain(|&xid| self.open.is_open(xid));
-        ended.sort_unstable();
         let mut memory = SnapshotMemory::new();
-        let mut snapshot = memory.take();
+        let snapshot = memory.take();
         let (mut committed, mut unknown) = (Vec::new(), Vec::new());
-        for xid in ended {
-            match snapshot.outcome(xid) {
+        for xid in self.open.older_than(oldest_running) {
+            let real = self.xids.real(xid);
+            match snapshot.outcome(real.unwrap_or_else(|| snapshot.running().youngest(xid as u32)))
+            {
                 // Of those that may still run, only a prepared one does.
                 Outcome::Running => self.open.prepare(xid, &[]),
                 Outcome::Committed => committed.push(xid),
                 Outcome::Aborted => {}
-                Outcome::Unknown => unknown.push(xid.to_string()),
+                Outcome::Unknown => unknown.push((xid as u32).to_string()),
             }
         }
         drop(snapshot);
@@ -252,12 +257,51 @@ impl TransactionReader {
         }
         // Which of them belong together is not known, and nothing is published of one that is not whole
         // without saying so.
-        if let Some((&xid, others)) = committed.split_first()
-            && let Some(transaction) =
-                self.open.commit(xid, others, self.reader.position(), self.commit_time)
-        {
-            self.unordered.push(transaction, others);
+        if let Some((&xid, others)) = committed.split_first() {
+            let others: Vec<u32> = others.iter().map(|&xid| xid as u32).collect();
+            let end = self.reader.position();
+            if let Some(transaction) = self.open.commit(xid, &others, end, self.commit_time) {
+                self.unordered.push(transaction, &others);
+            }
         }
+    }
+
+    /// There, the counter of the server is that of the WAL.
+    fn reach_end(&mut self) -> Reached {
+        if !self.xids.is_known() {
+            self.xids.learn(server::next_xid());
+        }
+        Reached::EndOfWal
+    }
+
+    /// The xid of a transaction that was handed on, with its epoch, if that is known yet.
+    pub fn real_xid(&self, counted: u64) -> Option<u64> {
+        self.xids.real(counted)
+    }
+
+    /// To be called while a transaction is held back, which may wait for no more than its epoch: looks for that
+    /// ahead of what is read, a batch at a time. Whether it was found, or there is more to be read for it.
+    pub fn look_for_epoch(&mut self) -> bool {
+        if self.xids.is_known() {
+            self.ahead = None;
+            return false;
+        }
+        let begin = || (XLogReader::new(self.reader.position()), self.xids.clone());
+        let (reader, xids) = self.ahead.get_or_insert_with(begin);
+        let batch = Batch::begin(reader);
+        while !batch.is_over(reader) && !xids.is_known() {
+            match reader.read() {
+                Ok(Step::Record(record)) => {
+                    count(xids, &record);
+                }
+                Ok(Step::Skipped) => {}
+                Ok(Step::EndOfWal) => xids.learn(server::next_xid()),
+                // Whoever reads what lies before it comes to it, too.
+                Err(_) => return false,
+            }
+        }
+        self.xids.know_from(xids);
+        true
     }
 
     /// Reads the payload of an event that was not kept.
@@ -310,6 +354,22 @@ impl TransactionReader {
     /// Whether a prepared transaction has events.
     pub fn has_prepared(&self) -> bool {
         self.open.has_prepared()
+    }
+}
+
+/// The xid that a record is about, if it is about one: of the transaction, or the oldest that runs.
+fn count(xids: &mut XidCounter, record: &Record<'_>) -> u64 {
+    match *record {
+        Record::TransactionalMessage { xid, .. }
+        | Record::Commit { xid, .. }
+        | Record::Abort { xid, .. }
+        | Record::Prepare { xid, .. } => xids.count(xid),
+        Record::RunningXacts { next, oldest } => xids.count_running(next, oldest),
+        Record::Checkpoint { next_xid } | Record::NothingRuns { next_xid: Some(next_xid) } => {
+            xids.learn(next_xid);
+            0
+        }
+        Record::NothingRuns { next_xid: None } | Record::PlainMessage { .. } => 0,
     }
 }
 

@@ -9,17 +9,29 @@
 //!
 //! Past a limit in bytes the events' payloads are forgotten and only their places in the WAL kept:
 //! whoever publishes them reads them again from there.
+//!
+//! There may be millions of subtransactions. So nothing here goes through what is open, but to end it or, when
+//! the limit is reached, to spill it; xids are those that [`super::xid_counter`] counted.
 
-use std::collections::HashMap;
+mod prepared;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::event_list::{Entry, EventList};
+use super::family::{Family, FamilyCursor};
 use super::numbers::NumberList;
 use super::order::{Order, is_in_order};
+use super::spilled_events::SpilledEvents;
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
+use prepared::PreparedTransactions;
 
 /// What an event in memory takes beside its payload.
 const OVERHEAD: usize = 64;
+
+/// What an open transaction or subtransaction takes in memory beside its events: its share of two trees,
+/// whose nodes are half full, and the room for the first event.
+const XID_OVERHEAD: usize = 128;
 
 /// One event as it was found in the WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +56,8 @@ impl RecordedEvent {
 /// A committed transaction that has events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommittedTransaction<Events = OrderedEvents> {
-    /// Top-level transaction id.
-    pub xid: u32,
+    /// Top-level transaction id, as it was counted; 0 for none.
+    pub xid: u64,
     /// First byte after the commit record.
     pub commit_lsn: Lsn,
     /// Microseconds since 2000-01-01 UTC.
@@ -123,30 +135,21 @@ impl Found {
         }
     }
 
-    fn spill(self) -> EventList {
+    fn first_lsn(&self) -> Option<Lsn> {
         match self {
-            Found::Kept(events) => events.iter().map(RecordedEvent::entry).collect(),
-            Found::Spilled(list) => list,
+            Found::Kept(events) => events.first().map(|event| event.lsn),
+            Found::Spilled(list) => list.iter().next().map(|entry| entry.lsn),
         }
     }
 
-    /// The events of several xids as those of one transaction. If one part has been spilled, all are.
-    fn merge(mut parts: Vec<Found>) -> Found {
-        if parts.len() == 1 {
-            return parts.remove(0);
+    /// The same, none of it in memory.
+    pub fn spill(self) -> Found {
+        match self {
+            Found::Kept(events) => {
+                Found::Spilled(events.iter().map(RecordedEvent::entry).collect())
+            }
+            Found::Spilled(list) => Found::Spilled(list),
         }
-        if parts.iter().all(|part| matches!(part, Found::Kept(_))) {
-            let mut events: Vec<_> = parts
-                .into_iter()
-                .flat_map(|part| match part {
-                    Found::Kept(events) => events,
-                    Found::Spilled(_) => Vec::new(),
-                })
-                .collect();
-            events.sort_unstable_by_key(|event| event.lsn);
-            return Found::Kept(events);
-        }
-        Found::Spilled(EventList::merge(parts.into_iter().map(Found::spill).collect()))
     }
 
     /// The order of the changes; none if that is the order of the WAL.
@@ -196,23 +199,29 @@ impl Found {
     }
 }
 
+/// The events of a transaction, and where they begin.
+#[derive(Debug)]
+pub struct Assembled {
+    pub events: Found,
+    /// LSN of the earliest.
+    pub first_lsn: Lsn,
+}
+
 /// Transactions whose end was not read yet.
 #[derive(Debug, Default)]
 pub struct Transactions {
-    open: HashMap<u32, Open>,
-    /// Bytes of the events that are in memory.
+    /// What each xid, of a transaction or a subtransaction, has written and is in memory.
+    kept: BTreeMap<u64, Vec<RecordedEvent>>,
+    /// Whose is the first of these events of each, in the order of the WAL.
+    kept_firsts: BTreeMap<Lsn, u64>,
+    /// What is not in memory.
+    spilled: SpilledEvents,
+    /// Complete transactions whose end may come from any session.
+    prepared: PreparedTransactions,
+    /// Bytes of what is in memory.
     kept_bytes: usize,
     /// Bytes above which nothing is kept.
     memory_limit: usize,
-}
-
-/// What one xid, of a transaction or a subtransaction, has written so far.
-#[derive(Debug, Default)]
-struct Open {
-    events: Found,
-    /// LSN of the earliest event.
-    first_lsn: Lsn,
-    prepared: bool,
 }
 
 impl Transactions {
@@ -227,113 +236,161 @@ impl Transactions {
         self.memory_limit = memory_limit;
     }
 
-    /// An event of `xid`, a transaction or subtransaction.
-    pub fn event(&mut self, xid: u32, lsn: Lsn, payload: &[u8]) {
+    /// An event of `xid`, a transaction or subtransaction. It lies behind all those before.
+    pub fn event(&mut self, xid: u64, lsn: Lsn, payload: &[u8]) {
         let size = payload.len() + OVERHEAD;
-        let open =
-            self.open.entry(xid).or_insert_with(|| Open { first_lsn: lsn, ..Open::default() });
-        open.first_lsn = open.first_lsn.min(lsn);
-        match &mut open.events {
-            Found::Spilled(list) => list.push(Entry { lsn, key: ChangeKey::of(payload) }),
-            Found::Kept(_) if self.kept_bytes + size > self.memory_limit => {
-                self.spill();
-                // Now it is among the spilled.
-                self.event(xid, lsn, payload);
-            }
-            Found::Kept(events) => {
-                events.push(RecordedEvent { lsn, payload: payload.to_vec() });
-                self.kept_bytes += size;
-            }
+        if self.kept_bytes + size + XID_OVERHEAD > self.memory_limit {
+            self.spill();
         }
+        if size + XID_OVERHEAD > self.memory_limit {
+            let entry = Entry { lsn, key: ChangeKey::of(payload) };
+            let group = (xid, std::iter::once(entry));
+            self.spilled.push(std::iter::once(group), std::iter::once((lsn, xid)));
+            return;
+        }
+        let events = self.kept.entry(xid).or_insert_with(|| {
+            self.kept_firsts.insert(lsn, xid);
+            self.kept_bytes += XID_OVERHEAD;
+            // Most subtransactions have no more.
+            Vec::with_capacity(1)
+        });
+        events.push(RecordedEvent { lsn, payload: payload.to_vec() });
+        self.kept_bytes += size;
     }
 
     /// Forgets every payload. Small transactions that happen to be open pay with reading theirs
     /// again, too; that is rare, and cheap.
     fn spill(&mut self) {
-        for open in self.open.values_mut() {
-            open.events = Found::Spilled(std::mem::take(&mut open.events).spill());
-        }
+        let groups = std::mem::take(&mut self.kept).into_iter();
+        let entries = |events: Vec<RecordedEvent>| {
+            events.into_iter().map(|event: RecordedEvent| event.entry())
+        };
+        let firsts = std::mem::take(&mut self.kept_firsts).into_iter();
+        self.spilled.push(groups.map(|(xid, events)| (xid, entries(events))), firsts);
+        self.prepared.spill();
         self.kept_bytes = 0;
     }
 
     /// `xid` and its `subxids` committed. None if they had no events.
     pub fn commit(
         &mut self,
-        xid: u32,
+        xid: u64,
         subxids: &[u32],
         commit_lsn: Lsn,
         commit_time: i64,
     ) -> Option<CommittedTransaction<Found>> {
-        let parts: Vec<Open> =
-            std::iter::once(&xid).chain(subxids).filter_map(|&xid| self.take(xid)).collect();
-        let first_lsn = parts.iter().map(|part| part.first_lsn).min()?;
-        let events = Found::merge(parts.into_iter().map(|part| part.events).collect());
+        let Assembled { events, first_lsn } = match self.take_prepared(xid) {
+            Some(prepared) => prepared,
+            None => self.assemble(Family { xid, subxids })?,
+        };
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
     /// `xid` and its `subxids` were rolled back.
-    pub fn abort(&mut self, xid: u32, subxids: &[u32]) {
-        for &xid in std::iter::once(&xid).chain(subxids) {
-            self.take(xid);
+    pub fn abort(&mut self, xid: u64, subxids: &[u32]) {
+        if self.take_prepared(xid).is_none() {
+            let family = Family { xid, subxids };
+            self.take_kept(family);
+            self.spilled.forget(family);
         }
     }
 
     /// `xid` and its `subxids` were prepared: they outlive sessions and crashes.
-    pub fn prepare(&mut self, xid: u32, subxids: &[u32]) {
-        for xid in std::iter::once(&xid).chain(subxids) {
-            if let Some(open) = self.open.get_mut(xid) {
-                open.prepared = true;
-            }
+    pub fn prepare(&mut self, xid: u64, subxids: &[u32]) {
+        if let Some(assembled) = self.assemble(Family { xid, subxids }) {
+            self.kept_bytes += assembled.events.kept_bytes();
+            self.prepared.insert(xid, assembled);
         }
     }
 
-    /// No transaction older than `oldest_running` runs any more.
-    pub fn retire_older_than(&mut self, oldest_running: u32) {
-        self.retire(|xid| precedes(xid, oldest_running));
+    fn take_prepared(&mut self, xid: u64) -> Option<Assembled> {
+        let prepared = self.prepared.take(xid)?;
+        self.kept_bytes -= prepared.events.kept_bytes();
+        Some(prepared)
     }
 
-    /// No transaction runs any more.
+    /// Takes out the events of a family. None if there are none.
+    fn assemble(&mut self, family: Family<'_>) -> Option<Assembled> {
+        let mut kept = self.take_kept(family);
+        kept.sort_unstable_by_key(|event| event.lsn);
+        let events = match self.spilled.take(family) {
+            None => Found::Kept(kept),
+            Some(mut list) => {
+                list.extend(kept.iter().map(RecordedEvent::entry));
+                Found::Spilled(list)
+            }
+        };
+        let first_lsn = events.first_lsn()?;
+        Some(Assembled { events, first_lsn })
+    }
+
+    /// Takes out those that are in memory, by xid.
+    fn take_kept(&mut self, family: Family<'_>) -> Vec<RecordedEvent> {
+        if self.kept.len() < family.len() {
+            let open: Vec<u64> =
+                self.kept.range(family.xid..=family.last()).map(|(&xid, _)| xid).collect();
+            let mut members = FamilyCursor::new(family);
+            let own = open.into_iter().filter(|&xid| members.seek(xid) == Some(xid));
+            self.take_each(own)
+        } else {
+            self.take_each(family.iter())
+        }
+    }
+
+    fn take_each(&mut self, xids: impl Iterator<Item = u64>) -> Vec<RecordedEvent> {
+        let mut taken = Vec::new();
+        for xid in xids {
+            let Some(mut events) = self.kept.remove(&xid) else { continue };
+            self.forget_kept(&events);
+            if taken.is_empty() {
+                taken = events;
+            } else {
+                taken.append(&mut events);
+            }
+        }
+        taken
+    }
+
+    /// These are not kept any more.
+    fn forget_kept(&mut self, events: &[RecordedEvent]) {
+        if let Some(first) = events.first() {
+            self.kept_firsts.remove(&first.lsn);
+        }
+        self.kept_bytes -= XID_OVERHEAD + events.iter().map(RecordedEvent::bytes).sum::<usize>();
+    }
+
+    /// No transaction older than `oldest_running` runs any more, but for those that are prepared: what died
+    /// in a crash is dropped.
+    pub fn retire_older_than(&mut self, oldest_running: u64) {
+        while let Some(oldest) = self.kept.first_entry().filter(|o| *o.key() < oldest_running) {
+            let events = oldest.remove();
+            self.forget_kept(&events);
+        }
+        self.spilled.forget_older_than(oldest_running);
+    }
+
+    /// No transaction runs any more, but for those that are prepared.
     pub fn retire_all(&mut self) {
-        self.retire(|_| true);
+        self.spilled.clear();
+        self.retire_older_than(u64::MAX);
     }
 
-    /// Drops what died in a crash. Prepared transactions did not.
-    fn retire(&mut self, is_dead: impl Fn(u32) -> bool) {
-        self.open.retain(|&xid, open| open.prepared || !is_dead(xid));
-        self.kept_bytes = self.open.values().map(|open| open.events.kept_bytes()).sum();
-    }
-
-    fn take(&mut self, xid: u32) -> Option<Open> {
-        let open = self.open.remove(&xid)?;
-        self.kept_bytes -= open.events.kept_bytes();
-        Some(open)
-    }
-
-    /// Those that have events, subtransactions for themselves, but not the prepared ones: the WAL says how
-    /// these end, whatever else it says.
-    pub fn xids(&self) -> impl Iterator<Item = u32> {
-        self.open.iter().filter(|(_, open)| !open.prepared).map(|(&xid, _)| xid)
-    }
-
-    /// Whether it has events, and its end is not known.
-    pub fn is_open(&self, xid: u32) -> bool {
-        self.open.contains_key(&xid)
+    /// Those that are older and have events, subtransactions for themselves, but not the prepared ones.
+    pub fn older_than(&self, xid: u64) -> BTreeSet<u64> {
+        let kept = self.kept.range(..xid).map(|(&xid, _)| xid);
+        kept.chain(self.spilled.older_than(xid)).collect()
     }
 
     /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.
     pub fn oldest_lsn(&self) -> Option<Lsn> {
-        self.open.values().map(|open| open.first_lsn).min()
+        let kept = self.kept_firsts.keys().next().copied();
+        [kept, self.spilled.oldest_lsn(), self.prepared.oldest_lsn()].into_iter().flatten().min()
     }
 
     /// Whether a prepared transaction has events: its end may come from any session.
     pub fn has_prepared(&self) -> bool {
-        self.open.values().any(|open| open.prepared)
+        !self.prepared.is_empty()
     }
-}
-
-/// Whether xid `a` is older than `b`, which wrap around at 2^32 (transam.c: `TransactionIdPrecedes`).
-pub fn precedes(a: u32, b: u32) -> bool {
-    (a.wrapping_sub(b) as i32) < 0
 }
 
 #[cfg(test)]
@@ -421,41 +478,82 @@ mod tests {
     #[test]
     fn age_is_counted_across_the_wraparound() {
         let mut open = Transactions::new(1 << 20);
-        open.event(u32::MAX - 1, Lsn(100), &payload(1, "old"));
-        open.event(5, Lsn(110), &payload(1, "young"));
-        open.retire_older_than(4);
+        let last = u64::from(u32::MAX);
+        open.event(last - 1, Lsn(100), &payload(1, "old"));
+        open.event(last + 6, Lsn(110), &payload(1, "young"));
+        open.event(last + 7, Lsn(120), &payload(1, "its subtransaction"));
+        open.retire_older_than(last + 5);
         assert_eq!(open.oldest_lsn(), Some(Lsn(110)));
-        open.retire_older_than(5);
-        assert_eq!(open.oldest_lsn(), Some(Lsn(110)));
-        open.retire_older_than(6);
+        let transaction = open.commit(last + 6, &[6], Lsn(200), 0).unwrap();
+        assert_eq!(names(&transaction), ["young", "its subtransaction"]);
         assert_eq!(open.oldest_lsn(), None);
     }
 
     #[test]
     fn past_the_limit_only_the_places_in_the_wal_are_kept() {
-        let one = payload(1, "x");
-        let mut open = Transactions::new(3 * (one.len() + OVERHEAD));
+        let long = "x".repeat(XID_OVERHEAD);
+        let one = payload(1, &long);
+        let size = one.len() + OVERHEAD;
+        let mut open = Transactions::new(4 * size + 2 * XID_OVERHEAD);
         for n in 0..3 {
             open.event(10, Lsn(100 + n), &one);
         }
-        open.event(20, Lsn(150), &one);
-        assert_eq!(open.kept_bytes, 0);
-        open.event(10, Lsn(160), &payload(0, "earlier command"));
-        // It began after that, and its subtransaction was there before.
-        open.event(30, Lsn(170), &one);
-        assert_eq!(open.kept_bytes, one.len() + OVERHEAD);
+        open.event(20, Lsn(140), &one);
+        assert_eq!(open.kept_bytes, 4 * size + 2 * XID_OVERHEAD);
+        open.event(30, Lsn(150), &one);
+        assert_eq!(open.kept_bytes, size + XID_OVERHEAD);
+        // They began before that, and go on behind it.
+        open.event(10, Lsn(160), &payload(0, &long));
+        open.event(21, Lsn(170), &one);
+        assert_eq!(open.oldest_lsn(), Some(Lsn(100)));
         assert_eq!(places(open.commit(10, &[], Lsn(200), 0).unwrap()), [160, 100, 101, 102]);
-        let mixed = open.commit(30, &[20], Lsn(210), 0).unwrap();
-        assert_eq!(mixed.first_lsn, Lsn(150));
-        assert_eq!(places(mixed), [150, 170]);
+        let mixed = open.commit(20, &[21], Lsn(210), 0).unwrap();
+        assert_eq!(mixed.first_lsn, Lsn(140));
+        assert_eq!(places(mixed), [140, 170]);
+        assert_eq!(open.kept_bytes, size + XID_OVERHEAD);
+        assert_eq!(ordered(&open.commit(30, &[], Lsn(220), 0).unwrap()).len(), 1);
         assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
+    }
+
+    #[test]
+    fn what_is_too_large_for_memory_is_spilled_at_once() {
+        let mut open = Transactions::new(1000);
+        open.event(10, Lsn(100), &payload(1, "small"));
+        open.event(11, Lsn(110), &payload(2, &"x".repeat(1000)));
+        open.event(10, Lsn(120), &payload(3, "small"));
+        open.prepare(10, &[11]);
+        assert!(open.kept_bytes < 1000);
+        assert_eq!(places(open.commit(10, &[11], Lsn(200), 0).unwrap()), [100, 110, 120]);
+        assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
+    }
+
+    /// What the worker asks in each round, and what the WAL says in each second. Were the others passed for
+    /// it, this would take minutes.
+    #[test]
+    fn nothing_passes_all_that_is_open() {
+        const COUNT: u64 = 200_000;
+        let one = payload(1, "x");
+        for limit in [1 << 20, usize::MAX / 2] {
+            let mut open = Transactions::new(limit);
+            for xid in 0..COUNT {
+                open.event(xid, Lsn(xid + 1), &one);
+                assert_eq!(open.oldest_lsn(), Some(Lsn(1)));
+                assert!(!open.has_prepared());
+                open.retire_older_than(0);
+                open.abort(COUNT + xid, &[]);
+            }
+            let subxids: Vec<_> = (1..COUNT as u32).collect();
+            let transaction = open.commit(0, &subxids, Lsn(COUNT + 1), 0).unwrap();
+            assert_eq!(transaction.events.len(), COUNT as usize);
+            assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
+        }
     }
 
     #[test]
     fn what_ends_frees_its_memory() {
         let mut open = Transactions::new(1 << 20);
         for xid in 10..14 {
-            open.event(xid, Lsn(u64::from(xid)), &payload(1, "x"));
+            open.event(xid, Lsn(xid), &payload(1, "x"));
         }
         open.prepare(13, &[]);
         open.abort(10, &[11]);

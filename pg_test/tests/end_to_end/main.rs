@@ -11,6 +11,7 @@ mod images;
 mod lost;
 mod memory;
 mod message;
+mod old_transactions;
 mod options;
 mod order;
 mod other_versions;

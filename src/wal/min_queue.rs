@@ -1,0 +1,67 @@
+//! A queue of LSNs that knows the least of them, in a step or two whatever its length. Pure.
+
+use std::collections::VecDeque;
+
+use crate::lsn::Lsn;
+
+/// LSNs that come and go at the two ends of a queue.
+#[derive(Debug, Default)]
+pub struct MinQueue {
+    /// Those that are less than all behind them, with how many were added before them.
+    least: VecDeque<(u64, Lsn)>,
+    added: u64,
+    removed: u64,
+}
+
+impl MinQueue {
+    /// Adds one at the end.
+    pub fn push(&mut self, lsn: Lsn) {
+        while self.least.pop_back_if(|(_, other)| *other >= lsn).is_some() {}
+        self.least.push_back((self.added, lsn));
+        self.added += 1;
+    }
+
+    /// Removes the one at the front, if there is one.
+    pub fn pop(&mut self) {
+        if self.removed == self.added {
+            return;
+        }
+        let removed = self.removed;
+        self.least.pop_front_if(|&mut (number, _)| number == removed);
+        self.removed += 1;
+    }
+
+    /// The least of all.
+    pub fn least(&self) -> Option<Lsn> {
+        self.least.front().map(|&(_, lsn)| lsn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_least_is_the_least(steps in vec(option::of(0..20u64), 0..200)) {
+            let (mut queue, mut plain) = (MinQueue::default(), VecDeque::new());
+            for step in steps {
+                match step.map(Lsn) {
+                    Some(lsn) => {
+                        queue.push(lsn);
+                        plain.push_back(lsn);
+                    }
+                    None => {
+                        queue.pop();
+                        plain.pop_front();
+                    }
+                }
+                prop_assert_eq!(queue.least(), plain.iter().copied().min());
+            }
+        }
+    }
+}
