@@ -5,11 +5,13 @@
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
 mod answer;
+mod array;
 mod builtin;
 pub mod change_records;
 pub mod columns;
 mod escape;
 mod given;
+pub mod growth;
 pub mod invalidation;
 pub mod json;
 mod jsonb;

@@ -3,6 +3,7 @@
 
 mod crash;
 mod delivery;
+mod growth;
 mod held;
 mod images;
 mod lost;
