@@ -41,12 +41,14 @@ pub enum Extent {
 #[derive(Default)]
 pub struct BodyMemory {
     ranges: Vec<Range<usize>>,
+    sizes: Vec<usize>,
     chosen: Vec<bool>,
 }
 
 impl Change<'_> {
     /// Renders the body: whole if it is not larger than `limit` bytes; otherwise with the keys of its
-    /// rows alone, and the size that the whole would have at least is returned.
+    /// rows alone, and the size that the whole would have at least is returned. What is known to be larger
+    /// before it is rendered is not rendered.
     pub fn render(&self, limit: usize, memory: &mut BodyMemory, json: &mut Json) -> Option<u64> {
         self.render_from(Extent::Rows, limit, memory, json)
     }
@@ -64,14 +66,36 @@ impl Change<'_> {
         let extents = [Extent::Rows, Extent::Keys, Extent::Nothing];
         for extent in extents.into_iter().skip_while(|&extent| extent != most) {
             json.begin(limit);
-            self.render_extent(extent, memory, json);
-            if !json.is_full() {
+            let mut size = self.measure(extent, limit, memory);
+            if size <= limit || extent == Extent::Nothing {
+                self.render_extent(extent, memory, json);
+                size = json.size();
+            }
+            if size <= limit {
                 break;
             }
-            oversize.get_or_insert(json.size() as u64);
+            oversize.get_or_insert(size as u64);
         }
         output.undo();
         oversize
+    }
+
+    /// Bytes that the body takes at least, found without rendering it.
+    fn measure(&self, extent: Extent, limit: usize, memory: &mut BodyMemory) -> usize {
+        let (shape, columns) = (self.shape, &self.shape.columns);
+        let mut size = self.tail.len();
+        memory.sizes.clear();
+        if let (Some(old), Some(extent)) = (&self.old, self.extent_before(extent)) {
+            let chosen = choose(shape, extent, None, &mut memory.chosen);
+            size += columns.measure(old, chosen, limit, &mut memory.sizes);
+        }
+        if let Some(new) = &self.new {
+            let changed = self.old.is_some().then_some(self.changed);
+            let chosen = choose(shape, extent, changed, &mut memory.chosen);
+            let (sizes, most) = (&memory.sizes, limit.saturating_sub(size));
+            size += columns.measure_changed(new, chosen, most, sizes, self.changed);
+        }
+        size
     }
 
     fn render_extent(&self, extent: Extent, memory: &mut BodyMemory, json: &mut Json) {

@@ -1,6 +1,7 @@
 //! The trigger function: one row change in, one event in the WAL out, inside the writer's
 //! transaction. The rows go as they are stored, for the worker to render; where it cannot, because
-//! values lie out of line or columns are excluded, the body is rendered here. The function refuses,
+//! values lie out of line or columns are excluded, or should not, because they become far longer, the body is
+//! rendered here. The function refuses,
 //! with an error that says what to do, wherever an event would be lost or could not be what the user
 //! meant; it never waits and never fails because of the broker.
 
@@ -202,6 +203,9 @@ fn write_images(
     }
     let (old, new) = (call.old_row(), call.new_row());
     let (Ok(old_image), Ok(new_image)) = (image(old), image(new)) else { return false };
+    if [old_image, new_image].into_iter().flatten().any(|image| is_too_much(plan, image)) {
+        return false;
+    }
     let Workplace { old: old_memory, new: new_memory, json, exchange, head, .. } = workplace;
     let limit = settings::max_message_size();
     json.begin(limit);
@@ -234,6 +238,11 @@ fn image(row: Option<Row<'_>>) -> Result<Option<Image<'_>>, ()> {
     let Some(row) = row else { return Ok(None) };
     let (has_nulls, bytes) = row.image().ok_or(())?;
     Ok(Some(Image { has_nulls, bytes }))
+}
+
+/// Whether a row is to be rendered by its writer, who is to pay for a text that is far longer than the row.
+fn is_too_much(plan: &Plan, image: Image<'_>) -> bool {
+    plan.growth.is_too_much(&plan.shape.columns, image.has_nulls, image.bytes)
 }
 
 /// Writes an event with its body.

@@ -10,6 +10,7 @@ use super::OPERATIONS;
 use super::arguments::{Arguments, Problem, routing_key};
 use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
+use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
@@ -26,6 +27,8 @@ pub struct Plan {
     pub shape: Shape,
     /// The shape as bytes; `None`: the bodies are rendered here.
     pub shape_bytes: Option<Vec<u8>>,
+    /// How much longer its rows become as text.
+    pub growth: Growth,
     /// Columns that are not published: an update of these alone is no event.
     pub excluded: Vec<Stored>,
     /// Exchange of the events; `None`: that of the session.
@@ -116,11 +119,13 @@ impl Plan {
         });
         let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
         let layout = call.layout(&shape.columns);
+        let growth = call.growth(&shape.columns);
         Plan {
             identity: call.identity(),
             doubtful: Cell::new(false),
             excluded: call.stored(&chosen.excluded),
             shape_bytes: layout.map(|layout| shape.encode(&resource, &layout)),
+            growth,
             shape,
             exchange: options.exchange,
             table,

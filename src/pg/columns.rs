@@ -201,6 +201,55 @@ impl Columns {
         });
     }
 
+    /// Bytes that a row takes at least as [`Columns::render`] renders it, found without rendering it; into
+    /// what may hold long texts it looks no further than to know that there are more than `most`. `sizes` tells
+    /// what the values take.
+    pub fn measure(
+        &self,
+        row: &Values<'_>,
+        chosen: Option<&[bool]>,
+        most: usize,
+        sizes: &mut Vec<usize>,
+    ) -> usize {
+        sizes.clear();
+        sizes.resize(self.count(), 0);
+        self.measure_with(chosen, most, |n, column, most| {
+            sizes[n] = column.measure(row, most);
+            sizes[n]
+        })
+    }
+
+    /// The same for [`Columns::render_changed`], given what the values of the other version take.
+    pub fn measure_changed(
+        &self,
+        row: &Values<'_>,
+        chosen: Option<&[bool]>,
+        most: usize,
+        sizes: &[usize],
+        changed: &[bool],
+    ) -> usize {
+        self.measure_with(chosen, most, |n, column, most| match sizes.get(n) {
+            Some(&size) if !changed[n] && size > 0 => size,
+            _ => column.measure(row, most),
+        })
+    }
+
+    fn measure_with(
+        &self,
+        chosen: Option<&[bool]>,
+        most: usize,
+        mut measure: impl FnMut(usize, &Column, usize) -> usize,
+    ) -> usize {
+        let mut size = 0;
+        for (n, column) in self.list.iter().enumerate() {
+            if chosen.is_none_or(|chosen| chosen[n]) {
+                size += column.label.len();
+                size += measure(n, column, most.saturating_sub(size));
+            }
+        }
+        size
+    }
+
     fn render_with(
         &self,
         chosen: Option<&[bool]>,
@@ -221,6 +270,12 @@ impl Columns {
 }
 
 impl Column {
+    fn measure(&self, row: &Values<'_>, most: usize) -> usize {
+        let Some(place) = self.stored.place(row) else { return b"null".len() };
+        // SAFETY: a value of this column, as below.
+        unsafe { self.kind.measure(place, self.stored.is_varlena(), most) }
+    }
+
     fn render(&self, row: &Values<'_>, json: &mut Json) {
         let Some(value) = self.stored.value(row) else {
             return json.push(b"null");

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Float(Function),
     /// An output function whose text is escaped.
     Quoted(Function),
+    /// The same, whose text has a character for each bit: bit, varbit.
+    Bits(Function),
     Array(Box<Elements>),
     /// A function from the type to json: of composites, of types with a cast, of arrays that are
     /// not known here.

@@ -6,6 +6,8 @@
 //! column's label with its length (u16) ahead. Numbers are in the order of this machine's bytes: WAL
 //! is not read on machines of another kind.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 
 use super::columns::{Column, Columns, attributes};
@@ -35,6 +37,12 @@ pub(super) const HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderDat
 pub(super) fn data_offset(columns: usize, has_nulls: bool) -> usize {
     let bitmap = if has_nulls { columns.div_ceil(8) } else { 0 };
     (HEADER + bitmap).next_multiple_of(MAXIMUM_ALIGNMENT) - HEADER
+}
+
+/// Whether a value of a row is null that has a bitmap of nulls.
+pub(super) fn is_null(image: &[u8], number: usize) -> bool {
+    // Bits are set for values that are there.
+    image[number / 8] & (1 << (number % 8)) == 0
 }
 
 /// The layout of a table's rows as bytes. None if a column has values that are not published, or that
@@ -162,7 +170,7 @@ fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
 pub struct RowMemory {
     /// The row's values as they are stored, aligned.
     data: Vec<u64>,
-    values: Vec<pg_sys::Datum>,
+    values: Vec<Cell<pg_sys::Datum>>,
     nulls: Vec<bool>,
 }
 
@@ -176,14 +184,13 @@ impl RowMemory {
         self.nulls.clear();
         let mut at = 0usize;
         for (number, slot) in layout.slots.iter().enumerate() {
-            // Bits are set for values that are there.
-            let is_null = has_nulls && image[number / 8] & (1 << (number % 8)) == 0;
+            let is_null = has_nulls && is_null(image, number);
             self.nulls.push(is_null);
             if is_null {
-                self.values.push(pg_sys::Datum::from(0));
+                self.values.push(Cell::new(pg_sys::Datum::from(0)));
                 continue;
             }
-            self.values.push(slot.storage.take(data, &mut at)?);
+            self.values.push(Cell::new(slot.storage.take(data, &mut at)?));
         }
         Some(())
     }
@@ -194,7 +201,7 @@ impl RowMemory {
     pub fn give(&mut self, layout: &Layout, pieces: &mut &[u8]) -> Option<()> {
         for (number, _) in layout.slots.iter().enumerate().filter(|(_, slot)| slot.is_given) {
             if !self.nulls[number] {
-                self.values[number] = given::take(pieces)?;
+                self.values[number].set(given::take(pieces)?);
             }
         }
         Some(())
@@ -256,7 +263,8 @@ mod tests {
         let mut row = RowMemory::default();
         row.take_apart(&layout(&[INT4, INT8, TEXT, INT8]), true, &image).unwrap();
         assert_eq!(row.nulls, [false, true, false, false]);
-        assert_eq!((row.values[0].value() as i32, row.values[3].value() as i64), (7, -9));
+        let value = |column: usize| row.values[column].get().value();
+        assert_eq!((value(0) as i32, value(3) as i64), (7, -9));
         let end = image.len() - 1;
         let cut = row.take_apart(&layout(&[INT4, INT8, TEXT, INT8]), true, &image[..end]);
         assert!(cut.is_none());
@@ -285,7 +293,7 @@ mod tests {
         image.extend_from_slice(&5i32.to_ne_bytes());
         let mut row = RowMemory::default();
         row.take_apart(&layout(&[INT4]), false, &image).unwrap();
-        assert_eq!((row.values[0].value() as i32, row.nulls[0]), (5, false));
+        assert_eq!((row.values[0].get().value() as i32, row.nulls[0]), (5, false));
     }
 
     proptest! {

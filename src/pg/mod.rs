@@ -5,6 +5,7 @@
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
 mod answer;
+mod array;
 mod builtin;
 pub mod catalog;
 pub mod change_records;
@@ -12,6 +13,7 @@ pub mod columns;
 mod escape;
 pub mod event_trigger;
 mod given;
+pub mod growth;
 pub mod invalidation;
 pub mod json;
 mod jsonb;

@@ -20,25 +20,54 @@ const LONG_SCALE: u16 = 0x3FFF;
 /// Decimal digits in one stored digit.
 const WIDTH: usize = 4;
 
+/// A number as it is stored.
+struct Stored<'a> {
+    is_negative: bool,
+    /// Decimal digits behind the point.
+    scale: u16,
+    /// The first stored digit counts `10000^weight`.
+    weight: i16,
+    digits: &'a [u8],
+}
+
+impl Stored<'_> {
+    /// None for NaN and the infinities.
+    fn of(stored: &[u8]) -> Option<Stored<'_>> {
+        let (&header, rest) = stored.split_first_chunk()?;
+        let header = u16::from_ne_bytes(header);
+        Some(match header & FORM {
+            SHORT => {
+                // The sign is extended.
+                let sign = if header & SHORT_WEIGHT_SIGN != 0 { !SHORT_WEIGHT } else { 0 };
+                Stored {
+                    is_negative: header & SHORT_SIGN != 0,
+                    scale: (header & SHORT_SCALE) >> SHORT_SCALE_SHIFT,
+                    weight: (header & SHORT_WEIGHT | sign) as i16,
+                    digits: rest,
+                }
+            }
+            form @ (POSITIVE | NEGATIVE) => {
+                let (&weight, digits) = rest.split_first_chunk()?;
+                let weight = i16::from_ne_bytes(weight);
+                Stored { is_negative: form == NEGATIVE, scale: header & LONG_SCALE, weight, digits }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes of the text of the number whose stored bytes, after the length, these are: so many, or up to
+/// [`WIDTH`] more. None for NaN and the infinities.
+pub(super) fn size(stored: &[u8]) -> Option<usize> {
+    let Stored { scale, weight, .. } = Stored::of(stored)?;
+    let fraction = if scale > 0 { 1 + usize::from(scale) } else { 0 };
+    Some(1 + WIDTH * usize::try_from(weight).unwrap_or(0) + fraction)
+}
+
 /// Appends the number whose stored bytes, after the length, these are. None, with nothing
 /// appended, for NaN and the infinities.
 pub(super) fn push(out: &mut Vec<u8>, stored: &[u8]) -> Option<()> {
-    let (&header, rest) = stored.split_first_chunk()?;
-    let header = u16::from_ne_bytes(header);
-    let (is_negative, scale, weight, digits) = match header & FORM {
-        SHORT => {
-            // The sign is extended.
-            let sign = if header & SHORT_WEIGHT_SIGN != 0 { !SHORT_WEIGHT } else { 0 };
-            let weight = (header & SHORT_WEIGHT | sign) as i16;
-            let scale = (header & SHORT_SCALE) >> SHORT_SCALE_SHIFT;
-            (header & SHORT_SIGN != 0, scale, weight, rest)
-        }
-        form @ (POSITIVE | NEGATIVE) => {
-            let (&weight, digits) = rest.split_first_chunk()?;
-            (form == NEGATIVE, header & LONG_SCALE, i16::from_ne_bytes(weight), digits)
-        }
-        _ => return None,
-    };
+    let Stored { is_negative, scale, weight, digits } = Stored::of(stored)?;
     // Of the stored digits, the one that counts `10000^(weight - index)`; none there is a zero.
     let digit = |index: i32| {
         let at = usize::try_from(index).ok().map(|index| 2 * index);
@@ -73,6 +102,8 @@ fn four(digit: u16) -> [u8; WIDTH] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(words: &[u16]) -> Option<String> {
@@ -100,6 +131,22 @@ mod tests {
             (&[NEGATIVE, 0, 5], "-5"),
         ] {
             assert_eq!(text(words).as_deref(), Some(number));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_is_known_before(
+            header in any::<u16>(),
+            rest in prop::collection::vec(0u16..10_000, 0..4),
+        ) {
+            let words = [vec![header], rest].concat();
+            let stored: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let length = text(&words).map(|text| text.len());
+            prop_assert_eq!(size(&stored).is_some(), length.is_some());
+            if let (Some(size), Some(length)) = (size(&stored), length) {
+                prop_assert!((size..=size + WIDTH).contains(&length), "{} for {}", size, length);
+            }
         }
     }
 

@@ -13,8 +13,13 @@ pub(super) struct Storage {
     /// In bytes; -1: as its own header says; -2: up to a NUL.
     pub length: i16,
     pub by_value: bool,
-    /// In bytes.
+    /// In bytes: 1, 2, 4 or 8.
     pub alignment: usize,
+}
+
+/// The first place from there on that is so aligned. Not `next_multiple_of`, which divides.
+pub(super) fn align(at: usize, alignment: usize) -> usize {
+    (at + (alignment - 1)) & !(alignment - 1)
 }
 
 impl Storage {
@@ -39,13 +44,18 @@ impl Storage {
         self.length == -1
     }
 
+    /// Bytes of each value, if all have as many.
+    pub fn fixed_length(&self) -> Option<usize> {
+        usize::try_from(self.length).ok()
+    }
+
     /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves
     /// `at` to its end. `bytes` begin as aligned as values can be. None if it does not end within
     /// them, or lies out of line. What it looks like inside is not checked.
     pub fn take(&self, bytes: &[u8], at: &mut usize) -> Option<pg_sys::Datum> {
         // A header of one byte is not aligned (`att_align_pointer`).
         if !(self.is_varlena() && is_short(bytes.get(*at..)?)) {
-            *at = at.next_multiple_of(self.alignment);
+            *at = align(*at, self.alignment);
         }
         let stored = bytes.get(*at..)?;
         let length = self.size(stored)?;
@@ -64,6 +74,30 @@ impl Storage {
         })
     }
 
+    /// The same for a value of variable length, with what stands behind its header if it is stored plain.
+    #[inline]
+    pub fn take_varlena<'a>(
+        &self,
+        bytes: &'a [u8],
+        at: &mut usize,
+    ) -> Option<(pg_sys::Datum, Option<&'a [u8]>)> {
+        if let Some(length) = short_length(*bytes.get(*at)?) {
+            let stored = bytes.get(*at..*at + length)?;
+            *at += length;
+            // One that lies out of line has no length here.
+            return Some((pg_sys::Datum::from(stored.as_ptr()), Some(stored.get(1..)?)));
+        }
+        *at = align(*at, self.alignment);
+        let stored = bytes.get(*at..)?;
+        let size = varlena_size(stored)?;
+        let stored = stored.get(..size)?;
+        *at += size;
+        let value = stored.as_ptr().cast::<pg_sys::varlena>();
+        // SAFETY: the header is there.
+        let is_plain = unsafe { pgrx::varatt_is_4b_u(value) };
+        Some((pg_sys::Datum::from(value), is_plain.then(|| &stored[size_of::<u32>()..])))
+    }
+
     /// Bytes of a value that begins there, aligned. None if it does not end there, or lies out of
     /// line.
     fn size(&self, stored: &[u8]) -> Option<usize> {
@@ -76,6 +110,17 @@ impl Storage {
     }
 }
 
+/// Bytes of a value of variable length whose header is this one byte (varatt.h: `VARSIZE_1B`), zero for one
+/// that lies out of line. None if the header has four.
+#[inline]
+fn short_length(header: u8) -> Option<usize> {
+    if cfg!(target_endian = "little") {
+        (header & 1 == 1).then_some(usize::from(header >> 1))
+    } else {
+        (header & 0x80 == 0x80).then_some(usize::from(header & 0x7F))
+    }
+}
+
 /// Whether a value of variable length begins there that has a header of one byte.
 fn is_short(stored: &[u8]) -> bool {
     // SAFETY: the byte is there.
@@ -85,17 +130,23 @@ fn is_short(stored: &[u8]) -> bool {
 /// What the header of a value says. None if that is not all of it, if it says less than what it takes
 /// itself, or that the value lies out of line.
 fn varlena_size(stored: &[u8]) -> Option<usize> {
+    let header = varlena_header(stored)?;
+    // SAFETY: the header is there.
+    Some(unsafe { pgrx::varsize_any(stored.as_ptr().cast()) }).filter(|&size| size >= header)
+}
+
+/// Bytes of the header of a value; a compressed one says how long it was, too (varatt.h: "va_tcinfo"). None if
+/// it is not there, or says that the value lies out of line.
+fn varlena_header(stored: &[u8]) -> Option<usize> {
     let value = stored.as_ptr().cast::<pg_sys::varlena>();
     // SAFETY: the first byte is there when it is looked at, and the whole header when that is.
     unsafe {
         if is_short(stored) {
-            return (!pgrx::varatt_is_1b_e(value)).then(|| pgrx::varsize_any(value));
+            return (!pgrx::varatt_is_1b_e(value)).then_some(1);
         }
         if stored.len() < size_of::<u32>() {
             return None;
         }
-        // A compressed value says how long it was, too (varatt.h: "va_tcinfo").
-        let words = if pgrx::varatt_is_4b_c(value) { 2 } else { 1 };
-        Some(pgrx::varsize_any(value)).filter(|&size| size >= words * size_of::<u32>())
+        Some(size_of::<u32>() * if pgrx::varatt_is_4b_c(value) { 2 } else { 1 })
     }
 }

@@ -1,5 +1,7 @@
 //! How a column's values are stored, and whether two of them are the same.
 
+use std::cell::Cell;
+
 use pgrx::pg_sys;
 
 use super::storage::Storage;
@@ -37,6 +39,11 @@ impl Stored {
     /// The column's value; none if it is null.
     pub(super) fn value(&self, row: &Values<'_>) -> Option<pg_sys::Datum> {
         row.value(self.number)
+    }
+
+    /// Where the column's value stands; none if it is null.
+    pub(super) fn place<'a>(&self, row: &Values<'a>) -> Option<&'a Cell<pg_sys::Datum>> {
+        row.place(self.number)
     }
 
     /// Whether both rows have the same value, by its stored image, as `datum_image_eq` (datum.c)

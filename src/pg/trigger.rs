@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use super::catalog::FunctionId;
 use super::columns::{self, Columns};
+use super::growth::Growth;
 use super::invalidation::Dependencies;
 use super::stored::Stored;
 use super::tuple::{Row, take_name};
@@ -189,6 +190,12 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: as above.
         text::database_is_utf8()
             .then(|| unsafe { layout::encode(self.relation().rd_att, columns) })?
+    }
+
+    /// How much longer the table's rows become as text.
+    pub fn growth(&self, columns: &Columns) -> Growth {
+        // SAFETY: as above.
+        unsafe { Growth::of(self.relation().rd_att, columns) }
     }
 
     /// How the columns with these numbers are stored.

@@ -1,5 +1,6 @@
 //! Rows of the table that fired: their values, and the command that made them.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 
@@ -30,14 +31,14 @@ pub struct Row<'a> {
 /// Memory for the values of rows, used again from row to row.
 #[derive(Default)]
 pub struct ValueMemory {
-    values: Vec<pg_sys::Datum>,
+    values: Vec<Cell<pg_sys::Datum>>,
     nulls: Vec<bool>,
 }
 
-/// A row taken apart.
+/// A row taken apart. What had to be fetched to look into it may stand in the place of a value.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
-    values: &'a [pg_sys::Datum],
+    values: &'a [Cell<pg_sys::Datum>],
     nulls: &'a [bool],
 }
 
@@ -47,14 +48,15 @@ impl ValueMemory {
     pub fn take_apart<'a>(&'a mut self, row: Row<'a>) -> Values<'a> {
         // SAFETY: a live descriptor.
         let count = unsafe { (*row.descriptor).natts.max(0) as usize };
-        self.values.resize(count, pg_sys::Datum::from(0));
+        self.values.resize(count, Cell::new(pg_sys::Datum::from(0)));
         self.nulls.resize(count, true);
-        // SAFETY: room for every attribute of the descriptor that the tuple was made by.
+        // SAFETY: room for every attribute of the descriptor that the tuple was made by; a Cell is laid out
+        // as what it holds.
         unsafe {
             pg_sys::heap_deform_tuple(
                 row.tuple,
                 row.descriptor,
-                self.values.as_mut_ptr(),
+                self.values.as_mut_ptr().cast(),
                 self.nulls.as_mut_ptr(),
             );
         }
@@ -63,13 +65,18 @@ impl ValueMemory {
 }
 
 impl<'a> Values<'a> {
-    pub(super) fn new(values: &'a [pg_sys::Datum], nulls: &'a [bool]) -> Values<'a> {
+    pub(super) fn new(values: &'a [Cell<pg_sys::Datum>], nulls: &'a [bool]) -> Values<'a> {
         Values { values, nulls }
     }
 
     /// The value of a column; none if it is null.
     pub(super) fn value(&self, column: usize) -> Option<pg_sys::Datum> {
-        (!self.nulls[column]).then(|| self.values[column])
+        self.place(column).map(Cell::get)
+    }
+
+    /// Where the value of a column stands; none if it is null.
+    pub(super) fn place(&self, column: usize) -> Option<&'a Cell<pg_sys::Datum>> {
+        (!self.nulls[column]).then(|| &self.values[column])
     }
 }
 

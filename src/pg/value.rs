@@ -1,20 +1,24 @@
 //! One value as JSON, byte for byte as PostgreSQL's `datum_to_json` (json.c: 15; 18 as
 //! `datum_to_json_internal`) renders it under the fixed output settings ([`super::output`]).
 
+use std::cell::Cell;
 use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
 
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 
-use super::kind::{Elements, Function, Kind};
-use super::plan_memory::PlanMemory;
-use super::report::Report;
-use super::storage::MAXIMUM_ALIGNMENT;
+use super::kind::{Function, Kind};
 use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
 /// made of.
 const UNSAFE: usize = 0x3FFF_FFFF / 4;
+
+/// A jsonb takes at most so many times its text, as numbers of one digit and arrays in arrays do, and this
+/// much in addition.
+const SPARSEST: usize = 4;
+const SCALAR: usize = 16;
 
 /// What an output function made is freed at once above this size, and else with the memory context
 /// of the row.
@@ -35,13 +39,119 @@ impl Kind {
                 Kind::Text | Kind::Json => varlena::content_size(value),
                 // Two hexadecimal digits.
                 Kind::Bytea => 2 * varlena::content_size(value),
-                Kind::Array(_) | Kind::Jsonb(_) | Kind::Quoted(_) | Kind::ToJson(_)
-                    if is_varlena =>
-                {
+                // How many bits there are comes first; of the last byte one may count.
+                Kind::Bits(_) => (8 * varlena::content_size(value)).saturating_sub(8 * 4 + 7),
+                Kind::Numeric(_) => varlena::content_size(value).saturating_sub(SCALAR) / SPARSEST,
+                Kind::Jsonb(_) => {
+                    let size = varlena::content_size(value);
+                    if size > UNSAFE { size } else { size.saturating_sub(SCALAR) / SPARSEST }
+                }
+                Kind::Array(_) | Kind::Quoted(_) | Kind::ToJson(_) if is_varlena => {
                     Some(varlena::content_size(value)).filter(|&size| size > UNSAFE).unwrap_or(0)
                 }
+                Kind::Given => given::piece(value).len(),
                 _ => 0,
             }
+        }
+    }
+
+    /// The same, but that a numeric, a jsonb and an array are looked into, which may have a far longer text
+    /// than what they are made of; beyond `most` no further than to know that. What had to be fetched for it is
+    /// in the place of the value then, until the memory context of the row is emptied.
+    ///
+    /// # Safety
+    ///
+    /// `value` is a non-null value of the type.
+    pub(super) unsafe fn measure(
+        &self,
+        value: &Cell<pg_sys::Datum>,
+        is_varlena: bool,
+        most: usize,
+    ) -> usize {
+        // SAFETY: the caller's; these types are of variable length.
+        unsafe {
+            let least = self.least_size(value.get(), is_varlena);
+            if least > most || !self.is_looked_into() {
+                return least;
+            }
+            value.set(varlena::fetch(value.get()));
+            let looked_into = match (self, varlena::plain(value.get())) {
+                (Kind::Numeric(_), Some(stored)) => numeric::size(stored),
+                (Kind::Jsonb(_), Some(stored)) => jsonb::size(stored, most),
+                (Kind::Array(elements), Some(stored)) => elements.size(value.get(), stored, most),
+                _ => None,
+            };
+            looked_into.unwrap_or(least)
+        }
+    }
+
+    /// Bytes of a value's text, if they may be many more than those that are stored in its row: of the part
+    /// that may be, at least, and beyond `most` no more than to know that. Zero for what is damaged. None for
+    /// what our own code does not render. `stored` is what stands behind the value's header, if it is plain.
+    ///
+    /// # Safety
+    ///
+    /// `value` is a non-null value of the type, of variable length, in a row.
+    #[inline]
+    pub(super) unsafe fn growth(
+        &self,
+        value: pg_sys::Datum,
+        stored: Option<&[u8]>,
+        most: usize,
+    ) -> Option<usize> {
+        // SAFETY: the caller's.
+        unsafe {
+            match (self, stored) {
+                (_, None) => self.growth_of_packed(value, most),
+                (Kind::Numeric(_), Some(stored)) => Some(numeric::size(stored).unwrap_or(0)),
+                (Kind::Jsonb(_), Some(stored)) => jsonb::numbers(stored, most),
+                (Kind::Array(elements), Some(stored)) => elements.growth(value, stored, most),
+                _ => Some(0),
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The value is not stored plain.
+    unsafe fn growth_of_packed(&self, value: pg_sys::Datum, most: usize) -> Option<usize> {
+        // SAFETY: the caller's. What is fetched is freed again.
+        unsafe {
+            let size = varlena::content_size(value).max(self.least_size(value, true));
+            if size > most || !self.is_looked_into() {
+                return Some(size);
+            }
+            // Decompressing takes no lock and pins nothing, so that nothing is left behind by an error.
+            let fetched = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Some(varlena::fetch(value))))
+                .catch_others(|_| None)
+                .execute();
+            let Some(fetched) = fetched else { return Some(0) };
+            let growth = self.growth(fetched, varlena::plain(fetched), most);
+            pg_sys::pfree(fetched.cast_mut_ptr());
+            growth.map(|growth| growth.max(size))
+        }
+    }
+
+    /// Whether one must look into a value to tell how long its text is.
+    pub(super) fn is_looked_into(&self) -> bool {
+        self.is_walked() || matches!(self, Kind::Array(_))
+    }
+
+    /// Whether it may hold numbers with long texts.
+    pub(super) fn is_walked(&self) -> bool {
+        matches!(self, Kind::Numeric(_) | Kind::Jsonb(_))
+    }
+
+    /// Bytes of the shortest text.
+    pub(super) fn shortest(&self) -> usize {
+        match self {
+            Kind::Bool => b"true".len(),
+            Kind::Uuid => 38,
+            // Infinity.
+            Kind::Date | Kind::Timestamp | Kind::TimestampTz => 10,
+            // Two quotes.
+            Kind::Text | Kind::Bytea | Kind::Name | Kind::Quoted(_) | Kind::Bits(_) => 2,
+            _ => 1,
         }
     }
 
@@ -100,7 +210,7 @@ impl Kind {
                     }
                     json.settle(start, true);
                 }
-                Kind::Quoted(function) => {
+                Kind::Quoted(function) | Kind::Bits(function) => {
                     with_output(*function, value, |text| json.push_literal(text));
                     json.settle(start, false);
                 }
@@ -170,142 +280,6 @@ unsafe fn with_output(function: Function, value: pg_sys::Datum, use_it: impl FnO
             pg_sys::pfree(made.cast());
         }
     }
-}
-
-/// `ARR_OVERHEAD_NONULLS` and its neighbours (utils/array.h): the header, then the length and the
-/// lower bound of each dimension, then, where there are nulls, a bitmap of the others.
-const HEADER: usize = size_of::<pg_sys::ArrayType>();
-
-const _: () = assert!(HEADER == 16);
-
-const MAX_DIMENSIONS: usize = pg_sys::MAXDIM as usize;
-
-/// Walks through the elements of an array in the order in which they are stored, which is that of
-/// the nested lists.
-struct Walk<'a> {
-    elements: &'a Elements,
-    /// The array from its header to its end.
-    bytes: &'a [u8],
-    /// Where the next element is stored, or what aligns it.
-    at: usize,
-    /// Where a bit is set for each element that is not null; no bitmap if all are not.
-    bitmap: Option<usize>,
-    /// Index of the next element.
-    index: usize,
-}
-
-impl Elements {
-    /// # Safety
-    ///
-    /// `value` is an array.
-    unsafe fn render(&self, value: pg_sys::Datum, json: &mut Json) {
-        // SAFETY: the caller's; laid out as utils/array.h says. The copy of a toasted or short array
-        // is freed with the memory context of the row.
-        unsafe {
-            let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
-            let size = pgrx::varsize_any(array.cast());
-            if size < HEADER {
-                refuse_damaged_array();
-            }
-            if (*array).elemtype != self.type_oid {
-                return self.render_others(array, json);
-            }
-            let bytes = std::slice::from_raw_parts(array.cast::<u8>().cast_const(), size);
-            if self.render_list(&*array, bytes, json).is_none() {
-                refuse_damaged_array();
-            }
-        }
-    }
-
-    /// None if the array is not laid out as its header says.
-    fn render_list(&self, array: &pg_sys::ArrayType, bytes: &[u8], json: &mut Json) -> Option<()> {
-        let dimensions =
-            usize::try_from(array.ndim).ok().filter(|&count| count <= MAX_DIMENSIONS)?;
-        let after_bounds = HEADER + dimensions * 2 * size_of::<i32>();
-        let mut lengths = [0; MAX_DIMENSIONS];
-        let stored = bytes.get(HEADER..after_bounds)?.chunks_exact(size_of::<i32>());
-        for (length, stored) in lengths[..dimensions].iter_mut().zip(stored) {
-            *length = i32::from_ne_bytes(*stored.first_chunk()?);
-        }
-        let lengths = &lengths[..dimensions];
-        if dimensions == 0 || lengths.contains(&0) {
-            json.push(b"[]");
-            return Some(());
-        }
-        let (bitmap, at) = match array.dataoffset {
-            0 => (None, after_bounds.next_multiple_of(MAXIMUM_ALIGNMENT)),
-            offset => (Some(after_bounds), usize::try_from(offset).ok()?),
-        };
-        Walk { elements: self, bytes, at, bitmap, index: 0 }.render(lengths, json)
-    }
-
-    /// Renders an array whose elements are not of the type that its column has, as functions in C and
-    /// casts that somebody put into the catalogs may make them.
-    ///
-    /// # Safety
-    ///
-    /// It is an array, in a transaction unless this is done without a database.
-    unsafe fn render_others(&self, array: *mut pg_sys::ArrayType, json: &mut Json) {
-        let value = pg_sys::Datum::from(array);
-        // SAFETY: the caller's.
-        unsafe {
-            let type_oid = (*array).elemtype;
-            if let Some(function) = self.to_json {
-                return Kind::ToJson(function).render(value, json);
-            }
-            match Kind::of_builtin(type_oid, true, &PlanMemory::new()) {
-                Some((kind, _)) => kind.render(value, json),
-                None => Report::new(
-                    PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-                    "elements of an array are not of the type that its column has",
-                )
-                .detail(format!("Their type has oid {}.", type_oid.to_u32()))
-                .raise(),
-            }
-        }
-    }
-}
-
-impl Walk<'_> {
-    /// None if so many elements as the lengths say do not follow.
-    fn render(&mut self, lengths: &[i32], json: &mut Json) -> Option<()> {
-        let (&length, inner) = lengths.split_first()?;
-        for n in 0..length {
-            json.push(if n == 0 { b"[" } else { b"," });
-            if inner.is_empty() {
-                self.render_next(json)?;
-            } else {
-                self.render(inner, json)?;
-            }
-            if json.is_full() {
-                // What comes now is not looked at any more.
-                return Some(());
-            }
-        }
-        json.push(b"]");
-        Some(())
-    }
-
-    /// None if there is no next element.
-    fn render_next(&mut self, json: &mut Json) -> Option<()> {
-        let index = self.index;
-        self.index += 1;
-        if let Some(bitmap) = self.bitmap
-            && self.bytes.get(bitmap + index / 8)? & (1 << (index % 8)) == 0
-        {
-            json.push(b"null");
-            return Some(());
-        }
-        let value = self.elements.storage.take(self.bytes, &mut self.at)?;
-        // SAFETY: a value of the elements' type, that ends within the array.
-        unsafe { self.elements.kind.render(value, json) };
-        Some(())
-    }
-}
-
-fn refuse_damaged_array() -> ! {
-    Report::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "an array is not laid out as it says")
-        .raise()
 }
 
 #[cfg(test)]

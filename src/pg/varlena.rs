@@ -52,6 +52,21 @@ pub(super) unsafe fn with_content<T>(value: pg_sys::Datum, use_it: impl FnOnce(&
     }
 }
 
+/// The value itself if it is stored plain, else a copy that is, in the current memory context.
+///
+/// # Safety
+///
+/// `value` is a non-null value of variable length.
+pub(super) unsafe fn fetch(value: pg_sys::Datum) -> pg_sys::Datum {
+    // SAFETY: the caller's.
+    unsafe {
+        match plain(value) {
+            Some(_) => value,
+            None => pg_sys::Datum::from(pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr())),
+        }
+    }
+}
+
 /// Bytes of the value's content, found without fetching it.
 ///
 /// # Safety

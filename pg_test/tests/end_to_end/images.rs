@@ -141,6 +141,42 @@ fn the_limit_holds_for_what_the_worker_renders() {
     assert_eq!(events[2].json()["current"]["title"], json!("x"));
 }
 
+/// A cast that somebody put into the catalogs makes them, or a function in C.
+#[test]
+fn an_array_of_other_elements_than_its_columns_is_rendered_by_its_writer() {
+    let (scene, mut client) = blog("images_other_elements");
+    run(
+        &mut client,
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');
+         INSERT INTO pg_cast (oid, castsource, casttarget, castfunc, castcontext, castmethod)
+         VALUES (99998, 'mood[]'::regtype, 'text[]'::regtype, 0, 'e', 'b'),
+                (99999, 'int[]'::regtype, 'text[]'::regtype, 0, 'e', 'b');
+         CREATE TABLE diary (id int PRIMARY KEY, moods text[]);
+         CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON diary
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
+    );
+    for (statement, expected) in [
+        ("INSERT INTO diary VALUES (1, ARRAY['sad', NULL, 'ok']::mood[]::text[])", true),
+        ("UPDATE diary SET moods = '{sad}'", true),
+        ("UPDATE diary SET moods = '{ok}'", false),
+        ("UPDATE diary SET moods = '{{7,8}}'::int[]::text[]", true),
+        ("DELETE FROM diary", true),
+    ] {
+        assert_eq!(rendered_by_writer(&scene, &mut client, statement), [expected], "{statement}");
+    }
+    let events = published_so_far(&scene, &mut client);
+    let moods: Vec<_> = events
+        .iter()
+        .map(|event| event.json())
+        .map(|body| [&body["previous"], &body["current"]].map(|row| row["moods"].clone()))
+        .collect();
+    assert_eq!(moods[0][1], json!(["sad", null, "ok"]));
+    assert_eq!(moods[1], [json!(["sad", null, "ok"]), json!(["sad"])]);
+    assert_eq!(moods[3], [json!(["ok"]), json!([[7, 8]])]);
+    assert_eq!(moods[4][0], json!([[7, 8]]));
+    assert!(events.iter().all(|event| !event.headers.contains_key("damaged")));
+}
+
 /// Makes the value that is stored behind a short text say that it was longer than it is, as a disk that
 /// forgets would.
 fn damage(file: &Path, behind: &str) {
@@ -165,7 +201,9 @@ fn a_row_whose_bytes_are_damaged_does_not_stop_the_stream() {
         &mut client,
         &format!(
             "CREATE TABLE papers (id int PRIMARY KEY, marker text, packed text, note text);
-             INSERT INTO papers VALUES (1, '{MARKER}', repeat('ab', 2000)), (2, 'whole', 'x');
+             INSERT INTO papers SELECT 1, '{MARKER}', string_agg(md5((g / 4)::text), ''), NULL
+                 FROM generate_series(0, 99) g;
+             INSERT INTO papers VALUES (2, 'whole', 'x');
              CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON papers
              FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()"
         ),

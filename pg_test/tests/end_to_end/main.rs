@@ -6,6 +6,7 @@ mod damaged;
 mod ddl;
 mod delivery;
 mod first_start;
+mod growth;
 mod held;
 mod images;
 mod lost;
