@@ -22,7 +22,11 @@ SELECT
     catch_up_seconds,
     gap_from::pg_lsn AS gap_from,
     gap_to::pg_lsn AS gap_to,
-    gap_at
+    gap_at,
+    events_passed_over,
+    events_dead_lettered,
+    refusing_exchanges,
+    gaps_owed
 FROM amqp.worker_status();
 
 COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';

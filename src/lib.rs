@@ -32,6 +32,7 @@
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |
+//! | [`handover`] | what one life of the worker leaves to the next |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`delivery`] | the AMQP connection, confirms, retries, in steps that never wait; calls no PostgreSQL |
@@ -70,6 +71,7 @@ mod condition;
 mod delivery;
 mod event;
 mod gap;
+mod handover;
 mod lsn;
 mod naming;
 mod pace;

@@ -3,8 +3,9 @@
 
 use pgrx::PgSqlErrorCode;
 
-use crate::delivery::{HeaderValue, Message, ResendReason};
+use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Names, Operation};
+use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
@@ -73,11 +74,12 @@ impl Naming {
             .map_err(|error| unreadable(self, error.to_string()))?;
         let rendered = match event.content {
             Content::Body(body) => {
-                Some(Rendered { body, oversize: event.head.oversize, damage: None })
+                let key = event.head.key.clone();
+                Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
             }
             Content::Images(images) => self.rendering.render(&event.head, &images),
         };
-        let Some(Rendered { body, oversize, damage }) = rendered else {
+        let Some(Rendered { body, oversize, damage, key }) = rendered else {
             return Err(unreadable(self, "its shape is unknown".to_owned()));
         };
         if let Some(damage) = &damage {
@@ -114,11 +116,29 @@ impl Naming {
             routing_key: event.head.routing_key,
             body,
             message_id: self.message_id(lsn, if operation == Operation::Gap { "/gap" } else { "" }),
-            timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
+            timestamp: unix_time(next.commit_time),
             kind: operation.as_str(),
             headers,
             resent: (next.commit_lsn <= self.maybe_sent_until).then_some(ResendReason::Restart),
+            lsn,
+            without_it: Gap {
+                // What a gap would have told of began earlier.
+                from: (operation != Operation::Gap).then_some(lsn),
+                to: next.commit_lsn,
+            },
+            key,
         })
+    }
+
+    /// What an exchange is owed from an earlier life.
+    pub fn debt(&mut self, owed: OwedGap) -> Debt {
+        let now = server::now();
+        Debt {
+            message_id: self.message_id(owed.last, ""),
+            timestamp: unix_time(now),
+            commit_ts: self.commit_time.of(now).into(),
+            owed,
+        }
     }
 
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
@@ -126,6 +146,11 @@ impl Naming {
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
+}
+
+/// Seconds since 1970 of microseconds since 2000.
+fn unix_time(time: i64) -> u64 {
+    (time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64
 }
 
 /// What the writer would have been told if it had rendered its row.

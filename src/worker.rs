@@ -12,6 +12,7 @@ use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::delivery::{Delivery, Published};
 use crate::gap::Gap;
+use crate::handover::Handover;
 use crate::lsn::Lsn;
 use crate::naming::{Naming, Unreadable};
 use crate::pace::Pace;
@@ -69,6 +70,7 @@ pub fn run() -> ! {
             worker.deliver();
             let all_read = worker.read_wal();
             worker.note_unordered();
+            worker.take_over();
             worker.release();
             let all_handed_out = worker.hand_out();
             let goes_on = worker.pass_over();
@@ -107,6 +109,7 @@ struct Worker {
     reader: TransactionReader,
     stream: Stream,
     keeper: PositionKeeper,
+    handover: Handover,
     /// None while the settings are wrong.
     delivery: Option<Delivery>,
     wait: WaitSet,
@@ -161,20 +164,24 @@ impl Worker {
             wait::serve_interrupts();
             !worker_process::must_end()
         });
-        let (keeper, position, origin) = match opened {
+        let (keeper, position, origin, notes) = match opened {
             Ok(opened) => opened?,
             Err(error) => fail_to_read(error),
         };
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
+        status::set_refusing("");
         // An earlier life published nothing that was not on disk.
+        let earlier_until = server::flushed_lsn();
         let maybe_sent_until =
-            if origin == Origin::FirstStart { Lsn::INVALID } else { server::flushed_lsn() };
+            if origin == Origin::FirstStart { Lsn::INVALID } else { earlier_until };
+        let memory_limit = server::logical_decoding_work_mem();
         let mut worker = Worker {
-            reader: TransactionReader::new(position.restart, server::logical_decoding_work_mem()),
+            reader: TransactionReader::new(position.restart, memory_limit, earlier_until),
             stream: Stream::resume(position),
             keeper,
+            handover: Handover::begin(notes, earlier_until),
             delivery: None,
             wait: WaitSet::new(),
             is_readable: false,
@@ -251,7 +258,8 @@ impl Worker {
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
+        let addressees = self.handover.addressees(&settings::exchange());
+        self.stream.push(gap.into_transaction(&addressees, server::now()));
     }
 
     fn apply_settings(&mut self) {
@@ -324,6 +332,18 @@ impl Worker {
         self.unordered_since = self.reader.oldest_unordered().map(|_| since);
     }
 
+    /// Takes over what exchanges were owed when the last life ended, once all that it noted was read.
+    fn take_over(&mut self) {
+        self.reader.take_notes().into_iter().for_each(|notes| self.handover.take(notes));
+        if let Some(delivery) = &self.delivery
+            && self.handover.is_known(self.reader.position())
+        {
+            for owed in self.handover.take_over() {
+                delivery.owe(self.naming.debt(owed));
+            }
+        }
+    }
+
     /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
     /// announced before others see it and the synchronous standbys have it.
     fn release(&mut self) {
@@ -360,6 +380,7 @@ impl Worker {
                     match self.naming.message(next) {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
+                            self.handover.note(&message.exchange);
                             delivery.publish(message);
                             handed_out += 1;
                         }
@@ -410,6 +431,9 @@ impl Worker {
             self.condition.go_on(now.confirmed);
         }
         status::add_counts(now, self.seen);
+        if let Some(delivery) = &self.delivery {
+            status::set_gaps_owed(delivery.owed_count());
+        }
         self.seen = now;
     }
 
@@ -419,8 +443,11 @@ impl Worker {
 
     /// When to look again, if there may be something left to save.
     fn save_position(&mut self) -> Option<Duration> {
-        let (stream, reader) = (&self.stream, &self.reader);
-        self.keeper.save_if_due(|| stream.position(reader.needed_from()))
+        let Worker { stream, reader, handover, delivery, keeper, .. } = self;
+        keeper.save_if_due(|| {
+            let owed = delivery.as_ref().map(Delivery::owed).unwrap_or_default();
+            (stream.position(reader.needed_from()), handover.notes(owed))
+        })
     }
 
     fn show_progress(&mut self) {
@@ -497,7 +524,8 @@ impl Worker {
             self.deliver();
         }
         let position = self.position();
-        self.keeper.close(position);
+        let owed = self.delivery.as_ref().map(Delivery::owed).unwrap_or_default();
+        self.keeper.close(position, self.handover.notes(owed));
     }
 }
 

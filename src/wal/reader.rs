@@ -8,7 +8,7 @@ use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
 use crate::pg::server;
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
-use crate::position::{POSITION_PREFIX, Position};
+use crate::position::{self, Notes, POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 
@@ -56,6 +56,10 @@ pub struct TransactionReader {
     changes: Option<ChangeReader>,
     /// Goes back to the events that were not kept.
     second: Option<XLogReader>,
+    /// The position records that begin before this are of earlier lives of the worker...
+    earlier_until: Lsn,
+    /// ...and say this besides the position, as far as was not asked for.
+    notes: Vec<Notes>,
 }
 
 /// Reads records of changes.
@@ -67,8 +71,8 @@ struct ChangeReader {
 
 impl TransactionReader {
     /// Begins at `start`, the first byte of a record. Keeps at most `memory_limit` bytes of the
-    /// events of open transactions.
-    pub fn new(start: Lsn, memory_limit: usize) -> TransactionReader {
+    /// events of open transactions. Position records before `earlier_until` are an earlier life's.
+    pub fn new(start: Lsn, memory_limit: usize, earlier_until: Lsn) -> TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
             open: Transactions::new(memory_limit),
@@ -76,6 +80,8 @@ impl TransactionReader {
             pass: None,
             changes: None,
             second: None,
+            earlier_until,
+            notes: Vec::new(),
         }
     }
 
@@ -130,6 +136,7 @@ impl TransactionReader {
         }
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
+            let is_earlier = self.reader.position() < self.earlier_until;
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
@@ -151,7 +158,11 @@ impl TransactionReader {
                 Record::Prepare { xid, subxids } => self.open.prepare(xid, subxids),
                 Record::OldestRunning { xid } => self.open.retire_older_than(xid),
                 Record::NothingRuns => self.open.retire_all(),
-                Record::PlainMessage { .. } => {}
+                Record::PlainMessage { prefix, payload } => {
+                    if is_earlier && prefix == POSITION_PREFIX {
+                        self.notes.extend(position::decode(payload).and_then(|(_, notes)| notes));
+                    }
+                }
             }
         }
         Ok(Reached::More)
@@ -173,6 +184,11 @@ impl TransactionReader {
             }
             _ => Err(ReadError { lsn, message: "the event that was there is gone".to_owned() }),
         }
+    }
+
+    /// What earlier lives of the worker noted in the WAL that was read since the last call.
+    pub fn take_notes(&mut self) -> Vec<Notes> {
+        std::mem::take(&mut self.notes)
     }
 
     /// The first byte that was not read yet.
@@ -251,6 +267,8 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
+    /// What was noted besides.
+    pub notes: Notes,
     /// Whether there is an event that an earlier life of the server wrote, ahead of any position.
     /// In a first life there is none: its worker records a position before anything else.
     pub has_orphans: bool,
@@ -269,15 +287,19 @@ pub fn survey(
     let (mut reader, first_record) = XLogReader::at_first_record_after(start).ok_or_else(|| {
         ReadError { lsn: start, message: "no record begins there or later".to_owned() }
     })?;
-    let mut survey = Survey { first_record, last_position: None, has_orphans: false };
+    let (last_position, notes) = (None, Notes::default());
+    let mut survey = Survey { first_record, last_position, notes, has_orphans: false };
     let mut has_events = false;
     while keep_going() {
         let batch = Batch::begin(&reader);
         while !batch.is_over(&reader) {
             match reader.read()? {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
-                    if prefix == POSITION_PREFIX {
-                        survey.last_position = Position::decode(payload).or(survey.last_position);
+                    if prefix == POSITION_PREFIX
+                        && let Some((position, notes)) = position::decode(payload)
+                    {
+                        survey.last_position = Some(position);
+                        notes.into_iter().for_each(|notes| survey.notes.update(notes));
                     }
                 }
                 Step::Record(Record::TransactionalMessage { prefix, .. }) => {

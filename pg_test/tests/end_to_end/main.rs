@@ -11,6 +11,7 @@ mod message;
 mod options;
 mod order;
 mod other_versions;
+mod policy;
 mod position;
 mod refusals;
 mod rows;
