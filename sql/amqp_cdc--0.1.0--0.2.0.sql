@@ -30,7 +30,11 @@ CREATE FUNCTION amqp.worker_status() RETURNS TABLE (
     gap_from TEXT,
     gap_to TEXT,
     gap_at timestamp with time zone,
-    password_source TEXT
+    password_source TEXT,
+    events_passed_over bigint,
+    events_dead_lettered bigint,
+    refusing_exchanges TEXT,
+    gaps_owed bigint
 )
     STRICT VOLATILE PARALLEL RESTRICTED
     LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status_0_2_wrapper';
@@ -59,7 +63,11 @@ SELECT
     gap_from::pg_lsn AS gap_from,
     gap_to::pg_lsn AS gap_to,
     gap_at,
-    password_source
+    password_source,
+    events_passed_over,
+    events_dead_lettered,
+    refusing_exchanges,
+    gaps_owed
 FROM amqp.worker_status();
 
 DROP FUNCTION amqp.worker_status_0_1();

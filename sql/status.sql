@@ -23,7 +23,11 @@ SELECT
     gap_from::pg_lsn AS gap_from,
     gap_to::pg_lsn AS gap_to,
     gap_at,
-    password_source
+    password_source,
+    events_passed_over,
+    events_dead_lettered,
+    refusing_exchanges,
+    gaps_owed
 FROM amqp.worker_status();
 
 COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';

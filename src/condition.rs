@@ -140,6 +140,14 @@ impl Condition {
                 }
             }
             delivery::Report::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
+            delivery::Report::PassedOver { exchange, count, reason, is_dead_letter } => {
+                log_passed_over(&exchange, count, &reason, is_dead_letter);
+                return;
+            }
+            delivery::Report::Refusing(exchanges) => {
+                status::set_refusing(&exchanges);
+                return;
+            }
             delivery::Report::Returned { count, example } => {
                 let is_first = !std::mem::replace(&mut self.has_seen_returned, true);
                 log_returned(count, &example, is_first);
@@ -230,6 +238,17 @@ fn log_skipped(message: &str) {
         format!("{message} is skipped by order of an operator"),
     )
     .detail("It was not published and will not be.")
+    .warn();
+}
+
+fn log_passed_over(exchange: &str, count: u64, reason: &str, is_dead_letter: bool) {
+    let fate = if is_dead_letter { "sent to the dead-letter exchange" } else { "passed over" };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("{count} events for exchange \"{exchange}\" were {fate}: {reason}"),
+    )
+    .detail("amqp.exchange_policy says so. The exchange is told by a gap event once it takes messages again.")
+    .hint("Mend the exchange; it is asked every 30 seconds, and after a reload of the configuration at once.")
     .warn();
 }
 

@@ -1,15 +1,18 @@
 //! A gap in the stream: events that can no longer be published, because the WAL that held them is
-//! gone. Consumers are told by an event of its own, ahead of all that can still be published. Pure.
+//! gone. Consumers are told by an event of its own, ahead of all that can still be published. An exchange to
+//! which single events did not go is owed such an event. Pure.
+
+use std::rc::Rc;
 
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
 
 /// Routing key of the event that announces a gap.
-const ROUTING_KEY: &str = "amqp_cdc.gap";
+pub const ROUTING_KEY: &str = "amqp_cdc.gap";
 
 /// Where events may be missing: of transactions that committed after `from`, those before `to`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     /// Everything that committed up to here was confirmed; none if that is unknown.
     pub from: Option<Lsn>,
@@ -17,29 +20,49 @@ pub struct Gap {
     pub to: Lsn,
 }
 
+/// That events did not go to their exchange, which it is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwedGap {
+    pub exchange: Rc<str>,
+    /// From before the first of them to the commit of the last.
+    pub gap: Gap,
+    /// Where the last of them lies in the WAL: the announcement is named after it.
+    pub last: Lsn,
+}
+
 impl Gap {
-    /// The event that announces it, in a transaction of its own at the start of what follows.
-    /// `time` is in microseconds since 2000-01-01 UTC.
-    pub fn into_transaction(self, exchange: String, time: i64) -> CommittedTransaction {
-        let head = EventHead {
-            exchange: exchange.into(),
-            routing_key: ROUTING_KEY.into(),
-            ..EventHead::new(Operation::Gap, 0)
+    /// This one and another, with all between them.
+    pub fn and(self, other: Gap) -> Gap {
+        let from = self.from.zip(other.from).map(|(one, other)| one.min(other));
+        Gap { from, to: self.to.max(other.to) }
+    }
+
+    /// The events that announce it to these exchanges, in a transaction of their own at the start of what
+    /// follows. `time` is in microseconds since 2000-01-01 UTC.
+    pub fn into_transaction(self, exchanges: &[Rc<str>], time: i64) -> CommittedTransaction {
+        let event = |exchange: &Rc<str>| {
+            let head = EventHead {
+                exchange: Rc::clone(exchange),
+                routing_key: ROUTING_KEY.into(),
+                ..EventHead::new(Operation::Gap, 0)
+            };
+            let mut payload = Vec::new();
+            head.encode_into(&mut payload);
+            payload.extend_from_slice(self.body().as_bytes());
+            RecordedEvent { lsn: self.to, payload }
         };
-        let mut payload = Vec::new();
-        head.encode_into(&mut payload);
-        payload.extend_from_slice(self.body().as_bytes());
         CommittedTransaction {
             xid: 0,
             // What was confirmed before `from` is not sent again.
             commit_lsn: self.from.map_or(self.to, |from| from.max(self.to)),
             commit_time: time,
             first_lsn: self.to,
-            events: OrderedEvents::Kept(vec![RecordedEvent { lsn: self.to, payload }]),
+            events: OrderedEvents::Kept(exchanges.iter().map(event).collect()),
         }
     }
 
-    fn body(self) -> String {
+    /// The message that announces it.
+    pub fn body(self) -> String {
         let from = self.from.map_or("null".to_owned(), |from| format!("\"{from}\""));
         let operation = Operation::Gap.as_str();
         format!(
@@ -56,10 +79,11 @@ mod tests {
 
     fn announce(from: Option<Lsn>) -> (Lsn, String) {
         let gap = Gap { from, to: Lsn(0x20) };
-        let transaction = gap.into_transaction("x".to_owned(), 7);
+        let transaction = gap.into_transaction(&["x".into(), "y".into()], 7);
         let OrderedEvents::Kept(mut events) = transaction.events else {
             panic!("nothing was spilled")
         };
+        assert_eq!(events.len(), 2);
         let event = Event::decode(events.remove(0).payload, &mut Names::default()).unwrap();
         assert_eq!((&*event.head.exchange, event.head.operation), ("x", Operation::Gap));
         let Content::Body(body) = event.content else { panic!("there is no row") };
@@ -82,5 +106,12 @@ mod tests {
     #[test]
     fn what_was_confirmed_behind_it_stays_confirmed() {
         assert_eq!(announce(Some(Lsn(0x30))).0, Lsn(0x30));
+    }
+
+    #[test]
+    fn two_make_one_that_holds_both() {
+        let gap = |from, to| Gap { from: Some(Lsn(from)), to: Lsn(to) };
+        assert_eq!(gap(5, 9).and(gap(3, 7)), gap(3, 9));
+        assert_eq!(gap(5, 9).and(Gap { from: None, to: Lsn(7) }), Gap { from: None, to: Lsn(9) });
     }
 }

@@ -35,6 +35,7 @@
 //! | [`running`] | which transactions others cannot see yet |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |
+//! | [`handover`] | what one life of the worker leaves to the next |
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`beginning`] | whether something was captured once, where no position tells |
@@ -77,6 +78,7 @@ mod ddl;
 mod delivery;
 mod event;
 mod gap;
+mod handover;
 mod lsn;
 mod naming;
 mod pace;

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::delivery::{HeaderValue, Message, ResendReason};
+use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Names, Operation};
+use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
@@ -92,11 +93,12 @@ impl Naming {
             .map_err(|error| unreadable(self, error.to_string()))?;
         let rendered = match event.content {
             Content::Body(body) => {
-                Some(Rendered { body, oversize: event.head.oversize, damage: None })
+                let key = event.head.key.clone();
+                Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
             }
             Content::Images(images) => self.rendering.render(&event.head, &images),
         };
-        let Some(Rendered { body, oversize, damage }) = rendered else {
+        let Some(Rendered { body, oversize, damage, key }) = rendered else {
             return Err(unreadable(self, "its shape is unknown".to_owned()));
         };
         if let Some(damage) = &damage {
@@ -134,10 +136,17 @@ impl Naming {
             routing_key: event.head.routing_key,
             body,
             message_id: self.message_id(lsn, if operation == Operation::Gap { "/gap" } else { "" }),
-            timestamp: (next.commit_time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64,
+            timestamp: unix_time(next.commit_time),
             kind: operation.as_str(),
             headers,
             resent: (next.commit_lsn <= self.maybe_sent_until).then_some(ResendReason::Restart),
+            lsn,
+            without_it: Gap {
+                // What a gap would have told of began earlier.
+                from: (operation != Operation::Gap).then_some(lsn),
+                to: next.commit_lsn,
+            },
+            key,
         })
     }
 
@@ -156,6 +165,17 @@ impl Naming {
         self.message_id(lsn, "")
     }
 
+    /// What an exchange is owed from an earlier life.
+    pub fn debt(&mut self, owed: OwedGap) -> Debt {
+        let now = server::now();
+        Debt {
+            message_id: self.message_id(owed.last, ""),
+            timestamp: unix_time(now),
+            commit_ts: self.commit_time.of(now).into(),
+            owed,
+        }
+    }
+
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
     /// after the place where the WAL goes on, with a suffix.
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
@@ -167,6 +187,11 @@ impl Naming {
 fn wal_file_name(timeline: u32, lsn: Lsn, segment_size: u64) -> String {
     let (segment, per_high) = (lsn.segment(segment_size), 0x1_0000_0000 / segment_size);
     format!("{timeline:08X}{:08X}{:08X}", segment / per_high, segment % per_high)
+}
+
+/// Seconds since 1970 of microseconds since 2000.
+fn unix_time(time: i64) -> u64 {
+    (time.div_euclid(1_000_000) + POSTGRES_EPOCH).max(0) as u64
 }
 
 /// What the writer would have been told if it had rendered its row.

@@ -55,11 +55,15 @@ pub struct Rendered {
     pub oversize: Option<u64>,
     /// Why the rows are not whole, if their bytes are damaged.
     pub damage: Option<String>,
+    /// Names of the columns that identify the rows, as a JSON array, if they are known.
+    pub key: Option<Rc<str>>,
 }
 
 /// A shape, and the ends of bodies that were needed.
 struct KnownShape {
     decoded: DecodedShape,
+    /// Names of the columns that identify a row, as a JSON array.
+    key: Rc<str>,
     tails: RefCell<Vec<Rc<Tail>>>,
 }
 
@@ -89,13 +93,15 @@ impl Rendering {
         for most in [Extent::Rows, Extent::Keys] {
             let attempt = || self.rows.render(&known.decoded, images, &tail.bytes, most);
             match self.context.within(attempt) {
-                Ok(Some(rendered)) => return Some(Rendered { damage, ..rendered }),
+                Ok(Some(rendered)) => {
+                    return Some(Rendered { damage, key: Some(Rc::clone(&known.key)), ..rendered });
+                }
                 Ok(None) => damage = Some("a row is not laid out as its table is".to_owned()),
                 Err(problem) => damage = Some(problem.chars().take(LONGEST_DAMAGE).collect()),
             }
         }
         let body = self.rows.render_none(&known.decoded.shape, images, &tail.bytes);
-        Some(Rendered { body, damage, oversize: None })
+        Some(Rendered { body, damage, oversize: None, key: None })
     }
 
     fn shape(&mut self, bytes: &[u8]) -> Option<Rc<KnownShape>> {
@@ -107,7 +113,8 @@ impl Rendering {
             self.shapes.clear();
             self.shape_bytes = 0;
         }
-        let known = Rc::new(KnownShape { decoded, tails: RefCell::default() });
+        let key = String::from_utf8_lossy(&decoded.shape.key_names()).into();
+        let known = Rc::new(KnownShape { decoded, key, tails: RefCell::default() });
         self.shape_bytes += bytes.len();
         self.shapes.insert(bytes.into(), Rc::clone(&known));
         Some(known)
@@ -149,7 +156,7 @@ impl Rows {
         if body.capacity() > body.len() + SLACK {
             body.shrink_to_fit();
         }
-        Some(Rendered { body, oversize, damage: None })
+        Some(Rendered { body, oversize, damage: None, key: None })
     }
 
     /// A body without rows.

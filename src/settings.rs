@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use crate::delivery::{Address, BrokerSettings, Secret, Unroutable};
+use crate::delivery::{Address, BrokerSettings, Policies, Secret, Unroutable};
 use crate::event::{MAX_BODY, MAX_SHORT_STRING};
 use crate::pg::{secret, server, text};
 
@@ -53,6 +53,8 @@ static PASSWORD_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>
 /// Exchange of this session's events.
 static EXCHANGE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"pg-messaging"));
+/// The setting that holds it.
+pub const EXCHANGE_NAME: &CStr = c"amqp.exchange";
 /// Type with which the worker declares an exchange on its first use.
 static EXCHANGE_TYPE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c"topic"));
@@ -67,6 +69,11 @@ static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(2000);
 /// What to do with a message that no queue is bound for.
 static UNROUTABLE: GucSetting<UnroutableSetting> =
     GucSetting::<UnroutableSetting>::new(UnroutableSetting::Drop);
+/// What becomes of events that the broker refuses, exchange by exchange.
+static EXCHANGE_POLICY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Where they go if the policy says so.
+static DEAD_LETTER_EXCHANGE: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c""));
 /// Bytes of the largest body.
 static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 1024);
 /// What to do with an event whose body would be larger.
@@ -108,7 +115,7 @@ pub fn init() {
         GucFlags::SUPERUSER_ONLY,
     );
     define_text(
-        c"amqp.exchange",
+        EXCHANGE_NAME,
         c"Exchange to which this session's events go.",
         &EXCHANGE,
         GucContext::Suset,
@@ -116,7 +123,7 @@ pub fn init() {
     );
     define_text(
         c"amqp.exchange_type",
-        c"Type with which an exchange is declared on first use; empty: never declared.",
+        c"Type with which an exchange that is not there is declared on first use; empty: never declared.",
         &EXCHANGE_TYPE,
         GucContext::Sighup,
         plain,
@@ -154,6 +161,20 @@ pub fn init() {
         c"What to do with a message that no queue is bound for: drop it, or hold the stream.",
         c"",
         &UNROUTABLE,
+        GucContext::Sighup,
+        plain,
+    );
+    define_text(
+        c"amqp.exchange_policy",
+        c"What becomes of events that the broker refuses: a list of exchange: hold, skip or dead_letter, and nack, unroutable.",
+        &EXCHANGE_POLICY,
+        GucContext::Sighup,
+        plain,
+    );
+    define_text(
+        c"amqp.dead_letter_exchange",
+        c"Exchange for events that the broker refuses, where amqp.exchange_policy says dead_letter.",
+        &DEAD_LETTER_EXCHANGE,
         GucContext::Sighup,
         plain,
     );
@@ -285,6 +306,7 @@ pub fn broker() -> Result<BrokerSettings, String> {
             UnroutableSetting::Drop => Unroutable::Drop,
             UnroutableSetting::Hold => Unroutable::Hold,
         },
+        policies: Policies::parse(&string(&EXCHANGE_POLICY), &string(&DEAD_LETTER_EXCHANGE))?,
     })
 }
 

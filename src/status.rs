@@ -93,15 +93,27 @@ pub fn add_counts(now: Published, before: Published) {
     let numbers = shared::numbers();
     for (counter, now, before) in [
         (&numbers.published, now.published, before.published),
-        (&numbers.confirmed, now.confirmed - now.skipped, before.confirmed - before.skipped),
+        (&numbers.confirmed, now.taken(), before.taken()),
         (&numbers.skipped, now.skipped, before.skipped),
         (&numbers.returned, now.returned, before.returned),
         (&numbers.resent, now.resent, before.resent),
+        (&numbers.passed_over, now.passed_over, before.passed_over),
+        (&numbers.dead_lettered, now.dead_lettered, before.dead_lettered),
     ] {
         if now > before {
             counter.fetch_add(now - before, Ordering::Relaxed);
         }
     }
+}
+
+/// Says how many exchanges are to be told that events are missing.
+pub fn set_gaps_owed(count: usize) {
+    shared::numbers().gaps_owed.store(count as u64, Ordering::Relaxed);
+}
+
+/// Says which exchanges refuse everything, and why.
+pub fn set_refusing(exchanges: &str) {
+    shared::update_texts(|texts| texts.refusing.set(exchanges));
 }
 
 /// Counts an event that was passed over before it was handed to the delivery.
@@ -210,6 +222,10 @@ pub mod amqp {
             name!(gap_to, Option<String>),
             name!(gap_at, Option<TimestampWithTimeZone>),
             name!(password_source, String),
+            name!(events_passed_over, i64),
+            name!(events_dead_lettered, i64),
+            name!(refusing_exchanges, Option<String>),
+            name!(gaps_owed, i64),
         ),
     > {
         crate::capture::require_preload();
@@ -257,6 +273,10 @@ pub mod amqp {
             lsn(numbers.gap_to.load(Ordering::Relaxed)),
             time(&numbers.gap_at),
             settings::password_source().as_str().to_owned(),
+            count(&numbers.passed_over),
+            count(&numbers.dead_lettered),
+            texts.refusing.get(),
+            count(&numbers.gaps_owed),
         ))
     }
 

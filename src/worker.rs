@@ -12,6 +12,7 @@ use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::delivery::{Delivery, Published};
 use crate::gap::Gap;
+use crate::handover::Handover;
 use crate::lsn::Lsn;
 use crate::naming::{Naming, Unreadable};
 use crate::pace::Pace;
@@ -21,7 +22,7 @@ use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::{ReadError, XLogReader};
 use crate::pg::{server, shared, threads, worker_process};
-use crate::position::{Origin, Position, PositionKeeper};
+use crate::position::{Notes, Origin, Position, PositionKeeper};
 use crate::settings;
 use crate::sleep::{self, Facts, Sleep, decide};
 use crate::standstill::Cause;
@@ -98,6 +99,7 @@ struct Worker {
     reader: TransactionReader,
     stream: Stream,
     keeper: PositionKeeper,
+    handover: Handover,
     /// None while the settings are wrong.
     delivery: Option<Delivery>,
     wait: WaitSet,
@@ -163,20 +165,24 @@ impl Worker {
             wait::serve_interrupts();
             !worker_process::must_end()
         });
-        let (keeper, position, origin) = match opened {
+        let (keeper, position, origin, notes) = match opened {
             Ok(opened) => opened?,
             Err(error) => fail_to_read(&error),
         };
         announce_start(position, origin);
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
+        status::set_refusing("");
         // An earlier life published nothing that was not on disk.
+        let earlier_until = server::flushed_lsn();
         let maybe_sent_until =
-            if origin == Origin::FirstStart { Lsn::INVALID } else { server::flushed_lsn() };
+            if origin == Origin::FirstStart { Lsn::INVALID } else { earlier_until };
+        let memory_limit = server::logical_decoding_work_mem();
         let mut worker = Worker {
-            reader: TransactionReader::new(position.restart, server::logical_decoding_work_mem()),
+            reader: TransactionReader::new(position.restart, memory_limit, earlier_until),
             stream: Stream::resume(position),
             keeper,
+            handover: Handover::begin(notes, earlier_until),
             delivery: None,
             wait: WaitSet::new(),
             is_readable: false,
@@ -224,6 +230,7 @@ impl Worker {
             self.deliver();
             let all_read = self.read_wal();
             self.note_unordered();
+            self.take_over();
             let all_released = self.release();
             let all_handed_out = self.hand_out();
             let goes_on = self.pass_over();
@@ -270,8 +277,11 @@ impl Worker {
         };
         let Some((_, begin)) = XLogReader::at_first_record_after(until) else { return };
         self.giving_up = None;
-        let from = self.keeper.give_up(self.position().confirmed, begin);
-        self.reader = TransactionReader::new(begin, server::logical_decoding_work_mem());
+        let notes = self.notes();
+        let owed = notes.owed.clone();
+        let from = self.keeper.give_up(self.position().confirmed, begin, notes);
+        let memory_limit = server::logical_decoding_work_mem();
+        self.reader = TransactionReader::new(begin, memory_limit, Lsn::INVALID);
         self.stream = Stream::resume(Position::default());
         self.naming.begin_at(begin);
         (self.held, self.damage, self.awaiting_standby) = (None, None, None);
@@ -284,6 +294,9 @@ impl Worker {
         );
         self.announce(Gap { from, to: begin }, problem);
         self.apply_settings();
+        if let Some(delivery) = &self.delivery {
+            owed.into_iter().for_each(|owed| delivery.owe(self.naming.debt(owed)));
+        }
     }
 
     /// The WAL cannot be read on. What was read is published all the same.
@@ -349,7 +362,8 @@ impl Worker {
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        self.stream.push(gap.into_transaction(settings::exchange(), server::now()));
+        let addressees = self.handover.addressees(&settings::exchange());
+        self.stream.push(gap.into_transaction(&addressees, server::now()));
     }
 
     fn apply_settings(&mut self) {
@@ -442,6 +456,18 @@ impl Worker {
         self.unordered_since = self.reader.oldest_unordered().map(|_| since);
     }
 
+    /// Takes over what exchanges were owed when the last life ended, once all that it noted was read.
+    fn take_over(&mut self) {
+        self.reader.take_notes().into_iter().for_each(|notes| self.handover.take(notes));
+        if let Some(delivery) = &self.delivery
+            && self.handover.is_known(self.reader.position())
+        {
+            for owed in self.handover.take_over() {
+                delivery.owe(self.naming.debt(owed));
+            }
+        }
+    }
+
     /// A consumer may read what it is told about at once, and no failover takes it back: nothing is
     /// announced before others see it and the synchronous standbys have it. Whether that was all for now.
     fn release(&mut self) -> bool {
@@ -482,6 +508,7 @@ impl Worker {
                     match self.naming.message(next) {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
+                            self.handover.note(&message.exchange);
                             delivery.publish(message);
                             handed_out += 1;
                         }
@@ -539,6 +566,9 @@ impl Worker {
             self.condition.go_on(now.confirmed);
         }
         status::add_counts(now, self.seen);
+        if let Some(delivery) = &self.delivery {
+            status::set_gaps_owed(delivery.owed_count());
+        }
         self.seen = now;
     }
 
@@ -548,8 +578,11 @@ impl Worker {
 
     /// When to look again, if there may be something left to save.
     fn save_position(&mut self) -> Option<Duration> {
-        let (stream, reader) = (&self.stream, &self.reader);
-        self.keeper.save_if_due(|| stream.position(reader.needed_from()))
+        let Worker { stream, reader, handover, delivery, keeper, .. } = self;
+        keeper.save_if_due(|| {
+            let owed = delivery.as_ref().map(Delivery::owed).unwrap_or_default();
+            (stream.position(reader.needed_from()), handover.notes(owed))
+        })
     }
 
     fn show_progress(&mut self) {
@@ -627,14 +660,21 @@ impl Worker {
             self.deliver();
         }
         let position = self.position();
-        self.keeper.save_the_last(position);
+        let notes = self.notes();
+        self.keeper.save_the_last(position, notes);
         self.keeper.close();
+    }
+
+    /// What the position records say besides the position.
+    fn notes(&self) -> Notes {
+        let owed = self.delivery.as_ref().map(Delivery::owed).unwrap_or_default();
+        self.handover.notes(owed)
     }
 
     /// Something failed, and this process ends: what was confirmed until now is not to be sent again.
     fn save_in_spite_of_it(&mut self) {
-        let position = self.position();
-        let saved = worker_process::catch(|| self.keeper.save_the_last(position));
+        let (position, notes) = (self.position(), self.notes());
+        let saved = worker_process::catch(|| self.keeper.save_the_last(position, notes));
         if let Err(failure) = saved {
             let Position { confirmed, .. } = self.keeper.saved();
             Report::new(

@@ -1,6 +1,7 @@
 //! The message body: one JSON object with eight members in a fixed order, UTF-8, without white
 //! space. The worker renders it, or, where only the row's database can, the writing backend.
 
+mod keys;
 mod shape;
 
 use std::ops::Range;
@@ -9,6 +10,7 @@ use crate::event::Operation;
 use crate::pg::columns::Columns;
 use crate::pg::json::Json;
 use crate::pg::tuple::Values;
+pub use keys::keys_alone;
 pub use shape::{DecodedShape, Shape};
 
 /// A change, as it is to be rendered.

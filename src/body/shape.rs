@@ -4,7 +4,7 @@
 //! and which of those that are published they are (u16 each); the layout ([`layout`]). In the order
 //! of this machine's bytes.
 
-use super::all_targets;
+use super::{all_targets, push_names};
 use crate::pg::columns::Columns;
 use crate::pg::layout::{self, Layout};
 
@@ -57,6 +57,13 @@ impl Shape {
     /// The same of what identifies the row, which is all of it where there is no key.
     pub fn changes_identity(&self, changed: &[bool]) -> bool {
         if self.has_key() { self.changes_key(changed) } else { changed.contains(&true) }
+    }
+
+    /// Names of the columns that identify a row, as a JSON array.
+    pub fn key_names(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_names(&self.columns, |&column| self.key[column], |piece| out.extend_from_slice(piece));
+        out
     }
 
     /// The shape as bytes, given the layout of the table's rows.

@@ -6,6 +6,7 @@
 //! meant; it never waits and never fails because of the broker.
 
 mod arguments;
+pub mod exchange_right;
 mod options;
 mod plan;
 
@@ -33,6 +34,8 @@ use plan::{OperationPlan, Plan};
 /// The operations that triggers fire for.
 pub const OPERATIONS: [Operation; 4] =
     [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
+/// Bytes of a body that some broker may find too large.
+const LARGE: usize = 16 * 1024;
 
 /// Captures one call of the trigger; `None` is a call that PostgreSQL did not make as a trigger.
 pub fn capture(call: Option<TriggerCall<'_>>) {
@@ -222,7 +225,7 @@ fn write_images(
         }
     }
     head.clear();
-    let start = head_start(call, operation, Codec::Images, json.is_lossy(), None, exchange);
+    let start = head_start(call, operation, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
     let given = json.bytes();
@@ -272,7 +275,12 @@ fn write_body(
         refuse_oversize(&plan.table, size, limit);
     }
     head.clear();
-    let start = head_start(call, operation, Codec::Body, json.is_lossy(), oversize, exchange);
+    let start = HeadStart {
+        oversize,
+        // A broker may find it too large, and then wants the keys alone.
+        key: (json.bytes().len() >= LARGE).then_some(plan.key_names.as_slice()),
+        ..head_start(call, operation, Codec::Body, json.is_lossy(), exchange)
+    };
     start.encode_into(&operation.names, head);
     insert(&start, &[head, json.bytes()]);
 }
@@ -282,7 +290,6 @@ fn head_start<'a>(
     operation: &OperationPlan,
     codec: Codec,
     lossy: bool,
-    oversize: Option<u64>,
     exchange: &'a str,
 ) -> HeadStart<'a> {
     let command_id = call.command_id();
@@ -295,7 +302,8 @@ fn head_start<'a>(
         operation: operation.operation,
         exchange,
         lossy,
-        oversize,
+        oversize: None,
+        key: None,
     }
 }
 

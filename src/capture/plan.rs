@@ -6,8 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use super::OPERATIONS;
 use super::arguments::{Arguments, Problem, routing_key};
+use super::{OPERATIONS, exchange_right};
 use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
 use crate::pg::growth::Growth;
@@ -33,6 +33,8 @@ pub struct Plan {
     pub excluded: Vec<Stored>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
+    /// Names of the columns that identify a row, as a JSON array.
+    pub key_names: Vec<u8>,
     /// The table that fires.
     pub table: String,
     operations: [OperationPlan; 4],
@@ -104,6 +106,12 @@ impl Plan {
         call.depend(&mut dependencies);
         let arguments = accept(call, Arguments::parse(call.arguments()));
         let options = arguments.options;
+        if let Some(exchange) = &options.exchange
+            && let Some(refusal) = exchange_right::refusal(exchange, call.owner())
+        {
+            // CREATE TRIGGER refuses it, but an earlier version did not: what it made goes on.
+            refusal.log();
+        }
         let names = call.column_names();
         let chosen = accept(call, options.choose(&names));
         let columns = call.columns(&chosen.published, &mut dependencies);
@@ -126,6 +134,7 @@ impl Plan {
             excluded: call.stored(&chosen.excluded),
             shape_bytes: layout.map(|layout| shape.encode(&resource, &layout)),
             growth,
+            key_names: shape.key_names(),
             shape,
             exchange: options.exchange,
             table,

@@ -15,9 +15,9 @@ pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
         return Some(problem);
     }
     match Arguments::parse(trigger.arguments.clone()) {
-        Ok(arguments) => {
-            unknown_column(trigger, table, &arguments).or_else(|| long_name(table, &arguments))
-        }
+        Ok(arguments) => unknown_column(trigger, table, &arguments)
+            .or_else(|| long_name(table, &arguments))
+            .or_else(|| exchange_of_others(table, &arguments)),
         Err(problem) => Some(problem.of_trigger(&trigger.name)),
     }
 }
@@ -49,6 +49,12 @@ fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     keys.iter()
         .find_map(|key| capture::short_string_problem("routing key", key))
         .or_else(|| capture::short_string_problem("exchange", exchange))
+}
+
+/// Another exchange than the session's own is for those who may set that.
+fn exchange_of_others(table: &Relation, arguments: &Arguments) -> Option<Report> {
+    let exchange = arguments.options.exchange.as_deref()?;
+    capture::exchange_right::refusal(exchange, table.owner())
 }
 
 /// Warns of what will fail later, elsewhere, and for another user.

@@ -1,8 +1,8 @@
-//! One connection to the broker: a channel with confirms to publish on, a second one to declare
-//! exchanges on. What the broker closes is not opened again: a connection that failed is thrown away
-//! whole.
+//! One connection to the broker: a channel with confirms to publish on, a second one to ask about
+//! exchanges and to declare them, which the broker closes with an answer that is no. Where it closes the first
+//! one that is not opened again: a connection that failed is thrown away whole.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange};
 use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
 
-use super::failure::{Failure, SessionEnd};
+use super::failure::{Failure, NOT_FOUND, PRECONDITION_FAILED, SessionEnd};
 use super::frame::short;
 use super::message::{Message, ResendReason};
 use super::window::Answer;
@@ -24,7 +24,10 @@ const REPLY_SUCCESS: u16 = 200;
 /// The channels; 0 is the connection itself (AMQP 0-9-1, 4.2.3).
 const CONNECTION: u16 = 0;
 const PUBLISHING: u16 = 1;
-const DECLARING: u16 = 2;
+const ASKING: u16 = 2;
+
+/// Exchanges whose names begin so are the broker's own (AMQP 0-9-1, 3.1.3.1): nobody else may declare them.
+const RESERVED: &str = "amq.";
 
 /// What the broker says while the connection is in use.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub enum News {
     /// About a message, or all messages up to that.
     Answered { tag: u64, is_multiple: bool, answer: Answer },
     /// No queue is bound for the message; it is confirmed afterwards.
-    Returned { message_id: String, routing_key: String },
+    Returned { exchange: String, message_id: String, routing_key: String },
     /// It declined to declare this exchange, for this reason.
     Declined { exchange: String, reason: String },
     /// It does not read from the connection for now, for this reason.
@@ -41,17 +44,44 @@ pub enum News {
     Unblocked,
 }
 
+/// What is known of an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: the broker is to be asked.
+    Unknown,
+    /// It is there, or may be: publishing will tell.
+    There,
+    /// It is not there, in these words of the broker.
+    Missing(Rc<str>),
+}
+
+/// An answer about an exchange.
+#[derive(Debug)]
+struct Answered {
+    /// Why it is not there, if it is not.
+    missing: Option<Rc<str>>,
+    /// Whether nobody wanted it to be declared if it is not there.
+    was_only_asked: bool,
+}
+
+/// A question that the broker has not answered.
+#[derive(Debug)]
+struct Question {
+    exchange: String,
+    may_declare: bool,
+    /// It is not there, in these words: that it is declared is asked for now.
+    missing: Option<Rc<str>>,
+}
+
 /// An open connection.
 pub struct Connection {
     wire: Wire,
-    is_declaring_open: bool,
-    /// The exchange about which the broker has been asked and has not answered.
-    declaring: Option<String>,
-    /// Those about which it has.
-    declared: HashSet<String>,
+    is_asking_open: bool,
+    asking: Option<Question>,
+    answers: HashMap<String, Answered>,
     exchange_type: String,
-    /// Routing key of a message of which the broker returns the rest in the next frames.
-    returning: Option<String>,
+    /// Exchange and routing key of a message of which the broker returns the rest in the next frames.
+    returning: Option<(String, String)>,
     /// Whether one side has closed the connection and the other one agreed.
     is_closed: bool,
 }
@@ -68,9 +98,9 @@ impl Connection {
         let wire = connect(link, address, &settings, deadline).await?;
         let mut connection = Connection {
             wire,
-            is_declaring_open: false,
-            declaring: None,
-            declared: HashSet::new(),
+            is_asking_open: false,
+            asking: None,
+            answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
             returning: None,
             is_closed: false,
@@ -227,34 +257,60 @@ impl Connection {
         self.wire.put(&AMQPFrame::Method(channel, method));
     }
 
-    /// Whether the exchange is to be declared and the broker has not answered to that.
-    pub fn must_declare(&self, exchange: &str) -> bool {
-        // The default exchange and the predeclared ones are always there (AMQP 0-9-1, 3.1.3.1).
-        let is_built_in = exchange.is_empty() || exchange.starts_with("amq.");
-        !(self.exchange_type.is_empty() || is_built_in || self.declared.contains(exchange))
+    /// What is known of an exchange. `may_declare`: one that is not there is to be declared.
+    pub fn standing(&self, exchange: &str, may_declare: bool) -> Standing {
+        // The default exchange is always there, and nobody may ask about it (AMQP 0-9-1, 3.1.3.1).
+        if exchange.is_empty() {
+            return Standing::There;
+        }
+        match self.answers.get(exchange) {
+            None => Standing::Unknown,
+            Some(Answered { missing: None, .. }) => Standing::There,
+            Some(Answered { was_only_asked: true, .. })
+                if may_declare && self.is_to_be_declared(exchange) =>
+            {
+                Standing::Unknown
+            }
+            Some(Answered { missing: Some(reason), .. }) => Standing::Missing(Rc::clone(reason)),
+        }
     }
 
-    /// Asks the broker to declare the exchange, durable, unless it has been asked already.
-    pub fn declare(&mut self, exchange: &str) {
-        if self.declaring.is_some() {
+    /// What was answered about an exchange counts no more.
+    pub fn forget(&mut self, exchange: &str) {
+        self.answers.remove(exchange);
+    }
+
+    fn is_to_be_declared(&self, exchange: &str) -> bool {
+        !self.exchange_type.is_empty() && !exchange.starts_with(RESERVED)
+    }
+
+    /// Asks the broker whether the exchange is there, unless something has been asked already; if it is not,
+    /// and `may_declare`, to declare it, durable.
+    pub fn ask(&mut self, exchange: &str, may_declare: bool) {
+        if self.asking.is_some() {
             return;
         }
-        self.declaring = Some(exchange.to_owned());
-        if !self.is_declaring_open {
-            self.is_declaring_open = true;
-            self.open_channel(DECLARING);
+        let exchange = exchange.to_owned();
+        self.put_question(Question { exchange, may_declare, missing: None });
+    }
+
+    fn put_question(&mut self, question: Question) {
+        if !self.is_asking_open {
+            self.is_asking_open = true;
+            self.open_channel(ASKING);
         }
         let declare = exchange::Declare {
-            exchange: short_string(exchange),
+            exchange: short_string(&question.exchange),
             kind: short_string(&self.exchange_type),
-            passive: false,
+            passive: question.missing.is_none(),
             durable: true,
             auto_delete: false,
             internal: false,
             nowait: false,
             arguments: FieldTable::default(),
         };
-        self.put(DECLARING, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
+        self.asking = Some(question);
+        self.put(ASKING, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
     }
 
     /// Whether a message would be taken now. If the socket is full, waiting makes room.
@@ -304,14 +360,18 @@ impl Connection {
                     self.take_connection(method)?
                 }
                 AMQPFrame::Method(_, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))) => {
-                    self.take_declaration();
+                    if let Some(question) = self.asking.take() {
+                        self.take_answer(question, None);
+                    }
                     None
                 }
-                AMQPFrame::Header(_, header) => self.returning.take().map(|routing_key| {
-                    let message_id = header.properties.message_id().as_ref();
-                    let message_id = message_id.map_or_else(String::new, ShortString::to_string);
-                    News::Returned { message_id, routing_key }
-                }),
+                AMQPFrame::Header(_, header) => {
+                    self.returning.take().map(|(exchange, routing_key)| {
+                        let id = header.properties.message_id().as_ref();
+                        let message_id = id.map_or_else(String::new, ShortString::to_string);
+                        News::Returned { exchange, message_id, routing_key }
+                    })
+                }
                 // Heartbeats, a returned body, `channel.open-ok`.
                 _ => None,
             };
@@ -327,7 +387,8 @@ impl Connection {
             basic::AMQPMethod::Ack(ack) => (ack.delivery_tag, ack.multiple, Answer::Confirmed),
             basic::AMQPMethod::Nack(nack) => (nack.delivery_tag, nack.multiple, Answer::Refused),
             basic::AMQPMethod::Return(returned) => {
-                self.returning = Some(returned.routing_key.to_string());
+                let exchange = returned.exchange.to_string();
+                self.returning = Some((exchange, returned.routing_key.to_string()));
                 return None;
             }
             _ => return None,
@@ -335,27 +396,50 @@ impl Connection {
         Some(News::Answered { tag, is_multiple, answer })
     }
 
-    /// The broker has answered about this exchange.
-    fn take_declaration(&mut self) -> Option<String> {
-        let exchange = self.declaring.take();
-        self.declared.extend(exchange.clone());
-        exchange
+    fn take_answer(&mut self, question: Question, missing: Option<Rc<str>>) {
+        let was_only_asked = !question.may_declare;
+        self.answers.insert(question.exchange, Answered { missing, was_only_asked });
     }
 
-    /// A broker that declines to declare (the exchange exists with another type, or declaring is not
-    /// permitted) is not a failure: the exchange may well be there, and publishing will tell.
+    /// The broker's answer to a question is no.
+    fn take_denial(&mut self, close: &channel::Close) -> Option<News> {
+        let question = self.asking.take()?;
+        let reason: Rc<str> = close.reply_text.as_str().into();
+        match &question.missing {
+            None if close.reply_code != NOT_FOUND => {
+                // Whatever that is: publishing will tell.
+                self.take_answer(question, None);
+                None
+            }
+            None if question.may_declare && self.is_to_be_declared(&question.exchange) => {
+                self.put_question(Question { missing: Some(reason), ..question });
+                None
+            }
+            None => {
+                self.take_answer(question, Some(reason));
+                None
+            }
+            Some(missing) => {
+                let missing = Rc::clone(missing);
+                let exchange = question.exchange.clone();
+                // Somebody else may have made it meanwhile, of another type.
+                let is_there = close.reply_code == PRECONDITION_FAILED;
+                self.take_answer(question, (!is_there).then_some(missing));
+                Some(News::Declined { exchange, reason: reason.to_string() })
+            }
+        }
+    }
+
     fn take_channel_close(
         &mut self,
         number: u16,
         close: &channel::Close,
     ) -> Result<Option<News>, Failure> {
         let agree = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
-        if number == DECLARING {
-            self.is_declaring_open = false;
-            self.put(DECLARING, agree);
-            let reason = close.reply_text.to_string();
-            let declined = self.take_declaration();
-            return Ok(declined.map(|exchange| News::Declined { exchange, reason }));
+        if number == ASKING {
+            self.is_asking_open = false;
+            self.put(ASKING, agree);
+            return Ok(self.take_denial(close));
         }
         // In the middle of a message no other frame of its channel may come.
         if !self.wire.abandon() {

@@ -7,8 +7,14 @@ use std::time::Duration;
 
 use super::message::{Message, ResendReason};
 
-/// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
-const PRECONDITION_FAILED: u16 = 406;
+// `reply-code`s with which RabbitMQ refuses a message (AMQP 0-9-1, 1.2.2): its exchange must not be written
+// to; that is not there; the message is too large, or else not as it should be.
+const ACCESS_REFUSED: u16 = 403;
+pub const NOT_FOUND: u16 = 404;
+pub const PRECONDITION_FAILED: u16 = 406;
+
+/// What the `reply-text` says of a message that is too large (RabbitMQ 3.10 to 4.3).
+const SIZE: &str = "message size";
 
 /// How a session ended.
 pub enum SessionEnd {
@@ -18,6 +24,8 @@ pub enum SessionEnd {
     Reconfigured,
     /// The operator wants the message with this message_id to be passed over.
     Skip(String),
+    /// The broker refused a message, and there is something to be done about it.
+    Refused,
     /// Something went wrong.
     Failed(Failure),
 }
@@ -34,10 +42,15 @@ pub enum FailureKind {
     /// There is no connection, or none that works: the broker cannot be reached, refuses the login, or
     /// does not answer in time.
     Connection,
-    /// The broker closed the channel because of a message in flight: its exchange is missing, or
-    /// writing there is not permitted.
+    /// The broker closed the channel because of a message in flight, for a reason that tells little of it.
     ChannelClosed,
+    /// The broker closed the channel because of a message in flight: its exchange is missing.
+    Missing,
+    /// The broker closed the channel because of a message in flight: nobody or not everybody may write there.
+    Refused,
     /// The broker closed the channel because of a message in flight: it is too large.
+    TooLarge,
+    /// The broker closed the channel because of a message in flight: it is not as it should be.
     Rejected,
     /// The broker returned a message in flight: no queue is bound for it.
     Returned,
@@ -49,6 +62,9 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: FailureKind,
+    /// What went wrong.
+    reason: String,
+    /// The same, and of which message.
     message: String,
     /// message_id of the message that the stream stands still at, if it is known.
     held: Option<String>,
@@ -57,7 +73,8 @@ pub struct Failure {
 impl Failure {
     /// A failure with words for the operator, without secrets.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
-        Failure { kind, message: message.into(), held: None }
+        let reason = message.into();
+        Failure { kind, message: reason.clone(), reason, held: None }
     }
 
     /// A failure that is not about a message.
@@ -74,6 +91,11 @@ impl Failure {
     /// What went wrong.
     pub fn kind(&self) -> FailureKind {
         self.kind
+    }
+
+    /// Why, without the message that it is about.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     /// Whether the broker objected to one of the messages in flight.
@@ -98,15 +120,18 @@ impl Failure {
 
     /// The broker closed the channel for publishing, with these `reply-code` and `reply-text`.
     pub fn closed_channel(code: u16, text: &str) -> Failure {
-        match code {
-            PRECONDITION_FAILED => {
-                Failure::new(FailureKind::Rejected, format!("broker refused it: {text}"))
-            }
-            _ => Failure::new(
-                FailureKind::ChannelClosed,
-                format!("broker closed the channel: {text}"),
-            ),
-        }
+        let kind = match code {
+            ACCESS_REFUSED => FailureKind::Refused,
+            NOT_FOUND => FailureKind::Missing,
+            PRECONDITION_FAILED if text.contains(SIZE) => FailureKind::TooLarge,
+            PRECONDITION_FAILED => FailureKind::Rejected,
+            _ => FailureKind::ChannelClosed,
+        };
+        let words = match kind {
+            FailureKind::TooLarge | FailureKind::Rejected => "broker refused it",
+            _ => "broker closed the channel",
+        };
+        Failure { reason: text.to_owned(), ..Failure::new(kind, format!("{words}: {text}")) }
     }
 
     /// A bug of the delivery or of a library below it.
@@ -134,7 +159,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Doubles the delay before each attempt, from nothing over 100 ms to 5 s.
+/// Doubles the delay before each attempt, from nothing over 100 ms up to a limit that depends on the failure.
 #[derive(Debug, Default)]
 pub struct Backoff {
     delay: Duration,
@@ -143,15 +168,21 @@ pub struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(5);
+    /// Where one queue of several is full, the others get the message again at each attempt.
+    const LONGEST_AFTER_NACK: Duration = Duration::from_secs(30);
 
     /// How long to wait before the next attempt.
     pub fn delay(&self) -> Duration {
         self.delay
     }
 
-    /// An attempt failed.
-    pub fn grow(&mut self) {
-        self.delay = (self.delay * 2).clamp(Self::FIRST, Self::LONGEST);
+    /// An attempt failed so.
+    pub fn grow(&mut self, kind: FailureKind) {
+        let longest = match kind {
+            FailureKind::Nacked => Self::LONGEST_AFTER_NACK,
+            _ => Self::LONGEST,
+        };
+        self.delay = (self.delay * 2).clamp(Self::FIRST, longest);
     }
 
     /// An attempt got somewhere.
@@ -168,14 +199,33 @@ mod tests {
     fn the_delay_doubles_up_to_a_limit_and_starts_again() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.delay(), Duration::ZERO);
-        let mut delays = Vec::new();
-        for _ in 0..8 {
-            backoff.grow();
-            delays.push(backoff.delay().as_millis());
-        }
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        let mut delays = |kind, count| {
+            let mut delays = Vec::new();
+            for _ in 0..count {
+                backoff.grow(kind);
+                delays.push(backoff.delay().as_millis());
+            }
+            delays
+        };
+        let found = delays(FailureKind::Connection, 8);
+        assert_eq!(found, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(delays(FailureKind::Nacked, 4), [10_000, 20_000, 30_000, 30_000]);
+        assert_eq!(delays(FailureKind::Connection, 1), [5000]);
         backoff.reset();
         assert_eq!(backoff.delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_the_broker_says_when_it_closes_a_channel_tells_what_it_refuses() {
+        let kind = |code, text| Failure::closed_channel(code, text).kind();
+        assert_eq!(kind(403, "ACCESS_REFUSED - write access"), FailureKind::Refused);
+        assert_eq!(kind(404, "NOT_FOUND - no exchange"), FailureKind::Missing);
+        let too_large =
+            "PRECONDITION_FAILED - message size 17 is larger than configured max size 16";
+        assert_eq!(kind(406, too_large), FailureKind::TooLarge);
+        assert_eq!(kind(406, "PRECONDITION_FAILED - else"), FailureKind::Rejected);
+        assert_eq!(kind(541, "INTERNAL_ERROR"), FailureKind::ChannelClosed);
+        assert_eq!(Failure::closed_channel(406, too_large).reason(), too_large);
     }
 
     #[test]

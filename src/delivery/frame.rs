@@ -143,7 +143,7 @@ mod tests {
                 ("tx_seq", HeaderValue::Number(-5)),
                 ("truncated", HeaderValue::Boolean(true)),
             ],
-            resent: None,
+            ..Message::default()
         }
     }
 

@@ -2,6 +2,11 @@
 
 use std::rc::Rc;
 
+use super::refusals::Why;
+use crate::body::keys_alone;
+use crate::gap::Gap;
+use crate::lsn::Lsn;
+
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderValue {
@@ -38,7 +43,7 @@ impl ResendReason {
 }
 
 /// One message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub exchange: Rc<str>,
     pub routing_key: Rc<str>,
@@ -53,9 +58,62 @@ pub struct Message {
     pub headers: Vec<(&'static str, HeaderValue)>,
     /// Why it may have been sent before it was handed to the delivery.
     pub resent: Option<ResendReason>,
+    /// Where its event lies in the WAL.
+    pub lsn: Lsn,
+    /// Where events are missing if it does not go to its exchange.
+    pub without_it: Gap,
+    /// Names of the columns that identify its rows, as a JSON array, if they are known.
+    pub key: Option<Rc<str>>,
+}
+
+/// What a dead letter was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub exchange: Rc<str>,
+    /// Why it did not go there.
+    pub reason: Rc<str>,
+    /// Its body, if that was too large.
+    body: Option<Vec<u8>>,
+    /// How many headers it had.
+    headers: usize,
 }
 
 impl Message {
+    /// Whether it announces a gap.
+    pub(super) fn is_gap(&self) -> bool {
+        self.kind == "gap"
+    }
+
+    /// The message as it goes to another exchange instead: header `refused` says why, and where it belonged.
+    /// Of what was too large only the keys of the rows go there.
+    pub(super) fn into_dead_letter(mut self, exchange: &str, why: &Why) -> (Message, Origin) {
+        let reason = Rc::clone(&why.reason);
+        let mut origin =
+            Origin { exchange: self.exchange, reason, body: None, headers: self.headers.len() };
+        let refused = format!("exchange \"{}\": {}", origin.exchange, why.reason);
+        self.headers.push(("refused", HeaderValue::Text(refused.into())));
+        if why.is_size {
+            let keys = keys_alone(&self.body, self.key.as_deref().unwrap_or("[]"));
+            let whole = std::mem::replace(&mut self.body, keys);
+            if !self.headers.iter().any(|(name, _)| *name == "oversize") {
+                self.headers.push(("oversize", HeaderValue::Number(whole.len() as i64)));
+            }
+            origin.body = Some(whole);
+        }
+        self.exchange = exchange.into();
+        (self, origin)
+    }
+
+    /// The message as it was before it became a dead letter.
+    pub(super) fn revive(mut self, origin: Origin) -> Message {
+        self.exchange = origin.exchange;
+        self.headers.truncate(origin.headers);
+        if let Some(body) = origin.body {
+            self.body = body;
+        }
+        self
+    }
+
     /// What the operator is told about it.
     pub(super) fn description(&self) -> String {
         let Message { message_id, body, routing_key, .. } = self;
@@ -70,5 +128,36 @@ impl Message {
             _ => String::new(),
         };
         format!("message {message_id} ({of}{} bytes, routing key \"{routing_key}\")", body.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(is_size: bool) -> Why {
+        Why { reason: "NOT_FOUND".into(), is_size }
+    }
+
+    #[test]
+    fn a_dead_letter_says_where_it_belonged_and_comes_back_to_life_as_it_was() {
+        let body = br#"{"previous":null,"current":{"id":1,"text":"long"},"targets":[]}"#.to_vec();
+        let message = Message {
+            exchange: "x".into(),
+            headers: vec![("table", HeaderValue::Text("t".into()))],
+            body: body.clone(),
+            key: Some(r#"["id"]"#.into()),
+            ..Message::default()
+        };
+        let (dead, origin) = message.clone().into_dead_letter("dead", &why(false));
+        assert_eq!((&*dead.exchange, &dead.body), ("dead", &body));
+        let refused = HeaderValue::Text("exchange \"x\": NOT_FOUND".into());
+        assert_eq!(dead.headers[1..], [("refused", refused)]);
+        assert_eq!(dead.revive(origin), message);
+
+        let (dead, origin) = message.clone().into_dead_letter("dead", &why(true));
+        assert_eq!(dead.body, br#"{"previous":null,"current":{"id":1},"targets":[]}"#);
+        assert_eq!(dead.headers[2], ("oversize", HeaderValue::Number(body.len() as i64)));
+        assert_eq!(dead.revive(origin), message);
     }
 }

@@ -9,12 +9,16 @@
 //! connects ([`dial`]). Nothing here calls PostgreSQL.
 
 mod connection;
+mod debts;
 mod dial;
 mod failure;
 mod frame;
 mod message;
 pub mod pause;
+mod policy;
+mod refusals;
 mod session;
+mod tally;
 mod window;
 mod wire;
 
@@ -29,12 +33,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+pub use debts::Debt;
+use debts::Debts;
 use dial::Dialler;
 pub use dial::Spawn;
 use failure::{Backoff, Failure, SessionEnd};
 pub use message::{HeaderValue, Message, ResendReason};
 use pause::{Pause, Wants};
-use window::Window;
+pub use policy::Policies;
+use refusals::{ASK_AGAIN, Refusals, Why};
+use tally::Tally;
+use window::{Kind, Unconfirmed, Window};
+
+use crate::gap::OwedGap;
 
 /// Messages that may wait for their turn. It would not help to have more of them made.
 const MOST_WAITING: usize = 1000;
@@ -103,6 +114,8 @@ pub struct BrokerSettings {
     /// Unconfirmed messages at most.
     pub max_in_flight: usize,
     pub unroutable: Unroutable,
+    /// What becomes of events that it refuses.
+    pub policies: Policies,
 }
 
 /// What to do with a message that no queue is bound for.
@@ -145,6 +158,11 @@ pub enum Report {
     PasswordInClear { host: String, peer: IpAddr },
     /// So many messages came back because no queue was bound, the last one being this.
     Returned { count: u64, example: String },
+    /// So many more events did not go to this exchange, for this reason, but to the dead-letter exchange or
+    /// nowhere.
+    PassedOver { exchange: String, count: u64, reason: String, is_dead_letter: bool },
+    /// These exchanges refuse everything, and why.
+    Refusing(String),
 }
 
 /// What was done so far.
@@ -160,6 +178,17 @@ pub struct Published {
     pub returned: u64,
     /// Messages sent again.
     pub resent: u64,
+    /// Messages passed over by the policy of their exchange.
+    pub passed_over: u64,
+    /// Messages that went to the dead-letter exchange instead.
+    pub dead_lettered: u64,
+}
+
+impl Published {
+    /// Messages that the broker took, without a gap from the first.
+    pub fn taken(&self) -> u64 {
+        self.confirmed - self.skipped - self.passed_over
+    }
 }
 
 /// What the worker and the sessions share.
@@ -172,6 +201,8 @@ struct Desk {
     done: Cell<Published>,
     /// Bytes of bodies that are waiting or unconfirmed.
     outstanding_bytes: Cell<usize>,
+    /// What exchanges are owed.
+    debts: RefCell<Debts>,
     pause: Pause,
 }
 
@@ -193,6 +224,8 @@ impl Delivery {
             settings,
             stands_still: false,
             hosts_in_clear: HashSet::new(),
+            refusals: Refusals::default(),
+            tally: Tally::default(),
         };
         Delivery { desk, sessions: Some(Box::pin(deliver_until_stopped(link))) }
     }
@@ -245,6 +278,22 @@ impl Delivery {
         self.order(Order::Skip(message_id));
     }
 
+    /// An exchange is owed this from an earlier life of the worker.
+    pub fn owe(&self, debt: Debt) {
+        // Too many they are not: that life had a limit, too.
+        self.desk.debts.borrow_mut().add(debt, None);
+    }
+
+    /// What exchanges are owed: for as long as this is not announced, a later life has to know it.
+    pub fn owed(&self) -> Vec<OwedGap> {
+        self.desk.debts.borrow().owed()
+    }
+
+    /// How many exchanges are owed something.
+    pub fn owed_count(&self) -> usize {
+        self.desk.debts.borrow().len()
+    }
+
     /// Takes leave of the broker, in the next steps. [`Delivery::is_stopped`] tells when that is done.
     pub fn stop(&self) {
         self.order(Order::Stop);
@@ -280,6 +329,8 @@ struct Link {
     stands_still: bool,
     /// Hosts of which it was said that the password goes there in clear.
     hosts_in_clear: HashSet<String>,
+    refusals: Refusals,
+    tally: Tally,
 }
 
 impl Link {
@@ -298,12 +349,83 @@ impl Link {
         self.desk.done.get().confirmed
     }
 
-    /// The oldest message is done with.
-    fn confirm(&mut self, message: &Message) {
-        let bytes = self.desk.outstanding_bytes.get() - message.body.len();
+    /// The oldest event is done with.
+    fn confirm(&mut self, done: &Unconfirmed) {
+        let bytes = self.desk.outstanding_bytes.get() - done.size;
         self.desk.outstanding_bytes.set(bytes);
         self.count(|done| done.confirmed += 1);
         self.stands_still = false;
+    }
+
+    /// The broker has the oldest message.
+    fn finish(&mut self, done: &Unconfirmed) {
+        let Unconfirmed { message, kind, .. } = done;
+        match kind {
+            Kind::Event => {
+                self.confirm(done);
+                self.desk.debts.borrow_mut().hasten(&message.exchange);
+            }
+            Kind::DeadLetter(origin) => {
+                self.confirm(done);
+                self.count(|done| done.dead_lettered += 1);
+                self.owe(message, &origin.exchange);
+                self.tell(&origin.exchange, &origin.reason, true);
+            }
+            Kind::Gap => {
+                self.desk.debts.borrow_mut().pay(&message.exchange, &message.message_id);
+                self.report(Report::Notice(format!(
+                    "exchange \"{}\" was told that events are missing",
+                    message.exchange
+                )));
+            }
+        }
+        if !self.refusals.is_empty() && self.refusals.lift(message) {
+            self.report(Report::Refusing(self.refusals.shown()));
+        }
+    }
+
+    /// The oldest event does not go to its exchange.
+    fn pass_over(&mut self, done: &Unconfirmed, why: &Why) {
+        self.confirm(done);
+        self.count(|done| done.passed_over += 1);
+        self.owe(&done.message, &done.message.exchange);
+        self.tell(&done.message.exchange, &why.reason, false);
+    }
+
+    /// Whether it is time to announce a gap.
+    fn owes_now(&self) -> bool {
+        let debts = self.desk.debts.borrow();
+        !debts.is_empty() && debts.due(Instant::now()).is_some()
+    }
+
+    /// Events did not go to this exchange, the last of them with this message.
+    fn owe(&mut self, message: &Message, exchange: &Rc<str>) {
+        let until = self.refusals.until(exchange);
+        let forgotten = self.desk.debts.borrow_mut().add(Debt::of(message, exchange), until);
+        if let Some(debt) = forgotten {
+            let exchange = debt.owed.exchange;
+            self.report(Report::Notice(format!(
+                "exchange \"{exchange}\" is not told that events are missing: too many exchanges are to be"
+            )));
+        }
+    }
+
+    /// Says now and then that events do not go to this exchange.
+    fn tell(&mut self, exchange: &Rc<str>, reason: &str, is_dead_letter: bool) {
+        if let Some(count) = self.tally.add(exchange, Instant::now()) {
+            let (exchange, reason) = (exchange.to_string(), reason.to_owned());
+            self.report(Report::PassedOver { exchange, count, reason, is_dead_letter });
+        }
+    }
+
+    /// The exchange takes nothing, not even what it is owed.
+    fn refuse(&mut self, exchange: &Rc<str>, reason: Rc<str>) {
+        let now = Instant::now();
+        self.desk.debts.borrow_mut().postpone(exchange, now + ASK_AGAIN, true);
+        if self.settings.policies.of(exchange).passes_over() {
+            self.refusals.note_exchange(exchange, reason, now);
+            self.report(Report::Refusing(self.refusals.shown()));
+        }
     }
 
     fn report_standstill(&mut self, failure: &Failure) {
@@ -332,6 +454,8 @@ impl Link {
                         self.settings = *settings;
                         result = Err(SessionEnd::Reconfigured);
                     }
+                    self.refusals.expire();
+                    self.desk.debts.borrow_mut().hasten_all();
                 }
                 // That makes a new connection, too.
                 Some(Order::Skip(message_id)) => return Err(SessionEnd::Skip(message_id)),
@@ -352,7 +476,7 @@ async fn deliver_until_stopped(mut link: Link) {
         let confirmed = link.confirmed();
         let (began, delay) = (Instant::now(), backoff.delay());
         let end = caught(session::run(&mut link, &mut window, &address, delay)).await;
-        if link.confirmed() > confirmed || began.elapsed() > LASTING {
+        if link.confirmed() > confirmed || began.elapsed() > delay + LASTING {
             backoff.reset();
         }
         // Whatever ended the session: what was under way on its connection is unconfirmed.
@@ -360,9 +484,12 @@ async fn deliver_until_stopped(mut link: Link) {
             SessionEnd::Stopped => return,
             SessionEnd::Reconfigured => {
                 window.rewind(ResendReason::Reconnect);
+                window.revive();
                 backoff.reset();
                 attempt = 0;
             }
+            // The next session knows what not to send.
+            SessionEnd::Refused => window.rewind(ResendReason::Reconnect),
             SessionEnd::Skip(message_id) => {
                 window.rewind(ResendReason::Reconnect);
                 skip(&mut link, &mut window, &message_id);
@@ -375,7 +502,7 @@ async fn deliver_until_stopped(mut link: Link) {
                     // Which one it is about will be known in a moment.
                     continue;
                 }
-                backoff.grow();
+                backoff.grow(failure.kind());
                 attempt += 1;
                 link.report_standstill(&failure);
             }
@@ -398,9 +525,14 @@ async fn caught(session: impl Future<Output = SessionEnd>) -> SessionEnd {
 /// Passes over the oldest message, if it is the one that is meant.
 fn skip(link: &mut Link, window: &mut Window, message_id: &str) {
     match window.skip(message_id) {
-        Some(message) => {
-            link.confirm(&message);
+        Some(done) => {
+            link.confirm(&done);
             link.count(|done| done.skipped += 1);
+            let Unconfirmed { message, kind, .. } = &done;
+            match kind {
+                Kind::DeadLetter(origin) => link.owe(message, &origin.exchange),
+                Kind::Event | Kind::Gap => link.owe(message, &message.exchange),
+            }
             link.report(Report::Skipped(message.description()));
         }
         None => link.report(Report::Notice(format!(
@@ -428,6 +560,7 @@ mod tests {
             confirm_timeout: Duration::from_secs(30),
             max_in_flight: 2000,
             unroutable: Unroutable::Drop,
+            policies: Policies::default(),
         }
     }
 
@@ -440,7 +573,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
-            resent: None,
+            ..Message::default()
         }
     }
 

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, News};
+use super::connection::{Connection, News, Standing};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::{Message, ResendReason};
-use super::window::{Answer, Window};
+use super::policy::{Action, NEVER_HOLD, Policy};
+use super::refusals::{ASK_AGAIN, Why};
+use super::window::{Answer, Kind, Unconfirmed, Window};
 use super::{Address, Link, Report, Unroutable};
 
 /// Shortest time between two reports of returned messages.
@@ -111,12 +113,18 @@ impl Session<'_> {
         self.link.obey()?;
         self.hear()?;
         self.send().await?;
+        if self.window.oldest_answered().is_some() {
+            // It was passed over: there is room for others.
+            self.settle()?;
+            return Ok(());
+        }
         let deadline = self.confirm_deadline();
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let text = format!("broker confirmed nothing for {:?}", self.confirm_timeout);
             return Err(Failure::of_connection(text).into());
         }
-        Ok(self.wait(deadline).await?)
+        let until = [deadline, self.announcement_due()].into_iter().flatten().min();
+        Ok(self.wait(until).await?)
     }
 
     /// Waits for the next step.
@@ -132,6 +140,13 @@ impl Session<'_> {
         (is_awaited && !self.blocked).then(|| self.progress_at + self.confirm_timeout + allowance)
     }
 
+    /// When to announce the next gap. None while that must wait for something else.
+    fn announcement_due(&self) -> Option<Instant> {
+        let is_busy =
+            self.window.in_flight() > 0 || self.blocked || self.connection.is_in_message();
+        if is_busy { None } else { self.link.desk.debts.borrow().next_due() }
+    }
+
     /// What a failure means for the session, which can go on if there is no error.
     async fn fail(&mut self, failure: Failure) -> Result<(), SessionEnd> {
         if !failure.is_about_a_message() {
@@ -143,16 +158,61 @@ impl Session<'_> {
         // Where it is known which one it is: those behind it are not sent again and again with it.
         self.window.suspect_all_in_flight();
         let is_alone = self.window.in_flight() == 1 && !self.has_leftovers;
-        let alone = self.window.front().filter(|_| is_alone);
+        let alone = self.window.oldest().filter(|_| is_alone);
         let failure = match alone {
-            Some(message) if failure.held().is_none() => failure.because_of(message),
+            Some(oldest) if failure.held().is_none() => failure.because_of(&oldest.message),
             _ => failure,
         };
+        if failure.held().is_some() && self.note_refusal(&failure) {
+            return Err(SessionEnd::Refused);
+        }
         match failure.kind() {
             FailureKind::Returned => self.hold(&failure, Some(UNROUTABLE_RETRY)).await,
-            FailureKind::Rejected if failure.held().is_some() => self.hold(&failure, None).await,
+            FailureKind::TooLarge | FailureKind::Rejected if failure.held().is_some() => {
+                self.hold(&failure, None).await
+            }
             // If it is not known which message it was, the next session finds out.
             _ => Err(failure.into()),
+        }
+    }
+
+    /// The broker closed the channel because of the oldest message. Whether the stream goes on without it.
+    fn note_refusal(&mut self, failure: &Failure) -> bool {
+        let Some(Unconfirmed { message, kind, .. }) = self.window.oldest() else { return false };
+        let is_missing = failure.kind() == FailureKind::Missing;
+        let is_closed = is_missing
+            || matches!(
+                failure.kind(),
+                FailureKind::Refused | FailureKind::TooLarge | FailureKind::Rejected
+            );
+        match kind {
+            Kind::Gap => {
+                self.link.refuse(&message.exchange, failure.reason().into());
+                true
+            }
+            Kind::Event if is_closed && message.is_gap() => {
+                self.link.refusals.note_message(message, failure.reason().into());
+                true
+            }
+            // The next session asks about it, and may have it declared anew.
+            Kind::Event if is_missing => self.policy(message).passes_over(),
+            Kind::Event if is_closed && self.policy(message).passes_over() => {
+                self.link.refusals.note(failure, message, Instant::now());
+                let shown = self.link.refusals.shown();
+                self.link.report(Report::Refusing(shown));
+                true
+            }
+            Kind::Event | Kind::DeadLetter(_) => false,
+        }
+    }
+
+    /// What becomes of a message of the stream if it is refused. A gap is announced later then: many
+    /// exchanges are told of it, and not all may be there still.
+    fn policy(&self, message: &Message) -> Policy {
+        if message.is_gap() {
+            NEVER_HOLD
+        } else {
+            self.link.settings.policies.of(&message.exchange)
         }
     }
 
@@ -175,7 +235,21 @@ impl Session<'_> {
 
     /// Sends what may be sent.
     async fn send(&mut self) -> Result<(), SessionEnd> {
-        while self.window.in_flight() < self.limit() && self.connection.make_room() {
+        while self.connection.make_room() {
+            if self.window.is_oldest_due() {
+                self.publish_next();
+                continue;
+            }
+            if self.window.in_flight() >= self.limit() {
+                return Ok(());
+            }
+            if self.link.owes_now() {
+                if self.window.in_flight() > 0 || self.blocked {
+                    return Ok(());
+                }
+                self.announce().await?;
+                continue;
+            }
             if self.window.peek_next().is_none() {
                 let message = self.link.desk.waiting.borrow_mut().pop_front();
                 match message {
@@ -183,26 +257,109 @@ impl Session<'_> {
                     None => return Ok(()),
                 }
             }
-            let Some(next) = self.window.peek_next() else { return Ok(()) };
-            if self.connection.must_declare(&next.exchange) {
-                if self.blocked {
-                    // The broker would not hear it.
-                    return Ok(());
+            if !self.send_one().await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the next message, passes it over, or asks whether its exchange is there. Whether to go on.
+    async fn send_one(&mut self) -> Result<bool, SessionEnd> {
+        if !self.link.refusals.is_empty() && self.pass_over_next() {
+            return Ok(true);
+        }
+        let Some(Unconfirmed { message, kind, .. }) = self.window.peek_next() else {
+            return Ok(false);
+        };
+        let may_declare = !message.is_gap();
+        let mut is_doubtful = false;
+        match self.connection.standing(&message.exchange, may_declare) {
+            Standing::Unknown => {
+                // While it is blocked, the broker would not hear the question.
+                if !self.blocked {
+                    let exchange = Rc::clone(&message.exchange);
+                    self.ask(&exchange, may_declare).await?;
                 }
-                let exchange = next.exchange.clone();
-                self.declare(&exchange).await?;
+                return Ok(!self.blocked);
             }
-            if self.window.in_flight() == 0 {
-                self.progress_at = Instant::now();
+            Standing::Missing(reason) if *kind == Kind::Event && message.is_gap() => {
+                self.link.refusals.note_message(message, reason);
+                return Ok(true);
             }
-            let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
-            self.bytes_in_flight += message.body.len();
-            self.connection.publish(Rc::clone(message), resent);
-            let is_resent = resent.is_some_and(ResendReason::is_certain);
-            self.link.count(|done| {
-                done.published += 1;
-                done.resent += u64::from(is_resent);
-            });
+            Standing::Missing(reason)
+                if *kind == Kind::Event && self.policy(message).passes_over() =>
+            {
+                let exchange = Rc::clone(&message.exchange);
+                self.link.refuse(&exchange, reason);
+                return Ok(true);
+            }
+            Standing::Missing(_) => is_doubtful = true,
+            Standing::There => {}
+        }
+        is_doubtful |= !self.link.refusals.is_empty() && self.link.refusals.is_doubtful(message);
+        if is_doubtful {
+            // What the broker closes the channel for takes nothing else with it.
+            if self.window.in_flight() > 0 {
+                return Ok(false);
+            }
+            self.window.suspect_next();
+        }
+        self.publish_next();
+        Ok(true)
+    }
+
+    fn publish_next(&mut self) {
+        if self.window.in_flight() == 0 {
+            self.progress_at = Instant::now();
+        }
+        let Some((message, resent)) = self.window.send_next() else { return };
+        self.bytes_in_flight += message.body.len();
+        self.connection.publish(Rc::clone(message), resent);
+        let is_resent = resent.is_some_and(ResendReason::is_certain);
+        self.link.count(|done| {
+            done.published += 1;
+            done.resent += u64::from(is_resent);
+        });
+    }
+
+    /// Does with the next message what is done with one of which it is known that it would be refused. Whether
+    /// it is such a one.
+    fn pass_over_next(&mut self) -> bool {
+        let Some(Unconfirmed { message, kind: Kind::Event, .. }) = self.window.peek_next() else {
+            return false;
+        };
+        let Policy { action, .. } = self.policy(message);
+        let Some(why) = self.link.refusals.why(message, Instant::now()) else { return false };
+        match action {
+            Action::Hold => return false,
+            Action::Skip => self.window.pass_over_next(why),
+            Action::DeadLetter => {
+                let exchange = self.link.settings.policies.dead_letter_exchange();
+                self.window.redirect_next(exchange, why);
+            }
+        }
+        true
+    }
+
+    /// Announces a gap that is due, alone on the connection: it tells whether the exchange takes messages again.
+    async fn announce(&mut self) -> Result<(), SessionEnd> {
+        let debt = self.link.desk.debts.borrow().due(Instant::now()).cloned();
+        let Some(debt) = debt else { return Ok(()) };
+        let exchange = &debt.owed.exchange;
+        // Nobody wants an exchange for nothing but the announcement.
+        let may_declare = self.link.refusals.until(exchange).is_some();
+        if let Standing::Missing(_) = self.connection.standing(exchange, may_declare) {
+            self.connection.forget(exchange);
+        }
+        match self.ask(exchange, may_declare).await? {
+            Standing::Missing(reason) => self.link.refuse(exchange, reason),
+            _ if self.connection.make_room() => {
+                self.window.insert_gap(debt.announcement());
+                self.window.suspect_next();
+                self.publish_next();
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -212,25 +369,28 @@ impl Session<'_> {
         if self.window.is_one_at_a_time() { 1 } else { self.max_in_flight }
     }
 
-    /// Declares an exchange and waits for the answer.
-    async fn declare(&mut self, exchange: &str) -> Result<(), SessionEnd> {
+    /// Asks about an exchange, unless it is known, and waits for the answer.
+    async fn ask(&mut self, exchange: &str, may_declare: bool) -> Result<Standing, SessionEnd> {
         let mut deadline = Instant::now() + self.answer_timeout;
-        while self.connection.must_declare(exchange) {
+        loop {
+            match self.connection.standing(exchange, may_declare) {
+                Standing::Unknown => {}
+                known => return Ok(known),
+            }
             if self.blocked {
                 // The broker does not hear it for now.
                 deadline = Instant::now() + self.answer_timeout;
             }
             if Instant::now() >= deadline {
                 let timeout = self.answer_timeout;
-                let text = format!("broker did not answer a declaration within {timeout:?}");
+                let text = format!("broker did not answer about an exchange within {timeout:?}");
                 return Err(Failure::of_connection(text).into());
             }
-            self.connection.declare(exchange);
+            self.connection.ask(exchange, may_declare);
             self.wait(Some(deadline)).await?;
             self.link.obey()?;
             self.hear()?;
         }
-        Ok(())
     }
 
     /// Takes what the broker has said. What it confirmed counts, whatever it says afterwards.
@@ -253,8 +413,8 @@ impl Session<'_> {
             News::Answered { tag, is_multiple, answer } => {
                 self.window.answer(tag, is_multiple, answer);
             }
-            News::Returned { message_id, routing_key } => {
-                self.take_returned(&message_id, routing_key)
+            News::Returned { exchange, message_id, routing_key } => {
+                self.take_returned(&exchange, &message_id, routing_key)
             }
             News::Blocked(reason) => {
                 self.blocked = true;
@@ -277,13 +437,34 @@ impl Session<'_> {
         let mut has_progress = false;
         let mut result = Ok(());
         while let Some((answer, oldest)) = self.window.oldest_answered() {
-            result = judge(answer, oldest, self.unroutable);
-            if result.is_err() {
-                break;
+            let verdict = self.judge(answer, oldest);
+            let was_sent = answer != Answer::PassedOver;
+            let bytes = if was_sent { oldest.message.body.len() } else { 0 };
+            match &verdict {
+                Verdict::Hold(failure) => {
+                    result = Err(failure.clone());
+                    break;
+                }
+                Verdict::Redirect(why) => {
+                    let exchange = self.link.settings.policies.dead_letter_exchange();
+                    self.window.redirect_oldest(exchange, why.clone());
+                    self.bytes_in_flight -= bytes;
+                    has_progress = true;
+                    break;
+                }
+                Verdict::Done | Verdict::PassOver(_) | Verdict::Postpone => {}
             }
-            let Some(confirmed) = self.window.confirm_oldest() else { break };
-            self.bytes_in_flight -= confirmed.body.len();
-            self.link.confirm(&confirmed);
+            let Some(done) = self.window.confirm_oldest() else { break };
+            self.bytes_in_flight -= bytes;
+            match verdict {
+                Verdict::PassOver(why) => self.link.pass_over(&done, &why),
+                Verdict::Postpone => {
+                    let due = Instant::now() + ASK_AGAIN;
+                    let mut debts = self.link.desk.debts.borrow_mut();
+                    debts.postpone(&done.message.exchange, due, false);
+                }
+                _ => self.link.finish(&done),
+            }
             has_progress = true;
         }
         if has_progress {
@@ -292,11 +473,42 @@ impl Session<'_> {
         result
     }
 
+    /// What is to be done with the oldest message, about which this is known.
+    fn judge(&self, answer: Answer, oldest: &Unconfirmed) -> Verdict {
+        let policy = self.link.settings.policies.of(&oldest.message.exchange);
+        let (kind, reason, is_covered) = match (answer, &oldest.kind) {
+            (Answer::Confirmed, _) => return Verdict::Done,
+            (Answer::PassedOver, _) => {
+                return oldest.why.clone().map_or(Verdict::Done, Verdict::PassOver);
+            }
+            (Answer::Returned, Kind::Event | Kind::Gap)
+                if self.unroutable == Unroutable::Drop && !policy.with_returns =>
+            {
+                return Verdict::Done;
+            }
+            (_, Kind::Gap) => return Verdict::Postpone,
+            (Answer::Returned, _) => {
+                (FailureKind::Returned, "no queue is bound for it", policy.with_returns)
+            }
+            (Answer::Refused, _) => {
+                (FailureKind::Nacked, "broker refused a message (nack)", policy.with_nacks)
+            }
+        };
+        let why = || Why { reason: reason.into(), is_size: false };
+        match (&oldest.kind, policy.action) {
+            (Kind::Event, Action::Skip) if is_covered => Verdict::PassOver(why()),
+            (Kind::Event, Action::DeadLetter) if is_covered => Verdict::Redirect(why()),
+            _ => Verdict::Hold(Failure::new(kind, reason).because_of(&oldest.message)),
+        }
+    }
+
     /// A message that no queue was bound for.
-    fn take_returned(&mut self, message_id: &str, routing_key: String) {
+    fn take_returned(&mut self, exchange: &str, message_id: &str, routing_key: String) {
         self.link.count(|done| done.returned += 1);
-        if self.unroutable == Unroutable::Hold {
-            self.window.mark_returned(message_id);
+        let counts = self.unroutable == Unroutable::Hold
+            || self.link.settings.policies.judge_returns(exchange);
+        if counts {
+            self.window.mark_returned(exchange, message_id);
             return;
         }
         self.returned.count += 1;
@@ -329,13 +541,16 @@ impl Session<'_> {
     }
 }
 
-/// Whether the stream may go on after this answer to the oldest message.
-fn judge(answer: Answer, oldest: &Message, unroutable: Unroutable) -> Result<(), Failure> {
-    let failure = match answer {
-        Answer::Confirmed => return Ok(()),
-        Answer::Returned if unroutable == Unroutable::Drop => return Ok(()),
-        Answer::Returned => Failure::new(FailureKind::Returned, "no queue is bound for it"),
-        Answer::Refused => Failure::new(FailureKind::Nacked, "broker refused a message (nack)"),
-    };
-    Err(failure.because_of(oldest))
+/// What is done with a message that something is known about.
+enum Verdict {
+    /// It is where it belongs, or nobody asked for it.
+    Done,
+    /// It goes nowhere.
+    PassOver(Why),
+    /// It goes to the dead-letter exchange.
+    Redirect(Why),
+    /// The announcement of a gap is tried again later.
+    Postpone,
+    /// The stream stands still at it.
+    Hold(Failure),
 }

@@ -3,17 +3,31 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::message::{Message, ResendReason};
+use super::message::{Message, Origin, ResendReason};
+use super::refusals::Why;
 
-/// What the broker says about a message.
+/// What is known of a message in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It has it (`basic.ack`).
+    /// The broker has it (`basic.ack`).
     Confirmed,
     /// No queue is bound for it (`basic.return`, and then `basic.ack`).
     Returned,
-    /// It could not take it (`basic.nack`).
+    /// The broker could not take it (`basic.nack`).
     Refused,
+    /// It was not sent, and will not be.
+    PassedOver,
+}
+
+/// What a message is to the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The message of an event.
+    Event,
+    /// The same, on its way to the dead-letter exchange.
+    DeadLetter(Origin),
+    /// Announces that events did not go to its exchange. The stream does not know of it.
+    Gap,
 }
 
 /// The unconfirmed messages, oldest first; those in flight come first.
@@ -22,54 +36,125 @@ pub struct Window {
     messages: VecDeque<Unconfirmed>,
     /// So many are in flight.
     sent: usize,
-    /// Delivery tag of the oldest message when it is sent: tags count what a channel publishes, from 1.
-    oldest_tag: u64,
+    /// How many were there before the oldest.
+    before: u64,
+    /// Delivery tag of the message that was published last: tags count what a channel publishes, from 1.
+    last_tag: u64,
+    /// What was published and has no answer: tag and number of the message. In the order of both, but for an
+    /// oldest message that was published once more.
+    unanswered: VecDeque<(u64, u64)>,
     /// So many, the oldest, are sent one at a time: the broker objected to one of them.
     suspects: usize,
 }
 
+/// One message.
 #[derive(Debug)]
-struct Unconfirmed {
-    message: Rc<Message>,
+pub struct Unconfirmed {
+    pub message: Rc<Message>,
+    pub kind: Kind,
+    /// Why it does not go to its exchange, if so.
+    pub why: Option<Why>,
+    /// Bytes of the body that it had first.
+    pub size: usize,
     resent: Option<ResendReason>,
     answer: Option<Answer>,
     returned: bool,
+    /// Whether it is to be published, though it is in flight.
+    is_due: bool,
 }
 
 impl Unconfirmed {
     /// A message about which the broker has said nothing.
-    fn new(message: Rc<Message>, resent: Option<ResendReason>) -> Unconfirmed {
-        Unconfirmed { message, resent, answer: None, returned: false }
+    fn new(message: Message, kind: Kind) -> Unconfirmed {
+        Unconfirmed {
+            resent: message.resent,
+            size: message.body.len(),
+            message: Rc::new(message),
+            kind,
+            why: None,
+            answer: None,
+            returned: false,
+            is_due: false,
+        }
+    }
+
+    /// Nothing is known of it any more.
+    fn forget_answer(&mut self) {
+        (self.answer, self.returned, self.is_due, self.why) = (None, false, false, None);
+    }
+
+    /// Changes the message. What the socket still holds of it stays as it was.
+    fn change(&mut self, change: impl FnOnce(Message) -> Message) {
+        self.message = Rc::new(change(Rc::unwrap_or_clone(std::mem::take(&mut self.message))));
+    }
+
+    /// It goes to another exchange from now on.
+    fn become_dead_letter(&mut self, exchange: &str, why: Why) {
+        let mut kind = Kind::Event;
+        self.change(|message| {
+            let (letter, origin) = message.into_dead_letter(exchange, &why);
+            kind = Kind::DeadLetter(origin);
+            letter
+        });
+        self.kind = kind;
+        self.forget_answer();
+    }
+
+    /// It goes where it belongs again.
+    fn revive(&mut self) {
+        if let Kind::DeadLetter(origin) = std::mem::replace(&mut self.kind, Kind::Event) {
+            self.change(|message| message.revive(origin));
+        }
     }
 }
 
 impl Window {
     /// A new channel is open, with nothing in flight.
     pub fn begin(&mut self) {
-        self.oldest_tag = 1;
+        self.last_tag = 0;
+        self.unanswered.clear();
     }
 
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
-        let resent = message.resent;
-        self.messages.push_back(Unconfirmed::new(Rc::new(message), resent));
+        self.messages.push_back(Unconfirmed::new(message, Kind::Event));
+    }
+
+    /// Adds the announcement of a gap, to be sent next.
+    pub fn insert_gap(&mut self, announcement: Message) {
+        self.messages.insert(self.sent, Unconfirmed::new(announcement, Kind::Gap));
+        if self.sent < self.suspects {
+            self.suspects += 1;
+        }
     }
 
     /// The message to send next, with the reason if it was sent before, and counts it as sent.
     pub fn send_next(&mut self) -> Option<(&Rc<Message>, Option<ResendReason>)> {
-        let next = self.messages.get(self.sent)?;
-        self.sent += 1;
+        let at = match self.messages.front() {
+            Some(oldest) if oldest.is_due => 0,
+            _ => self.sent,
+        };
+        let next = self.messages.get_mut(at)?;
+        next.is_due = false;
+        self.sent = self.sent.max(at + 1);
+        self.last_tag += 1;
+        self.unanswered.push_back((self.last_tag, self.before + at as u64));
         Some((&next.message, next.resent))
     }
 
     /// The message to send next.
-    pub fn peek_next(&self) -> Option<&Message> {
-        self.messages.get(self.sent).map(|next| next.message.as_ref())
+    pub fn peek_next(&self) -> Option<&Unconfirmed> {
+        self.messages.get(self.sent)
+    }
+
+    /// Whether the oldest message is to be published once more, ahead of all others.
+    pub fn is_oldest_due(&self) -> bool {
+        self.messages.front().is_some_and(|oldest| oldest.is_due)
     }
 
     /// The oldest message.
-    pub fn front(&self) -> Option<&Message> {
-        self.messages.front().map(|oldest| oldest.message.as_ref())
+    pub fn oldest(&self) -> Option<&Unconfirmed> {
+        self.messages.front()
     }
 
     /// Whether messages are sent one at a time for now.
@@ -85,49 +170,90 @@ impl Window {
     /// The broker's answer to the message with this delivery tag, or to all up to it that have none
     /// yet. Answers to what is not in flight any more are passed over.
     pub fn answer(&mut self, tag: u64, is_multiple: bool, answer: Answer) {
-        let last = tag.checked_sub(self.oldest_tag).and_then(|last| usize::try_from(last).ok());
-        let Some(last) = last.filter(|&last| last < self.sent) else { return };
-        let first = if is_multiple { 0 } else { last };
-        for message in self.messages.range_mut(first..=last) {
-            let answer = if message.returned && answer == Answer::Confirmed {
-                Answer::Returned
-            } else {
-                answer
-            };
-            message.answer.get_or_insert(answer);
+        if tag > self.last_tag {
+            return;
+        }
+        if is_multiple {
+            while let Some((_, number)) = self.unanswered.pop_front_if(|&mut (one, _)| one <= tag) {
+                self.set_answer(number, answer);
+            }
+        } else if let Ok(at) = self.unanswered.binary_search_by_key(&tag, |&(one, _)| one)
+            && let Some((_, number)) = self.unanswered.remove(at)
+        {
+            self.set_answer(number, answer);
         }
     }
 
-    /// The broker returned the message in flight with this message_id; it confirms it afterwards.
-    pub fn mark_returned(&mut self, message_id: &str) {
+    fn set_answer(&mut self, number: u64, answer: Answer) {
+        let at = number.checked_sub(self.before);
+        let Some(message) = at.and_then(|at| self.messages.get_mut(at as usize)) else { return };
+        let is_returned = message.returned && answer == Answer::Confirmed;
+        message.answer = Some(if is_returned { Answer::Returned } else { answer });
+    }
+
+    /// The broker returned the message in flight with this message_id that went to this exchange; it
+    /// confirms it afterwards.
+    pub fn mark_returned(&mut self, exchange: &str, message_id: &str) {
         let mut in_flight = self.messages.iter_mut().take(self.sent);
-        if let Some(message) = in_flight.find(|one| one.message.message_id == message_id) {
+        let is_it = |one: &&mut Unconfirmed| {
+            one.message.message_id == message_id && &*one.message.exchange == exchange
+        };
+        if let Some(message) = in_flight.find(is_it) {
             message.returned = true;
         }
     }
 
-    /// The oldest message in flight, if the broker has said something about it.
-    pub fn oldest_answered(&self) -> Option<(Answer, &Message)> {
+    /// The oldest message in flight, if something is known about it.
+    pub fn oldest_answered(&self) -> Option<(Answer, &Unconfirmed)> {
         let oldest = self.messages.front()?;
-        Some((oldest.answer?, &oldest.message))
+        Some((oldest.answer?, oldest))
     }
 
     /// The oldest message in flight is done with.
-    pub fn confirm_oldest(&mut self) -> Option<Rc<Message>> {
+    pub fn confirm_oldest(&mut self) -> Option<Unconfirmed> {
         self.sent = self.sent.checked_sub(1)?;
-        self.oldest_tag += 1;
         self.remove_front()
     }
 
     /// Takes the oldest message out, if it has this message_id and is not under way.
-    pub fn skip(&mut self, message_id: &str) -> Option<Rc<Message>> {
-        let is_it = self.sent == 0 && self.front()?.message_id == message_id;
+    pub fn skip(&mut self, message_id: &str) -> Option<Unconfirmed> {
+        let is_it = self.sent == 0 && self.oldest()?.message.message_id == message_id;
         is_it.then(|| self.remove_front()).flatten()
     }
 
-    fn remove_front(&mut self) -> Option<Rc<Message>> {
+    fn remove_front(&mut self) -> Option<Unconfirmed> {
         self.suspects = self.suspects.saturating_sub(1);
-        self.messages.pop_front().map(|removed| removed.message)
+        let removed = self.messages.pop_front()?;
+        self.before += 1;
+        Some(removed)
+    }
+
+    /// The message to send next is not sent: it counts as in flight, and as answered.
+    pub fn pass_over_next(&mut self, why: Why) {
+        if let Some(next) = self.messages.get_mut(self.sent) {
+            (next.answer, next.why) = (Some(Answer::PassedOver), Some(why));
+            self.sent += 1;
+        }
+    }
+
+    /// The message to send next is to go to this exchange.
+    pub fn redirect_next(&mut self, exchange: &str, why: Why) {
+        if let Some(next) = self.messages.get_mut(self.sent) {
+            next.become_dead_letter(exchange, why);
+        }
+    }
+
+    /// The oldest message, in flight and answered, is to be published to this exchange, in its place.
+    pub fn redirect_oldest(&mut self, exchange: &str, why: Why) {
+        if let Some(oldest) = self.messages.front_mut() {
+            oldest.become_dead_letter(exchange, why);
+            oldest.is_due = true;
+        }
+    }
+
+    /// What went elsewhere instead, and is not confirmed, goes where it belongs again.
+    pub fn revive(&mut self) {
+        self.messages.iter_mut().for_each(Unconfirmed::revive);
     }
 
     /// The broker objected to one of the messages in flight. Which one shows when each is alone.
@@ -135,12 +261,25 @@ impl Window {
         self.suspects = self.suspects.max(self.sent);
     }
 
-    /// Everything unconfirmed is to be sent again, in order.
+    /// The broker may object to the next message: nothing is to be under way beside it. Only while nothing is.
+    pub fn suspect_next(&mut self) {
+        self.suspects = self.suspects.max(1);
+    }
+
+    /// Everything unconfirmed is to be sent again, in order; what announces a gap is not.
     pub fn rewind(&mut self, reason: ResendReason) {
-        for sent in self.messages.iter_mut().take(self.sent) {
-            *sent = Unconfirmed::new(Rc::clone(&sent.message), Some(reason));
+        let is_gap = |one: &Unconfirmed| one.kind == Kind::Gap;
+        let gaps = self.messages.iter().take(self.suspects).filter(|one| is_gap(one)).count();
+        for one in self.messages.iter_mut().take(self.sent) {
+            // What was not sent is not sent again.
+            if one.answer != Some(Answer::PassedOver) && !one.is_due {
+                one.resent = Some(reason);
+            }
+            one.forget_answer();
         }
-        self.oldest_tag += self.sent as u64;
+        self.messages.retain(|one| !is_gap(one));
+        self.suspects -= gaps;
+        self.unanswered.clear();
         self.sent = 0;
     }
 }
@@ -158,7 +297,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
-            resent: None,
+            ..Message::default()
         }
     }
 
@@ -175,7 +314,7 @@ mod tests {
         for id in ["a", "b", "c"] {
             assert_eq!(send(&mut window), Some((id.to_owned(), None)));
         }
-        assert_eq!(window.confirm_oldest().unwrap().message_id, "a");
+        assert_eq!(window.confirm_oldest().unwrap().message.message_id, "a");
         window.rewind(ResendReason::Nack);
         assert_eq!(window.in_flight(), 0);
         assert_eq!(send(&mut window), Some(("b".to_owned(), Some(ResendReason::Nack))));
@@ -254,12 +393,13 @@ mod tests {
     fn a_message_that_was_returned_is_not_confirmed() {
         use Answer::{Confirmed, Returned};
         let mut window = window(&["a", "b", "c"]);
-        window.mark_returned("b");
-        window.mark_returned("unknown");
+        window.mark_returned("", "b");
+        window.mark_returned("elsewhere", "a");
+        window.mark_returned("", "unknown");
         window.answer(3, true, Confirmed);
         assert_eq!(settle(&mut window), [Confirmed, Returned, Confirmed]);
         let mut window = self::window(&["a"]);
-        window.mark_returned("a");
+        window.mark_returned("", "a");
         window.rewind(ResendReason::Reconnect);
         send(&mut window);
         window.answer(2, false, Confirmed);
@@ -270,10 +410,10 @@ mod tests {
     fn only_what_was_sent_can_be_confirmed() {
         let mut window = Window::default();
         window.push(message("a"));
-        assert_eq!(window.confirm_oldest(), None);
+        assert!(window.confirm_oldest().is_none());
         window.send_next();
         assert!(window.confirm_oldest().is_some());
-        assert_eq!(window.confirm_oldest(), None);
+        assert!(window.confirm_oldest().is_none());
     }
 
     #[test]
@@ -300,10 +440,98 @@ mod tests {
         window.push(message("a"));
         window.push(message("b"));
         send(&mut window);
-        assert_eq!(window.skip("a"), None);
+        assert!(window.skip("a").is_none());
         window.rewind(ResendReason::Reconnect);
-        assert_eq!(window.skip("b"), None);
+        assert!(window.skip("b").is_none());
         assert!(window.skip("a").is_some());
         assert_eq!(send(&mut window), Some(("b".to_owned(), None)));
+    }
+
+    fn why() -> Why {
+        Why { reason: "gone".into(), is_size: false }
+    }
+
+    #[test]
+    fn what_is_passed_over_waits_for_those_before_it_and_has_no_tag() {
+        use Answer::{Confirmed, PassedOver};
+        let mut window = window(&["a"]);
+        window.push(message("b"));
+        window.pass_over_next(why());
+        window.push(message("c"));
+        send(&mut window);
+        window.push(message("d"));
+        window.pass_over_next(why());
+        assert_eq!((settle(&mut window), window.in_flight()), (vec![], 4));
+        // "c" was the second that was published.
+        window.answer(2, false, Confirmed);
+        assert_eq!(settle(&mut window), []);
+        window.answer(1, false, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed, PassedOver, Confirmed, PassedOver]);
+        assert_eq!(window.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_was_passed_over_is_looked_at_anew_after_a_reconnect_and_was_not_sent() {
+        let mut window = window(&["a"]);
+        window.push(message("b"));
+        window.pass_over_next(why());
+        window.rewind(ResendReason::Reconnect);
+        window.begin();
+        assert_eq!(send(&mut window).unwrap().1, Some(ResendReason::Reconnect));
+        assert_eq!(window.oldest_answered().map(|(answer, _)| answer), None);
+        assert_eq!(send(&mut window), Some(("b".to_owned(), None)));
+    }
+
+    #[test]
+    fn a_refused_message_goes_elsewhere_in_its_place_and_nothing_else_is_sent_again() {
+        use Answer::{Confirmed, Refused};
+        let mut window = window(&["a", "b", "c"]);
+        window.answer(1, false, Refused);
+        window.redirect_oldest("dead", why());
+        assert!(window.is_oldest_due() && window.oldest_answered().is_none());
+        let (letter, resent) = window.send_next().unwrap();
+        assert_eq!((letter.message_id.as_str(), &*letter.exchange, resent), ("a", "dead", None));
+        assert!(!window.is_oldest_due());
+        window.answer(3, true, Confirmed);
+        assert_eq!(settle(&mut window), []);
+        window.push(message("d"));
+        send(&mut window);
+        window.answer(5, true, Confirmed);
+        assert_eq!(settle(&mut window), [Confirmed; 4]);
+    }
+
+    #[test]
+    fn a_dead_letter_stays_one_after_a_reconnect_until_it_is_revived() {
+        let mut window = window(&[]);
+        window.push(message("a"));
+        window.redirect_next("dead", why());
+        send(&mut window);
+        window.rewind(ResendReason::Reconnect);
+        assert_eq!(&*window.peek_next().unwrap().message.exchange, "dead");
+        window.revive();
+        let next = window.peek_next().unwrap();
+        assert_eq!((&*next.message.exchange, &next.kind), ("", &Kind::Event));
+    }
+
+    #[test]
+    fn the_announcement_of_a_gap_goes_ahead_of_what_waits_and_is_not_sent_again() {
+        let mut window = Window::default();
+        window.begin();
+        window.push(message("a"));
+        window.push(message("b"));
+        send(&mut window);
+        window.suspect_all_in_flight();
+        window.rewind(ResendReason::Reconnect);
+        window.insert_gap(message("gap"));
+        assert_eq!(send(&mut window).unwrap().0, "gap");
+        window.answer(2, false, Answer::Confirmed);
+        assert_eq!(window.confirm_oldest().unwrap().kind, Kind::Gap);
+        assert!(window.is_one_at_a_time());
+        window.insert_gap(message("gap"));
+        send(&mut window);
+        window.rewind(ResendReason::Reconnect);
+        assert_eq!(send(&mut window).unwrap().0, "a");
+        window.confirm_oldest();
+        assert!(!window.is_one_at_a_time());
     }
 }

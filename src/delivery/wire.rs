@@ -308,7 +308,7 @@ mod tests {
             timestamp: 0,
             kind: "insert",
             headers: Vec::new(),
-            resent: None,
+            ..Message::default()
         })
     }
 

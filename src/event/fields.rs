@@ -30,6 +30,7 @@ const SCHEMA: u8 = 5;
 const TABLE: u8 = 6;
 const LOSSY: u8 = 7;
 const OVERSIZE: u8 = 8;
+const KEY: u8 = 9 | MAY_BE_IGNORED;
 
 // The tags of contents.
 const BODY: u8 = 0x40;
@@ -49,6 +50,8 @@ pub struct HeadStart<'a> {
     pub exchange: &'a str,
     pub lossy: bool,
     pub oversize: Option<u64>,
+    /// Names of the columns that identify the rows, as a JSON array; only with a large body.
+    pub key: Option<&'a [u8]>,
 }
 
 /// The names in an event, as fields.
@@ -88,6 +91,9 @@ impl HeadStart<'_> {
         if let Some(bytes) = self.oversize {
             put_field(out, OVERSIZE, &bytes.to_le_bytes());
         }
+        if let Some(key) = self.key {
+            put_field(out, KEY, key);
+        }
         out.push(match self.codec {
             Codec::Body => BODY,
             Codec::Images => IMAGES,
@@ -99,9 +105,17 @@ impl EventHead {
     /// Appends all of an event but its body, which is to follow.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let EventHead { command_id, first_lsn, place, operation, lossy, oversize, .. } = *self;
-        let (codec, exchange) = (Codec::Body, &*self.exchange);
-        let start =
-            HeadStart { codec, command_id, first_lsn, place, operation, exchange, lossy, oversize };
+        let start = HeadStart {
+            codec: Codec::Body,
+            command_id,
+            first_lsn,
+            place,
+            operation,
+            exchange: &self.exchange,
+            lossy,
+            oversize,
+            key: self.key.as_ref().map(|key| key.as_bytes()),
+        };
         let names = EncodedNames::new(&self.routing_key, &self.database, &self.schema, &self.table);
         start.encode_into(&names, out);
     }
@@ -163,6 +177,7 @@ impl EventHead {
             OVERSIZE => {
                 self.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);
             }
+            KEY => self.key = Some(names.name(value)?),
             tag if tag & MAY_BE_IGNORED != 0 => {}
             tag => return Err(DecodeError::Field(tag)),
         }

@@ -47,6 +47,7 @@ pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, Decod
         table: name()?,
         lossy: flags & FLAG_LOSSY != 0,
         oversize,
+        key: None,
     };
     Ok(Decoded { head, codec, content_at: payload.len() - reader.rest().len() })
 }

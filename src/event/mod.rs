@@ -110,6 +110,8 @@ pub struct EventHead {
     pub lossy: bool,
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
     pub oversize: Option<u64>,
+    /// Names of the columns that identify the rows of a large body, as a JSON array.
+    pub key: Option<Rc<str>>,
 }
 
 /// One event as the worker reads it.
@@ -200,6 +202,7 @@ impl EventHead {
             table: Rc::default(),
             lossy: false,
             oversize: None,
+            key: None,
         }
     }
 }

@@ -25,6 +25,7 @@ fn head() -> EventHead {
         table: "blog_articles \u{1F980}".into(),
         lossy: true,
         oversize: Some(20_000_000),
+        key: None,
     }
 }
 
@@ -47,7 +48,8 @@ fn comes_back_as_it_was_written() {
         is_of_layout_1: false,
     };
     assert_eq!(ChangeKey::of(&payload()), key);
-    let plain = EventHead { place: None, lossy: false, oversize: None, ..head() };
+    let key = Some(r#"["id"]"#.into());
+    let plain = EventHead { place: None, lossy: false, oversize: None, key, ..head() };
     let mut bytes = Vec::new();
     plain.encode_into(&mut bytes);
     assert_eq!(decode(bytes).unwrap().head, plain);
@@ -141,6 +143,7 @@ fn what_0_1_0_wrote_is_still_read() {
         table: "t".into(),
         lossy: false,
         oversize: None,
+        key: None,
     };
     assert_eq!(event.head, expected);
     let Content::Images(images) = event.content else { panic!("it is a body") };
@@ -173,7 +176,7 @@ fn payload_of_0_1_0(flags: u8) -> Vec<u8> {
 
 #[test]
 fn bodies_flags_and_errors_of_0_1_0_are_still_understood() {
-    let old = EventHead { place: None, ..head() };
+    let old = EventHead { place: None, key: None, ..head() };
     for (flags, head) in [(3, old.clone()), (0, EventHead { lossy: false, oversize: None, ..old })]
     {
         let event = decode(payload_of_0_1_0(flags)).unwrap();
@@ -218,8 +221,18 @@ fn images(head: &EventHead, start: &ImagesStart<'_>) -> Vec<u8> {
     let (codec, exchange) = (Codec::Images, &*head.exchange);
     let names = EncodedNames::new(&head.routing_key, &head.database, &head.schema, &head.table);
     let mut bytes = Vec::new();
-    HeadStart { codec, command_id, first_lsn, place, operation, exchange, lossy, oversize }
-        .encode_into(&names, &mut bytes);
+    HeadStart {
+        codec,
+        command_id,
+        first_lsn,
+        place,
+        operation,
+        exchange,
+        lossy,
+        oversize,
+        key: None,
+    }
+    .encode_into(&names, &mut bytes);
     start.encode_into(&mut bytes);
     bytes.extend_from_slice(start.given);
     for image in [start.old, start.new].into_iter().flatten() {
@@ -256,6 +269,7 @@ fn any_head() -> impl Strategy<Value = EventHead> {
         table: texts.4.into(),
         lossy: numbers.3,
         oversize: numbers.2,
+        key: None,
         place: numbers.4,
     })
 }

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 use pgrx::pg_sys::SysCacheIdentifier::{PROCOID, RELOID};
 
+use super::rights::Role;
 use super::trigger::Timing;
 use super::tuple::take_name;
 use super::{columns, text, varlena};
@@ -387,18 +388,6 @@ impl Relation {
             });
         }
         found
-    }
-}
-
-/// A role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Role(pub(super) pg_sys::Oid);
-
-impl Role {
-    /// Its name.
-    pub fn name(self) -> String {
-        // SAFETY: a syscache look-up in a transaction; null for a role that is gone.
-        unsafe { take_name(pg_sys::GetUserNameFromId(self.0, true)) }
     }
 }
 

@@ -64,13 +64,21 @@ pub fn write_transactional(prefix: &'static [u8], parts: &[&[u8]]) -> Lsn {
 }
 
 /// Writes a message that counts at once, without a transaction, that wakes neither the checkpointer
-/// nor archive_timeout (`XLOG_MARK_UNIMPORTANT`), and that the WAL writer flushes in its next round.
-pub fn write_unimportant(prefix: &'static [u8], body: &[u8]) {
+/// nor archive_timeout (`XLOG_MARK_UNIMPORTANT`), and that the WAL writer flushes in its next round. Returns
+/// the LSN of the first byte after it.
+pub fn write_unimportant(prefix: &'static [u8], body: &[u8]) -> Lsn {
     // SAFETY: XLogInsert needs no transaction; XLogSetAsyncXactLSN takes the end of the record.
     unsafe {
         let end = insert(prefix, false, pg_sys::XLOG_MARK_UNIMPORTANT as u8, &[body]);
         pg_sys::XLogSetAsyncXactLSN(end.0);
+        end
     }
+}
+
+/// Waits until the WAL is on disk up to here.
+pub fn flush(end: Lsn) {
+    // SAFETY: outside recovery, on the main thread.
+    unsafe { pg_sys::XLogFlush(end.0) }
 }
 
 /// Returns the LSN of the first byte after the record.

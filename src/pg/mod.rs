@@ -25,6 +25,7 @@ mod numeric;
 pub mod output;
 mod plan_memory;
 pub mod report;
+pub mod rights;
 pub mod row_context;
 pub mod secret;
 pub mod server;

@@ -32,6 +32,12 @@ pub struct Numbers {
     pub resent: AtomicU64,
     /// Messages that were passed over by order of an operator. Since the server started.
     pub skipped: AtomicU64,
+    /// Events that were passed over by the policy of their exchange. Since the server started.
+    pub passed_over: AtomicU64,
+    /// Events that went to the dead-letter exchange instead. Since the server started.
+    pub dead_lettered: AtomicU64,
+    /// Exchanges that are to be told that events are missing.
+    pub gaps_owed: AtomicU64,
     /// Whether [`Texts::skip`] is an order that the worker has not taken yet. Raised by
     /// [`request_skip`].
     skip_requested: AtomicBool,
@@ -95,6 +101,8 @@ pub struct Texts {
     pub held: Text<80>,
     /// message_id of the message that is to be passed over.
     skip: Text<80>,
+    /// The exchanges that refuse everything, and why.
+    pub refusing: Text<800>,
 }
 
 /// A text of at most `N` bytes that can live in shared memory.

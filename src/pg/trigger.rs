@@ -7,6 +7,7 @@ use super::catalog::FunctionId;
 use super::columns::{self, Columns};
 use super::growth::Growth;
 use super::invalidation::Dependencies;
+use super::rights::Role;
 use super::stored::Stored;
 use super::tuple::{Row, take_name};
 use super::{layout, text};
@@ -164,6 +165,11 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: a live trigger.
         let trigger = unsafe { (*self.data.tg_trigger).tgoid };
         (trigger.to_u32(), self.relation().rd_id.to_u32())
+    }
+
+    /// Who owns the table.
+    pub fn owner(&self) -> Role {
+        Role(self.class().relowner)
     }
 
     /// Notes that a plan is made of what the table, its schema and this trigger are now.

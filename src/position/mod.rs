@@ -5,6 +5,7 @@
 //! for WAL that is gone. What is lost by a crash between two saves is only knowledge of confirms:
 //! those events are sent again. When to save, [`schedule`] tells.
 
+mod record;
 mod schedule;
 
 use std::collections::HashSet;
@@ -23,13 +24,11 @@ use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{message, server};
 use crate::wal::reader::{Survey, survey};
+pub use record::{Notes, decode};
 use schedule::{Due, Schedule};
 
 /// Prefix of the logical message that carries a position record; unforgeable like the events' one.
 pub const POSITION_PREFIX: &[u8] = b"amqp_cdc\0position\0";
-
-/// Version of the position record's layout.
-const VERSION: u8 = 1;
 
 /// How far the stream got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,30 +39,6 @@ pub struct Position {
     pub restart: Lsn,
     /// So many events of the transaction after C are confirmed, too.
     pub tx_seq: u64,
-}
-
-impl Position {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
-        for number in [self.confirmed.0, self.restart.0, self.tx_seq] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes
-    }
-
-    /// The position in a position record; none if another version wrote it.
-    pub fn decode(payload: &[u8]) -> Option<Position> {
-        let (&version, numbers) = payload.split_first()?;
-        let (numbers, rest) = numbers.as_chunks::<8>();
-        match (version, numbers, rest) {
-            (VERSION, &[confirmed, restart, tx_seq], []) => Some(Position {
-                confirmed: Lsn(u64::from_le_bytes(confirmed)),
-                restart: Lsn(u64::from_le_bytes(restart)),
-                tx_seq: u64::from_le_bytes(tx_seq),
-            }),
-            _ => None,
-        }
-    }
 }
 
 /// Bits of the slot's number that hold `tx_seq`; the seal is in those above.
@@ -131,22 +106,25 @@ pub struct PositionKeeper {
     /// C before the gap that is not announced yet.
     gap_from: Option<Lsn>,
     schedule: Schedule,
+    /// What the last position record says besides the position.
+    recorded: Notes,
     /// The WAL segment that was the newest when the last position record was written.
     recorded_in: u64,
     segment_size: u64,
 }
 
 impl PositionKeeper {
-    /// Takes the slot, or makes it, and finds the position to go on from. `keep_going` is asked
-    /// during a long look through the WAL; if it declines, none.
+    /// Takes the slot, or makes it, and finds the position to go on from, and what is known already of the
+    /// notes that earlier lives left. `keep_going` is asked during a long look through the WAL; if it declines,
+    /// none.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the WAL is damaged. Raises if the slot cannot be had.
     pub fn open(
         timelines: &Timelines,
-        keep_going: impl FnMut() -> bool,
-    ) -> Result<Option<(PositionKeeper, Position, Origin)>, ReadError> {
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
         let (slot, stored) = match slot::find() {
             Found::Usable => {
                 let slot = Slot::acquire();
@@ -176,10 +154,14 @@ impl PositionKeeper {
         };
         let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
-        let (position, origin) = if let Some(gap) = begun_gap {
-            (Position { restart: gap.to, ..Position::default() }, Origin::Lost(gap))
+        let (position, origin, notes) = if let Some(gap) = begun_gap {
+            // For who is to be told.
+            let start = retain_everything(&slot, timelines)?;
+            let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
+            let position = Position { restart: gap.to, ..Position::default() };
+            (position, Origin::Lost(gap), survey.notes)
         } else if is_usable(stored, is_sealed, timelines)? {
-            (stored, Origin::Slot)
+            (stored, Origin::Slot, Notes::default())
         } else {
             match search(&slot, stored, timelines, keep_going)? {
                 Some(found) => found,
@@ -194,15 +176,16 @@ impl PositionKeeper {
                 _ => None,
             },
             schedule: Schedule::new(Instant::now(), position, segment_size),
+            recorded: Notes::default(),
             recorded_in: 0,
             segment_size,
         };
         // Before it is saved that the stream was begun: nobody asks how once it is.
         note_beginning(position, origin)?;
         if origin != Origin::Slot {
-            keeper.save(position);
+            keeper.save(position, notes.clone());
         }
-        Ok(Some((keeper, position, origin)))
+        Ok(Some((keeper, position, origin, notes)))
     }
 
     /// The position that is saved.
@@ -212,20 +195,26 @@ impl PositionKeeper {
 
     /// Looks at the position at most once a second, and saves it when it is due. When to ask again,
     /// if there is or may be something left to save. An idle server writes nothing.
-    pub fn save_if_due(&mut self, position: impl FnOnce() -> Position) -> Option<Duration> {
+    pub fn save_if_due(
+        &mut self,
+        position_and_notes: impl FnOnce() -> (Position, Notes),
+    ) -> Option<Duration> {
         let wait = self.schedule.until_next_look(Instant::now());
         if !wait.is_zero() {
             return Some(wait);
         }
-        let position = position();
+        let (position, notes) = position_and_notes();
         match self.schedule.look(Instant::now(), position) {
-            Due::Save => self.save(position),
+            Due::Save => self.save(position, notes),
             Due::Record => {
-                self.record(position);
+                self.record(position, notes);
                 return Some(self.schedule.until_next_look(Instant::now()));
             }
-            Due::Nothing if self.newest_segment() != self.recorded_in => self.record(position),
-            Due::Nothing => {}
+            Due::Nothing => {
+                if self.newest_segment() != self.recorded_in || notes != self.recorded {
+                    self.record(position, notes);
+                }
+            }
         }
         None
     }
@@ -234,31 +223,38 @@ impl PositionKeeper {
         server::flushed_lsn().segment(self.segment_size)
     }
 
-    /// In the slot, and then in the WAL.
-    fn save(&mut self, position: Position) {
+    /// In the WAL, and in the slot.
+    fn save(&mut self, position: Position, notes: Notes) {
+        let owes = !notes.owed.is_empty();
+        if let Some(end) = self.record(position, notes)
+            && owes
+        {
+            // The slot is to call events done with of which nothing else tells that they are missing.
+            message::flush(end);
+        }
         self.slot.save(if position.confirmed.is_valid() {
             position.to_stored()
         } else {
             position.to_stored_before_gap(self.gap_from)
         });
         self.schedule.set_saved(Instant::now(), position);
-        self.record(position);
     }
 
     /// The record lies behind the R that it names: as long as the WAL from R on is there, so is the
     /// record. Where it is not, as on a standby that keeps no slot, some record should be there all
-    /// the same, or the loss would look like a first start: hence one in each segment.
-    fn record(&mut self, position: Position) {
-        if position.confirmed.is_valid() {
-            message::write_unimportant(POSITION_PREFIX, &position.encode());
-        }
+    /// the same, or the loss would look like a first start: hence one in each segment. Returns its end.
+    fn record(&mut self, position: Position, notes: Notes) -> Option<Lsn> {
+        let record = record::encode(&position, &notes);
+        self.recorded = notes;
         self.recorded_in = self.newest_segment();
+        let is_known = position.confirmed.is_valid();
+        is_known.then(|| message::write_unimportant(POSITION_PREFIX, &record))
     }
 
     /// Saves what is worth saving.
-    pub fn save_the_last(&mut self, position: Position) {
-        if self.schedule.is_worth_saving(position) {
-            self.save(position);
+    pub fn save_the_last(&mut self, position: Position, notes: Notes) {
+        if self.schedule.is_worth_saving(position) || notes != self.recorded {
+            self.save(position, notes);
         }
     }
 
@@ -269,11 +265,11 @@ impl PositionKeeper {
 
     /// What committed after `confirmed` and up to `restart` is given up, at once, so that its WAL can go. The
     /// C before it, as far as it is known.
-    pub fn give_up(&mut self, confirmed: Lsn, restart: Lsn) -> Option<Lsn> {
+    pub fn give_up(&mut self, confirmed: Lsn, restart: Lsn, notes: Notes) -> Option<Lsn> {
         if confirmed.is_valid() {
             self.gap_from = Some(confirmed);
         }
-        self.save(Position { restart, ..Position::default() });
+        self.save(Position { restart, ..Position::default() }, notes);
         self.gap_from
     }
 
@@ -325,10 +321,10 @@ fn search(
     stored: Position,
     timelines: &Timelines,
     mut keep_going: impl FnMut() -> bool,
-) -> Result<Option<(Position, Origin)>, ReadError> {
+) -> Result<Option<(Position, Origin, Notes)>, ReadError> {
     let start = retain_everything(slot, timelines)?;
     let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
-    let Survey { first_record, last_position, first_event } = survey;
+    let Survey { first_record, last_position, notes, first_event } = survey;
     let recorded = last_position.unwrap_or_default();
     let last = if recorded.confirmed >= stored.confirmed { recorded } else { stored };
     let begin = |confirmed| Position { confirmed, restart: first_record, tx_seq: 0 };
@@ -338,14 +334,15 @@ fn search(
     if recorded.restart >= start {
         // R may be the start of a segment, which lies before its first record.
         let restart = recorded.restart.max(first_record);
-        return Ok(Some((Position { restart, ..last }, Origin::Record)));
+        return Ok(Some((Position { restart, ..last }, Origin::Record, notes)));
     }
     if last.confirmed.is_valid() {
-        return Ok(Some(lost(Some(last.confirmed))));
+        let (position, origin) = lost(Some(last.confirmed));
+        return Ok(Some((position, origin, notes)));
     }
     let is_as_noted = |begin: Lsn| start <= begin && first_event.is_none_or(|event| event >= begin);
     // Read after the WAL: it was noted before anything was captured.
-    Ok(Some(match beginning::read().map_err(failed("read", beginning::FILE))? {
+    let (position, origin) = match beginning::read().map_err(failed("read", beginning::FILE))? {
         Beginning::At(begin) if is_as_noted(begin) => (whole, Origin::Beginning),
         Beginning::Unknown => lost(None),
         Beginning::At(_) | Beginning::Unnoted if first_event.is_some() => lost(None),
@@ -356,7 +353,8 @@ fn search(
                 None => return Ok(None),
             }
         }
-    }))
+    };
+    Ok(Some((position, origin, notes)))
 }
 
 /// Notes what a later worker needs to know that finds neither slot nor record.
@@ -453,21 +451,6 @@ fn parse_wal_file_name(name: &str, segment_size: u64) -> Option<(u32, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_position_record_comes_back_as_it_was_written() {
-        let position = Position { confirmed: Lsn(7), restart: Lsn(5), tx_seq: 3 };
-        assert_eq!(Position::decode(&position.encode()), Some(position));
-    }
-
-    #[test]
-    fn a_strange_position_record_is_none() {
-        let bytes = Position::default().encode();
-        assert_eq!(Position::decode(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(Position::decode(&[]), None);
-        assert_eq!(Position::decode(&[&[9], &bytes[1..]].concat()), None);
-        assert_eq!(Position::decode(&[&bytes[..], &[0]].concat()), None);
-    }
 
     #[test]
     fn a_slot_that_somebody_moved_is_told_from_one_that_was_saved() {

@@ -12,7 +12,7 @@ use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::snapshot::{Outcome, SnapshotMemory};
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
-use crate::position::{POSITION_PREFIX, Position};
+use crate::position::{self, Notes, POSITION_PREFIX, Position};
 use crate::wal::order_queue::{OrderQueue, Pass};
 use crate::wal::transactions::{CommittedTransaction, Transactions};
 use crate::wal::xid_counter::XidCounter;
@@ -77,6 +77,10 @@ pub struct TransactionReader {
     doubtful_before: Lsn,
     /// When the last transaction committed.
     commit_time: i64,
+    /// The position records that begin before this are of earlier lives of the worker...
+    earlier_until: Lsn,
+    /// ...and say this besides the position, as far as was not asked for.
+    notes: Vec<Notes>,
 }
 
 /// Reads records of changes.
@@ -88,8 +92,8 @@ struct ChangeReader {
 
 impl TransactionReader {
     /// Begins at `start`, the first byte of a record. Keeps at most `memory_limit` bytes of the
-    /// events of open transactions.
-    pub fn new(start: Lsn, memory_limit: usize) -> TransactionReader {
+    /// events of open transactions. Position records before `earlier_until` are an earlier life's.
+    pub fn new(start: Lsn, memory_limit: usize, earlier_until: Lsn) -> TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
             xids: XidCounter::default(),
@@ -101,6 +105,8 @@ impl TransactionReader {
             second: None,
             doubtful_before: Lsn::INVALID,
             commit_time: 0,
+            earlier_until,
+            notes: Vec::new(),
         }
     }
 
@@ -188,6 +194,7 @@ impl TransactionReader {
         }
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
+            let is_earlier = self.reader.position() < self.earlier_until;
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
@@ -217,7 +224,12 @@ impl TransactionReader {
                     self.ask_for_doubtful(u64::MAX);
                     self.open.retire_all();
                 }
-                Record::Checkpoint { .. } | Record::PlainMessage { .. } => {}
+                Record::PlainMessage { prefix, payload } => {
+                    if is_earlier && prefix == POSITION_PREFIX {
+                        self.notes.extend(position::decode(payload).and_then(|(_, notes)| notes));
+                    }
+                }
+                Record::Checkpoint { .. } => {}
             }
         }
         Ok(Reached::More)
@@ -322,6 +334,11 @@ impl TransactionReader {
         }
     }
 
+    /// What earlier lives of the worker noted in the WAL that was read since the last call.
+    pub fn take_notes(&mut self) -> Vec<Notes> {
+        std::mem::take(&mut self.notes)
+    }
+
     /// The first byte that was not read yet.
     pub fn position(&self) -> Lsn {
         self.reader.position()
@@ -411,6 +428,8 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
+    /// What was noted besides.
+    pub notes: Notes,
     /// The first event, if no position was recorded ahead of it.
     pub first_event: Option<Lsn>,
 }
@@ -427,7 +446,8 @@ pub fn survey(
 ) -> Result<Option<Survey>, ReadError> {
     let (mut reader, first_record) = XLogReader::at_first_record_after(start)
         .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
-    let mut survey = Survey { first_record, last_position: None, first_event: None };
+    let (last_position, notes) = (None, Notes::default());
+    let mut survey = Survey { first_record, last_position, notes, first_event: None };
     while keep_going() {
         let batch = Batch::begin(&reader);
         while !batch.is_over(&reader) {
@@ -444,8 +464,11 @@ pub fn survey(
             };
             match step {
                 Step::Record(Record::PlainMessage { prefix, payload }) => {
-                    if prefix == POSITION_PREFIX {
-                        survey.last_position = Position::decode(payload).or(survey.last_position);
+                    if prefix == POSITION_PREFIX
+                        && let Some((position, notes)) = position::decode(payload)
+                    {
+                        survey.last_position = Some(position);
+                        notes.into_iter().for_each(|notes| survey.notes.update(notes));
                     }
                 }
                 Step::Record(Record::TransactionalMessage { prefix, lsn, .. }) => {

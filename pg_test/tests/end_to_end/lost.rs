@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, send_signal, wait_until};
+use pg_test::{DEADLINE, Message, Queue, Scene, Shutdown, Testbed, send_signal, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -55,12 +55,14 @@ fn wait_until_lost(client: &mut Client) {
     });
 }
 
-/// The event that announces a gap, and what comes after it up to the marker.
+/// The event that announces a gap, and what comes after it up to the marker but for the same to another exchange.
 fn gap_and_rest(scene: &Scene<'_>, client: &mut Client) -> (Message, Vec<Message>) {
     run(client, "INSERT INTO markers VALUES (1)");
     let mut events = scene.consumer.wait_for_marker("cdc.marker.insert");
     assert!(!events.is_empty(), "nothing came before the marker");
-    (events.remove(0), events)
+    let gap = events.remove(0);
+    events.retain(|event| (&event.message_id, &event.body) != (&gap.message_id, &gap.body));
+    (gap, events)
 }
 
 #[test]
@@ -113,6 +115,52 @@ fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
     let log = bed.postgres.log();
     assert_eq!(log.matches("events are lost").count(), 1, "{log}");
     assert!(log.contains("was invalidated and is made anew"));
+}
+
+/// Whoever had events is told, whichever exchange they went to, and one that is not there any more holds nobody up.
+#[test]
+fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
+    let bed = testbed();
+    let (scene, mut client) = scene(&bed, "everybody");
+    for name in ["side", "gone"] {
+        scene.broker().declare_exchange(name, "topic");
+    }
+    let side = scene.broker().consume(&Queue::durable("side-queue").bound_to("side", "#"));
+    // An open transaction needs WAL that will be gone, the records of the position lie behind it.
+    let mut open = scene.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (1)");
+    run(
+        &mut client,
+        "CREATE TABLE plain AS SELECT repeat('x', 1000) FROM generate_series(1, 18000)",
+    );
+    run(&mut client, "SELECT pg_switch_wal()");
+    for (id, exchange) in ["gone", "side", &scene.exchange].iter().enumerate() {
+        let insert = format!("SET amqp.exchange = '{exchange}'; INSERT INTO markers VALUES ({id})");
+        run(&mut client, &insert);
+    }
+    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    scene.broker().delete_exchange("gone");
+    assert_eq!(side.wait_for_events(1)[0].exchange, "side");
+    run(&mut client, "CHECKPOINT");
+    let data = bed.postgres.data_dir().join("pg_wal");
+    let first = ask::<String>(&mut client, "SELECT pg_walfile_name(restart_lsn) FROM amqp.status");
+    bed.postgres.stop(Shutdown::Immediate);
+    fs::remove_file(bed.postgres.data_dir().join("pg_replslot/amqp_cdc/state")).unwrap();
+    fs::remove_dir(bed.postgres.data_dir().join("pg_replslot/amqp_cdc")).unwrap();
+    fs::remove_file(data.join(first)).unwrap();
+    bed.postgres.start();
+    let mut client = scene.client();
+    wait_until_lost(&mut client);
+    let told = [&side, &scene.consumer, &scene.consumer].map(|consumer| {
+        let gap = consumer.wait_for_events(1).remove(0);
+        assert_eq!(gap.kind.as_deref(), Some("gap"));
+        gap.exchange
+    });
+    assert_eq!(told, ["side", &scene.exchange, "operations"]);
+    assert!(!scene.broker().has_exchange("gone"));
+    wait_until("the one that is gone is owed it", DEADLINE, || {
+        ask::<bool>(&mut client, "SELECT gaps_owed = 1 FROM amqp.status").then_some(())
+    });
 }
 
 /// Nothing is told twice, and nothing forgotten, if the server crashes before the gap is announced.

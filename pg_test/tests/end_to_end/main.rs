@@ -16,6 +16,7 @@ mod old_transactions;
 mod options;
 mod order;
 mod other_versions;
+mod policy;
 mod position;
 mod refusals;
 mod rows;

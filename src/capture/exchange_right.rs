@@ -1,0 +1,30 @@
+//! Who may send a table's events to another exchange than the one that was set for him: option `exchange=` is no
+//! way round the rights on `amqp.exchange`.
+
+use pgrx::PgSqlErrorCode;
+
+use crate::pg::report::Report;
+use crate::pg::rights::Role;
+use crate::settings;
+
+/// Why a table of this owner must not send its events to this exchange, if so.
+pub fn refusal(exchange: &str, owner: Role) -> Option<Report> {
+    let own = settings::exchange();
+    if exchange == own || owner.may_set(settings::EXCHANGE_NAME) {
+        return None;
+    }
+    let owner = owner.name();
+    let quoted = owner.replace('"', "\"\"");
+    Some(
+        Report::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            format!("tables of role \"{owner}\" may not send events to exchange \"{exchange}\""),
+        )
+        .detail(format!(
+            "Capture option exchange= names another exchange than amqp.exchange, which is \"{own}\" here."
+        ))
+        .hint(format!(
+            "Leave the option out, or, as a superuser: GRANT SET ON PARAMETER \"amqp.exchange\" TO \"{quoted}\"."
+        )),
+    )
+}
