@@ -100,7 +100,12 @@ fn an_exchange_that_is_there_is_used_as_it_is() {
     insert_around(&mut client, &fanout, 2..=3);
     assert_eq!(ids(&consumer.wait_for_events(2)), [2, 3]);
     assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 4]);
-    let log = scene.testbed.rabbitmq.log();
+    // What the broker has to say of it is in its log once this is.
+    let rabbitmq = &scene.testbed.rabbitmq;
+    let mark = format!("nothing was said of {fanout}");
+    rabbitmq.ctl(&["eval", &format!("logger:notice(\"{mark}\").")]);
+    wait_until("the log is written", DEADLINE, || rabbitmq.log().contains(&mark).then_some(()));
+    let log = rabbitmq.log();
     assert!(!log.contains(&format!("'type' for exchange '{fanout}'")), "{log}");
 }
 
