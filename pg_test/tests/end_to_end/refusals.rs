@@ -187,13 +187,15 @@ fn no_backtrace_reaches_a_client() {
          CREATE CAST (shy AS json) WITH FUNCTION shy_to_json(shy);
          CREATE TABLE t (id int, s shy);
          CREATE TRIGGER t AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
-         CREATE TABLE wrong (id int);
-         CREATE TRIGGER wrong AFTER INSERT ON wrong FOR EACH ROW
-           EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')",
+         CREATE TABLE wrong (id int)",
     );
     let error = refusal(&mut client, "INSERT INTO t VALUES (1, 'x')");
     assert_eq!((error.message(), error.detail()), ("not with me", None));
-    let error = refusal(&mut client, "INSERT INTO wrong VALUES (1)");
+    let error = refusal(
+        &mut client,
+        "CREATE TRIGGER wrong AFTER INSERT ON wrong FOR EACH ROW
+         EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')",
+    );
     assert_eq!(error.detail(), Some("Trigger \"wrong\" has argument \"colour=red\"."));
     let error = refusal(&mut client, "SELECT amqp.skip('x')");
     assert_eq!(error.detail(), Some("It does not stand still at a message."));

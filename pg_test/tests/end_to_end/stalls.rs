@@ -197,7 +197,9 @@ fn a_name_that_is_never_found_stops_neither_reading_nor_the_end() {
     let (scene, mut client) = scene(&bed);
     slow_down(&bed.postgres, Slow::Names, Duration::from_secs(3600));
     bed.postgres.set("amqp.host", "broker.invalid");
-    wait_for_stall(&bed.postgres, Slow::Names);
+    wait_until("it is looked up", DEADLINE, || {
+        (stalls(&bed.postgres, Slow::Names) > 0).then_some(())
+    });
     insert(&mut client, 1);
     wait_until_read(&mut client, "it is read all the same");
     wait_until("an attempt is given up", DEADLINE, || {

@@ -246,20 +246,6 @@ fn commits_of_a_client_that_does_not_read_wake_the_worker() {
     sleeper.end();
 }
 
-/// Linux lets who is woken take the core from who woke it, here in the middle of its commit, but not
-/// under SCHED_BATCH.
-#[test]
-fn the_worker_takes_the_core_from_no_backend_that_wakes_it() {
-    const SCHED_BATCH: &str = "3";
-    let (_scene, mut client) = blog("batch");
-    wait_until_streaming(&mut client);
-    let worker = worker_pid(&mut client);
-    let line = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
-    let (name, fields) = line.rsplit_once(") ").unwrap();
-    // The 41st field of proc(5); the name is the second.
-    assert_eq!(fields.split(' ').nth(41 - 3), Some(SCHED_BATCH), "{name})");
-}
-
 /// A thread that PostgreSQL does not know of is there only while a connection is made.
 #[test]
 fn a_worker_that_is_connected_is_one_thread() {
