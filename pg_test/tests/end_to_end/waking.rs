@@ -13,8 +13,7 @@ use postgres_protocol::IsNull;
 use postgres_protocol::message::{backend, frontend};
 
 use crate::stage::{
-    ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_saved,
-    wait_until_streaming, worker_pid,
+    ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_saved, worker_pid,
 };
 
 /// A worker that nobody wakes looks at the WAL only now and then, every five seconds. So many times
