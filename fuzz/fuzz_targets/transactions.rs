@@ -15,11 +15,16 @@ mod place;
 #[path = "../../src/wal"]
 mod wal {
     pub mod event_list;
+    mod family;
+    pub mod min_queue;
     pub mod numbers;
     pub mod order;
     pub mod order_queue;
+    mod spilled_events;
     pub mod transactions;
 }
+
+use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
@@ -37,7 +42,7 @@ enum Step {
     Commit { xid: u8, subxids: Vec<u8> },
     Abort { xid: u8, subxids: Vec<u8> },
     Prepare { xid: u8, subxids: Vec<u8> },
-    RetireOlderThan { xid: u32 },
+    RetireOlderThan { xid: u64 },
     RetireAll,
     SetMemoryLimit { bytes: u16 },
     Pass,
@@ -96,23 +101,28 @@ fn take_all(queue: &mut OrderQueue, seen: &mut Seen) {
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let wide = |xids: &[u8]| xids.iter().map(|&xid| u32::from(xid)).collect::<Vec<_>>();
+    // As PostgreSQL lists them: younger than their transaction, in their order.
+    let family = |xid: u8, subxids: &[u8]| {
+        let younger: BTreeSet<u32> =
+            subxids.iter().filter(|&&subxid| subxid > xid).map(|&subxid| u32::from(subxid)).collect();
+        younger.into_iter().collect::<Vec<_>>()
+    };
     let mut open = Transactions::new(1000);
     let (mut queue, mut seen) = (OrderQueue::default(), Seen::default());
     for (number, step) in steps.into_iter().enumerate() {
         let lsn = Lsn(number as u64 * 8 + 8);
         match step {
-            Step::Event { xid, payload } => open.event(u32::from(xid), lsn, &payload),
+            Step::Event { xid, payload } => open.event(u64::from(xid), lsn, &payload),
             Step::Change { xid, operation, command_id, place: at } => {
-                open.event(u32::from(xid), lsn, &payload(operation, command_id, at.map(place)));
+                open.event(u64::from(xid), lsn, &payload(operation, command_id, at.map(place)));
             }
             Step::Record { xid, trace, place: at } => {
                 let trace = Trace::from_number(trace % 3).unwrap_or(Trace::Storage);
                 seen.records.push((u32::from(xid), lsn, trace, place(at)));
             }
             Step::Commit { xid, subxids } => {
-                let xids = wide(&subxids);
-                if let Some(transaction) = open.commit(u32::from(xid), &xids, lsn, 0) {
+                let xids = family(xid, &subxids);
+                if let Some(transaction) = open.commit(u64::from(xid), &xids, lsn, 0) {
                     assert!(transaction.first_lsn < lsn);
                     let count = transaction.events.len();
                     assert!(count > 0);
@@ -120,8 +130,8 @@ fuzz_target!(|steps: Vec<Step>| {
                     queue.push(transaction, &xids);
                 }
             }
-            Step::Abort { xid, subxids } => open.abort(u32::from(xid), &wide(&subxids)),
-            Step::Prepare { xid, subxids } => open.prepare(u32::from(xid), &wide(&subxids)),
+            Step::Abort { xid, subxids } => open.abort(u64::from(xid), &family(xid, &subxids)),
+            Step::Prepare { xid, subxids } => open.prepare(u64::from(xid), &family(xid, &subxids)),
             Step::RetireOlderThan { xid } => open.retire_older_than(xid),
             Step::RetireAll => open.retire_all(),
             Step::SetMemoryLimit { bytes } => open.set_memory_limit(usize::from(bytes)),
