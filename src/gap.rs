@@ -2,6 +2,7 @@
 //! gone. Consumers are told by an event of its own, ahead of all that can still be published. An exchange to
 //! which single events did not go is owed such an event. Pure.
 
+use std::fmt;
 use std::rc::Rc;
 
 use crate::event::{EventHead, Operation};
@@ -18,6 +19,16 @@ pub struct Gap {
     pub from: Option<Lsn>,
     /// The first record of the WAL that is there.
     pub to: Lsn,
+}
+
+/// In words for the operator.
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.from {
+            Some(from) => write!(f, "from {from} to {}", self.to),
+            None => write!(f, "from unknown to {}", self.to),
+        }
+    }
 }
 
 /// That events did not go to their exchange, which it is to be told.

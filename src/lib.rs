@@ -32,6 +32,7 @@
 //! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
 //! | [`rendering`] | the bodies of events whose rows came as they are stored |
 //! | [`wal`] | from WAL records to committed transactions |
+//! | [`wal_file`] | names of WAL files |
 //! | [`running`] | which transactions others cannot see yet |
 //! | [`stream`] | what is committed and not confirmed, in order |
 //! | [`gap`] | the event that says that others are missing |
@@ -97,6 +98,7 @@ mod status;
 mod status_0_1;
 mod stream;
 mod wal;
+mod wal_file;
 mod worker;
 
 use pgrx::prelude::*;

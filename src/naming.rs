@@ -15,6 +15,7 @@ use crate::pg::server;
 use crate::pg::timeline::Timelines;
 use crate::rendering::{Rendered, Rendering};
 use crate::stream::NextEvent;
+use crate::wal_file;
 
 /// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const POSTGRES_EPOCH: i64 = 946_684_800;
@@ -157,7 +158,8 @@ impl Naming {
 
     /// The WAL file that holds this place.
     pub fn file_of(&self, lsn: Lsn) -> String {
-        wal_file_name(self.timelines.of(lsn), lsn, server::wal_segment_size())
+        let segment_size = server::wal_segment_size();
+        wal_file::name(self.timelines.of(lsn), lsn.segment(segment_size), segment_size)
     }
 
     /// The name of a record for ever.
@@ -181,12 +183,6 @@ impl Naming {
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
         format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
     }
-}
-
-/// `TTTTTTTTXXXXXXXXYYYYYYYY`, as in pg_wal (access/xlog_internal.h: `XLogFileName`).
-fn wal_file_name(timeline: u32, lsn: Lsn, segment_size: u64) -> String {
-    let (segment, per_high) = (lsn.segment(segment_size), 0x1_0000_0000 / segment_size);
-    format!("{timeline:08X}{:08X}{:08X}", segment / per_high, segment % per_high)
 }
 
 /// Seconds since 1970 of microseconds since 2000.

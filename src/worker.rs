@@ -11,7 +11,7 @@ use pgrx::PgSqlErrorCode;
 use crate::commit_rate::CommitRate;
 use crate::condition::Condition;
 use crate::delivery::{Delivery, Published};
-use crate::gap::Gap;
+use crate::gap::{Gap, OwedGap};
 use crate::handover::Handover;
 use crate::lsn::Lsn;
 use crate::naming::{Naming, Unreadable};
@@ -206,9 +206,7 @@ impl Worker {
             giving_up: None,
         };
         if let Origin::Lost(gap) = origin {
-            let from = gap.from.map_or("unknown".to_owned(), |from| from.to_string());
-            let problem =
-                format!("events are lost: WAL of the time from {from} to {} is gone", gap.to);
+            let problem = format!("events are lost: WAL of the time {gap} is gone");
             worker.announce(gap, problem);
         }
         if let Some(records) = settings::skipped_wal() {
@@ -277,7 +275,7 @@ impl Worker {
         };
         let Some((_, begin)) = XLogReader::at_first_record_after(until) else { return };
         self.giving_up = None;
-        let notes = self.notes();
+        let notes = notes(&self.handover, self.delivery.as_ref());
         let owed = notes.owed.clone();
         let from = self.keeper.give_up(self.position().confirmed, begin, notes);
         let memory_limit = server::logical_decoding_work_mem();
@@ -288,12 +286,15 @@ impl Worker {
         // Another one: what is on its way in this one is given up as well.
         (self.delivery, self.seen, self.handed_over) = (None, Published::default(), 0);
         self.condition.begin_anew();
-        let since = from.map_or("unknown".to_owned(), |from| from.to_string());
-        let problem = format!(
-            "backlog is given up by order of an operator: what committed from {since} to {begin}"
-        );
-        self.announce(Gap { from, to: begin }, problem);
+        let gap = Gap { from, to: begin };
+        let problem = format!("backlog is given up by order of an operator: what committed {gap}");
+        self.announce(gap, problem);
         self.apply_settings();
+        self.owe(owed);
+    }
+
+    /// Has the delivery announce what exchanges are owed.
+    fn owe(&mut self, owed: Vec<OwedGap>) {
         if let Some(delivery) = &self.delivery {
             owed.into_iter().for_each(|owed| delivery.owe(self.naming.debt(owed)));
         }
@@ -311,9 +312,8 @@ impl Worker {
             match passed {
                 Passed::Unread { next } => {
                     self.naming.add_damage(lsn..next);
-                    let problem =
-                        format!("events are lost: damaged WAL from {lsn} to {next} is passed");
-                    self.announce(Gap { from: Some(lsn), to: next }, problem);
+                    let gap = Gap { from: Some(lsn), to: next };
+                    self.announce(gap, format!("events are lost: damaged WAL {gap} is passed"));
                 }
                 Passed::Changes { next } => Report::new(
                     PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
@@ -459,12 +459,9 @@ impl Worker {
     /// Takes over what exchanges were owed when the last life ended, once all that it noted was read.
     fn take_over(&mut self) {
         self.reader.take_notes().into_iter().for_each(|notes| self.handover.take(notes));
-        if let Some(delivery) = &self.delivery
-            && self.handover.is_known(self.reader.position())
-        {
-            for owed in self.handover.take_over() {
-                delivery.owe(self.naming.debt(owed));
-            }
+        if self.delivery.is_some() && self.handover.is_known(self.reader.position()) {
+            let owed = self.handover.take_over();
+            self.owe(owed);
         }
     }
 
@@ -580,8 +577,7 @@ impl Worker {
     fn save_position(&mut self) -> Option<Duration> {
         let Worker { stream, reader, handover, delivery, keeper, .. } = self;
         keeper.save_if_due(|| {
-            let owed = delivery.as_ref().map(Delivery::owed).unwrap_or_default();
-            (stream.position(reader.needed_from()), handover.notes(owed))
+            (stream.position(reader.needed_from()), notes(handover, delivery.as_ref()))
         })
     }
 
@@ -660,20 +656,14 @@ impl Worker {
             self.deliver();
         }
         let position = self.position();
-        let notes = self.notes();
+        let notes = notes(&self.handover, self.delivery.as_ref());
         self.keeper.save_the_last(position, notes);
         self.keeper.close();
     }
 
-    /// What the position records say besides the position.
-    fn notes(&self) -> Notes {
-        let owed = self.delivery.as_ref().map(Delivery::owed).unwrap_or_default();
-        self.handover.notes(owed)
-    }
-
     /// Something failed, and this process ends: what was confirmed until now is not to be sent again.
     fn save_in_spite_of_it(&mut self) {
-        let (position, notes) = (self.position(), self.notes());
+        let (position, notes) = (self.position(), notes(&self.handover, self.delivery.as_ref()));
         let saved = worker_process::catch(|| self.keeper.save_the_last(position, notes));
         if let Err(failure) = saved {
             let Position { confirmed, .. } = self.keeper.saved();
@@ -685,6 +675,11 @@ impl Worker {
             .warn();
         }
     }
+}
+
+/// What the position records say besides the position.
+fn notes(handover: &Handover, delivery: Option<&Delivery>) -> Notes {
+    handover.notes(delivery.map(Delivery::owed).unwrap_or_default())
 }
 
 /// Says in the log where the stream goes on. What is lost is announced otherwise.
@@ -709,14 +704,13 @@ pub fn failed(error: &str) {
     status::set_last_error(error);
 }
 
-fn fail_to_read(error: &ReadError) -> ! {
-    fail(format!("could not read WAL at {}: {}", error.lsn, error.message))
-}
-
 /// Ends the process with an error; it is started again.
-fn fail(problem: String) -> ! {
-    Report::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, problem)
-        .detail(format!("The replication slot \"{}\" retains the WAL.", crate::pg::slot::NAME))
-        .hint("The worker is started again in a few seconds.")
-        .raise();
+fn fail_to_read(error: &ReadError) -> ! {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+        format!("could not read WAL at {}: {}", error.lsn, error.message),
+    )
+    .detail(format!("The replication slot \"{}\" retains the WAL.", crate::pg::slot::NAME))
+    .hint("The worker is started again in a few seconds.")
+    .raise();
 }

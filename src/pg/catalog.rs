@@ -21,7 +21,7 @@ impl RelationId {
         RelationId(oid.to_u32())
     }
 
-    fn oid(self) -> pg_sys::Oid {
+    pub(super) fn oid(self) -> pg_sys::Oid {
         pg_sys::Oid::from_u32(self.0)
     }
 }

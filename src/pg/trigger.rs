@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::catalog::FunctionId;
+use super::catalog::{FunctionId, RelationId, with_inheritors};
 use super::columns::{self, Columns};
 use super::growth::Growth;
 use super::invalidation::Dependencies;
@@ -361,32 +361,19 @@ fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
 
 /// The file of the first partition that leaves records in the WAL, of a partitioned table that was truncated.
 fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
-    unsafe extern "C-unwind" {
-        // catalog/pg_inherits.h; missing from pgrx.
-        fn find_all_inheritors(
-            parent: pg_sys::Oid,
-            lock: pg_sys::LOCKMODE,
-            parents: *mut *mut pg_sys::List,
-        ) -> *mut pg_sys::List;
-    }
-    let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
-    // SAFETY: reads pg_inherits in a transaction that has locked all partitions (tablecmds.c:
-    // `ExecuteTruncate`); the list is palloc'd; nothing in the guarded code has a destructor. The relations are
-    // closed as they were opened.
-    unsafe {
-        let tables = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            find_all_inheritors(table, no_lock, std::ptr::null_mut())
-        });
-        pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid().find_map(|table| {
-            let relation = pg_sys::RelationIdGetRelation(table);
+    // The transaction has locked all partitions (tablecmds.c: `ExecuteTruncate`).
+    with_inheritors(RelationId::of(table)).into_iter().find_map(|table| {
+        // SAFETY: a relation that is there; it is closed as it was opened.
+        unsafe {
+            let relation = pg_sys::RelationIdGetRelation(table.oid());
             if relation.is_null() {
                 return None;
             }
             let file = logged_file(&*relation);
             pg_sys::RelationClose(relation);
             file
-        })
-    }
+        }
+    })
 }
 
 /// Name of the current database.

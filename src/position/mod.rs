@@ -24,6 +24,7 @@ use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{message, server};
 use crate::wal::reader::{Survey, survey};
+use crate::wal_file;
 pub use record::{Notes, decode};
 use schedule::{Due, Schedule};
 
@@ -422,7 +423,7 @@ impl WalFiles<'_> {
             fs::read_dir("pg_wal")?.map(|file| Ok(file?.file_name())).collect()
         };
         let names = names().map_err(failed("read", "pg_wal"))?;
-        let parse = |name: &OsString| parse_wal_file_name(name.to_str()?, segment_size);
+        let parse = |name: &OsString| wal_file::parse(name.to_str()?, segment_size);
         let files = names.iter().filter_map(parse).collect();
         Ok(WalFiles { timelines, segment_size, files })
     }
@@ -435,17 +436,6 @@ impl WalFiles<'_> {
         let last_byte = Lsn((segment + 1) * self.segment_size - 1);
         self.files.contains(&(self.timelines.of(last_byte), segment))
     }
-}
-
-/// `TTTTTTTTXXXXXXXXYYYYYYYY`: timeline, then the segment number in two parts
-/// (access/xlog_internal.h: XLogFileName).
-fn parse_wal_file_name(name: &str, segment_size: u64) -> Option<(u32, u64)> {
-    if name.len() != 24 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    let part = |from: usize| u32::from_str_radix(&name[from..from + 8], 16).ok();
-    let per_high = 0x1_0000_0000 / segment_size;
-    Some((part(0)?, u64::from(part(8)?) * per_high + u64::from(part(16)?)))
 }
 
 #[cfg(test)]
@@ -472,14 +462,6 @@ mod tests {
         assert_eq!(known(Some(Lsn(1 << 50))).confirmed, Lsn(1 << 50));
         assert_eq!(known(None), Position::default());
         assert_eq!(known(Some(Lsn(70))).restart, Lsn::INVALID);
-    }
-
-    #[test]
-    fn wal_file_names_are_read_as_postgresql_writes_them() {
-        let size = 16 * 1024 * 1024;
-        assert_eq!(parse_wal_file_name("0000000200000001000000FE", size), Some((2, 256 + 254)));
-        assert_eq!(parse_wal_file_name("00000002.history", size), None);
-        assert_eq!(parse_wal_file_name("0000000200000001000000FE.partial", size), None);
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct TransactionReader {
     second: Option<XLogReader>,
     /// The end of what began before may have been in a damaged record.
     doubtful_before: Lsn,
+    /// For asking how that ended.
+    snapshot: Option<SnapshotMemory>,
     /// When the last transaction committed.
     commit_time: i64,
     /// The position records that begin before this are of earlier lives of the worker...
@@ -104,6 +106,7 @@ impl TransactionReader {
             changes: None,
             second: None,
             doubtful_before: Lsn::INVALID,
+            snapshot: None,
             commit_time: 0,
             earlier_until,
             notes: Vec::new(),
@@ -241,8 +244,7 @@ impl TransactionReader {
         if self.open.oldest_lsn().is_none_or(|first| first >= self.doubtful_before) {
             return;
         }
-        let mut memory = SnapshotMemory::new();
-        let snapshot = memory.take();
+        let snapshot = self.snapshot.get_or_insert_with(SnapshotMemory::new).take();
         let (mut committed, mut unknown) = (Vec::new(), Vec::new());
         for xid in self.open.older_than(oldest_running) {
             let real = self.xids.real(xid);

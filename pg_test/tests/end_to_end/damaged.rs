@@ -10,8 +10,8 @@ use pg_test::{
 use postgres::Client;
 
 use crate::stage::{
-    ask, commit_lsn, first_deliveries, ids, lsn, make_blog, replace_worker, run, saved_confirmed,
-    wait_for_reason, wait_until_saved, wait_until_streaming, worker_pid,
+    ask, blog_and_operations, commit_lsn, first_deliveries, ids, lsn, lsn_text, replace_worker,
+    run, saved_confirmed, wait_for_reason, wait_until_saved, wait_until_streaming, worker_pid,
 };
 
 fn testbed() -> Testbed {
@@ -25,24 +25,16 @@ fn testbed() -> Testbed {
 
 /// Gets what is published to its own exchange and to the worker's.
 fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let scene = bed.scene(name);
-    let mut client = scene.client();
-    make_blog(&mut client);
-    scene.broker().declare_exchange("operations", "topic");
-    scene.broker().declare_queue(&scene.queue().bound_to("operations", "#"));
+    let (scene, mut client) = blog_and_operations(bed, name);
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
     let first = scene.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &first[0]);
     (scene, client)
 }
 
-fn text(lsn: u64) -> String {
-    format!("{:X}/{:X}", lsn >> 32, lsn as u32)
-}
-
 /// The WAL file that holds this place.
 fn file_of(client: &mut Client, lsn: u64) -> String {
-    ask(client, &format!("SELECT pg_walfile_name('{}')", text(lsn)))
+    ask(client, &format!("SELECT pg_walfile_name('{}')", lsn_text(lsn)))
 }
 
 /// Overwrites these bytes of the WAL, all in one segment, with zeros.
@@ -109,7 +101,7 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
     let order = wait_until_stuck(&mut client);
     let reason: String = ask(&mut client, "SELECT reason FROM amqp.status");
     assert!(
-        reason.contains(&file_of(&mut client, from)) && reason.contains(&text(from)),
+        reason.contains(&file_of(&mut client, from)) && reason.contains(&lsn_text(from)),
         "{reason}"
     );
     wait_until_saved(&mut client, events.last().unwrap());
@@ -119,7 +111,7 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
     assert_eq!(published(&mut client), ROWS + 1);
 
     // Another record's name does nothing.
-    bed.postgres.set("amqp.skip_wal", &order.replace(&text(from), &text(from + 8)));
+    bed.postgres.set("amqp.skip_wal", &order.replace(&lsn_text(from), &lsn_text(from + 8)));
     replace_worker(&mut client);
     assert_eq!(wait_until_stuck(&mut client), order);
     bed.postgres.set("amqp.skip_wal", &order);

@@ -3,11 +3,13 @@
 
 use std::fs;
 
-use pg_test::{DEADLINE, Postgres, Shutdown, Testbed, c_library, send_signal, wait_until};
+use pg_test::{DEADLINE, Postgres, Shutdown, Testbed, send_signal, wait_until};
 use postgres::Client;
 
 use crate::other_versions;
-use crate::stage::{ask, ids, make_blog, published_so_far, run, wait_until_streaming, worker_pid};
+use crate::stage::{
+    ask, ids, make_blog, make_c_function, published_so_far, run, wait_until_streaming, worker_pid,
+};
 
 const BEGINS: &str = "stream begins at";
 const LOST: &str = "events are lost";
@@ -170,15 +172,8 @@ fn a_function_of_the_users_own_with_that_name_is_no_reason_for_a_gap() {
 fn events_that_nobody_noted_are_published_after_a_gap() {
     let (postgres, mut client) = before_the_first_start();
     let code = include_str!("other_versions.c");
-    let library = c_library::compile(postgres.folder(), "first_start", code).unwrap();
-    run(
-        &mut client,
-        &format!(
-            "CREATE FUNCTION write_event(bytea) RETURNS void LANGUAGE C STRICT AS '{}';
-             SELECT write_event('\\x0100010000000000')",
-            library.display()
-        ),
-    );
+    make_c_function(&mut client, &postgres, "write_event(bytea)", code);
+    run(&mut client, "SELECT write_event('\\x0100010000000000')");
     preload(&postgres);
     assert_eq!(first_words(&postgres), LOST);
 }

@@ -8,7 +8,7 @@ use pg_test::{Postgres, Scene, Shutdown, Testbed, insert_lsn};
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{ask, blog, make_blog, published_so_far, run};
+use crate::stage::{ask, blog, lsn_text, make_blog, published_so_far, run};
 
 /// The events that a statement writes, as they are in the WAL.
 #[track_caller]
@@ -17,7 +17,7 @@ fn payloads(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<Vec<
     run(client, statement);
     // Of what others write meanwhile some may not be on disk.
     let end: String = ask(client, "SELECT pg_current_wal_flush_lsn()::text");
-    let start = format!("{:X}/{:X}", start >> 32, start & 0xFFFF_FFFF);
+    let start = lsn_text(start);
     let output = Postgres::program("pg_waldump")
         .arg("--path")
         .arg(scene.testbed.postgres.data_dir().join("pg_wal"))

@@ -8,8 +8,8 @@ use postgres::Client;
 use serde_json::{Value, json};
 
 use crate::stage::{
-    ask, commit_lsn, ids, lsn, make_blog, published_so_far, run, shown_restart, wait_for_reason,
-    wait_for_successor, wait_until_saved, worker_pid,
+    ask, blog_and_operations, commit_lsn, ids, lsn, published_so_far, run, shown_restart,
+    wait_for_reason, wait_for_successor, wait_until_saved, worker_pid,
 };
 
 /// Bytes of WAL that an outage may retain in these tests.
@@ -23,16 +23,6 @@ fn testbed() -> Testbed {
         // The exchange of the event that announces a gap: the worker's own.
         "amqp.exchange = 'operations'",
     ])
-}
-
-/// Everything that is published to any exchange of these tests, in order.
-fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let scene = bed.scene(name);
-    let mut client = scene.client();
-    make_blog(&mut client);
-    scene.broker().declare_exchange("operations", "topic");
-    scene.broker().declare_queue(&scene.queue().bound_to("operations", "#"));
-    (scene, client)
 }
 
 /// Writes far more WAL than may be retained, and has a checkpoint remove it.
@@ -68,7 +58,7 @@ fn gap_and_rest(scene: &Scene<'_>, client: &mut Client) -> (Message, Vec<Message
 #[test]
 fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "invalidated");
+    let (mut scene, mut client) = blog_and_operations(&bed, "invalidated");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     let first = scene.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
@@ -121,7 +111,7 @@ fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
 #[test]
 fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "everybody");
+    let (scene, mut client) = blog_and_operations(&bed, "everybody");
     for name in ["side", "gone"] {
         scene.broker().declare_exchange(name, "topic");
     }
@@ -167,7 +157,7 @@ fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
 #[test]
 fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "unannounced");
+    let (mut scene, mut client) = blog_and_operations(&bed, "unannounced");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     let first = scene.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
@@ -206,7 +196,7 @@ fn change_the_slot(client: &mut Client, statement: &str) {
 #[test]
 fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "dropped_and_gone");
+    let (mut scene, mut client) = blog_and_operations(&bed, "dropped_and_gone");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     let first = scene.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
@@ -235,7 +225,7 @@ fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
 #[test]
 fn a_slot_that_somebody_advanced_loses_nothing() {
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "advanced");
+    let (mut scene, mut client) = blog_and_operations(&bed, "advanced");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     let first = scene.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
@@ -261,7 +251,7 @@ fn a_slot_that_somebody_advanced_loses_nothing() {
 #[test]
 fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "savepoint");
+    let (scene, mut client) = blog_and_operations(&bed, "savepoint");
     let mut open = scene.client();
     run(
         &mut open,
@@ -292,7 +282,7 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
 #[test]
 fn a_directory_that_cannot_be_read_loses_nothing() {
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "unreadable");
+    let (mut scene, mut client) = blog_and_operations(&bed, "unreadable");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
     bed.rabbitmq.stop();
@@ -318,7 +308,7 @@ fn a_directory_that_cannot_be_read_loses_nothing() {
 #[test]
 fn a_backlog_can_be_given_up() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "given_up");
+    let (scene, mut client) = blog_and_operations(&bed, "given_up");
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
     let first = scene.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &first[0]);

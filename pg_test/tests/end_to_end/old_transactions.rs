@@ -1,11 +1,11 @@
 //! What committed billions of transactions ago is published like anything else.
 
-use pg_test::{DEADLINE, Scene, Testbed, c_library, send_signal, wait_until, wait_until_confirmed};
+use pg_test::{DEADLINE, Scene, Testbed, send_signal, wait_until, wait_until_confirmed};
 use postgres::Client;
 
 use crate::stage::{
-    ask, first_deliveries, make_blog, published_so_far, replace_worker, run, wait_for_successor,
-    wait_until_streaming, worker_pid,
+    ask, first_deliveries, make_blog, make_c_function, published_so_far, replace_worker, run,
+    wait_for_successor, wait_until_streaming, worker_pid,
 };
 
 /// Xids on a page of pg_xact.
@@ -29,15 +29,8 @@ fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
     let mut client = scene.client();
     make_blog(&mut client);
     let code = include_str!("old_transactions.c");
-    let library = c_library::compile(bed.postgres.folder(), "old_transactions", code).unwrap();
-    run(
-        &mut client,
-        &format!(
-            "CREATE FUNCTION jump_to(bigint) RETURNS void LANGUAGE C STRICT AS '{}';
-             UPDATE pg_database SET datallowconn = true",
-            library.display()
-        ),
-    );
+    make_c_function(&mut client, &bed.postgres, "jump_to(bigint)", code);
+    run(&mut client, "UPDATE pg_database SET datallowconn = true");
     wait_until_streaming(&mut client);
     wait_until_confirmed(&mut client);
     (scene, client)

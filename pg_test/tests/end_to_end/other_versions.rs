@@ -1,12 +1,12 @@
 //! Events that wait in the WAL while the library is exchanged: those of 0.1.0 are published as they would
 //! have been then, those of a version to come are held and named.
 
-use pg_test::{DEADLINE, Scene, Testbed, c_library, wait_until, wait_until_confirmed};
+use pg_test::{DEADLINE, Scene, Testbed, wait_until, wait_until_confirmed};
 use postgres::Client;
 use serde_json::json;
 
 use crate::stage::{
-    ask, ids, make_blog, published_so_far, replace_worker, run, wait_for_reason,
+    ask, ids, make_blog, make_c_function, published_so_far, replace_worker, run, wait_for_reason,
     wait_until_streaming,
 };
 
@@ -16,14 +16,7 @@ pub fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
     let mut client = scene.client();
     make_blog(&mut client);
     let code = include_str!("other_versions.c");
-    let library = c_library::compile(bed.postgres.folder(), "other_versions", code).unwrap();
-    run(
-        &mut client,
-        &format!(
-            "CREATE FUNCTION write_event(bytea) RETURNS void LANGUAGE C STRICT AS '{}'",
-            library.display()
-        ),
-    );
+    make_c_function(&mut client, &bed.postgres, "write_event(bytea)", code);
     (scene, client)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pg_test::{DEADLINE, Message, Scene, testbed, wait_until};
+use pg_test::{DEADLINE, Message, Postgres, Scene, Testbed, c_library, testbed, wait_until};
 use postgres::Client;
 use postgres::error::DbError;
 
@@ -31,10 +31,35 @@ pub fn make_blog(client: &mut Client) {
     );
 }
 
+/// The exchange that a server's worker announces gaps to, where a test sets it as `amqp.exchange`.
+pub const OPERATIONS: &str = "operations";
+
+/// A scene with `blog_articles` that also gets what is published to [`OPERATIONS`].
+pub fn blog_and_operations<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
+    let scene = bed.scene(name);
+    let mut client = scene.client();
+    make_blog(&mut client);
+    scene.broker().declare_exchange(OPERATIONS, "topic");
+    scene.broker().declare_queue(&scene.queue().bound_to(OPERATIONS, "#"));
+    (scene, client)
+}
+
 /// Runs statements.
 #[track_caller]
 pub fn run(client: &mut Client, statements: &str) {
     client.batch_execute(statements).unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+}
+
+/// Makes a strict function in C of this signature, such as `f(int)`, that gives nothing.
+#[track_caller]
+pub fn make_c_function(client: &mut Client, postgres: &Postgres, signature: &str, code: &str) {
+    let (name, _) = signature.split_once('(').expect("a signature has arguments");
+    let library = c_library::compile(postgres.folder(), name, code).unwrap();
+    let library = library.display();
+    run(
+        client,
+        &format!("CREATE FUNCTION {signature} RETURNS void LANGUAGE C STRICT AS '{library}'"),
+    );
 }
 
 /// Runs one statement that gives one value.
@@ -72,6 +97,11 @@ pub fn wait_for_reason(client: &mut Client, words: &str) -> String {
         let reason: Option<String> = ask(client, "SELECT reason FROM amqp.status");
         reason.filter(|reason| reason.contains(words))
     })
+}
+
+/// An LSN as text.
+pub fn lsn_text(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn as u32)
 }
 
 /// The number that an LSN is (`X/Y`, as headers and `pg_lsn::text` spell it).
