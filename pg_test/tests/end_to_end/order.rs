@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pg_test::{DEADLINE, Message, Shutdown, Testbed, insert_lsn, send_signal, testbed, wait_until};
+use pg_test::{
+    DEADLINE, Message, Proxy, Shutdown, Testbed, insert_lsn, send_signal, testbed, wait_until,
+};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
@@ -624,6 +626,38 @@ fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the
     println!("{} of {} came again", messages.len() - first.len(), first.len());
     let resent = messages.iter().any(|message| message.headers.contains_key("resent"));
     assert!(resent, "no worker began in the middle of the transaction");
+}
+
+/// The same of a connection that breaks in the middle of them: what was under way comes again, in its order.
+#[test]
+fn a_connection_that_breaks_in_the_middle_of_a_transaction_does_not_change_its_order() {
+    const ROWS: i32 = 4000;
+    let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
+    let proxy = Proxy::start(bed.rabbitmq.port());
+    let scene = bed.scene("cut");
+    let mut client = scene.client();
+    make_blog(&mut client);
+    make_family(&mut client);
+    bed.postgres.set("amqp.port", &proxy.port().to_string());
+    let confirmed =
+        |client: &mut Client| -> i64 { ask(client, "SELECT events_confirmed FROM amqp.status") };
+    run(&mut client, &format!("INSERT INTO child SELECT g, g FROM generate_series(1, {ROWS}) g"));
+    for _ in 0..5 {
+        let until = confirmed(&mut client) + 100;
+        wait_until("some more are confirmed", DEADLINE, || {
+            (confirmed(&mut client) >= until).then_some(())
+        });
+        proxy.cut();
+    }
+    let in_the_middle = confirmed(&mut client);
+    assert!(in_the_middle < i64::from(2 * ROWS), "all was confirmed before the last cut");
+    bed.postgres.set("amqp.max_in_flight", "2000");
+    let messages = published_so_far(&scene, &mut client);
+    let first = numbered_alike(&messages);
+    assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
+    assert_eq!(told(&first), families(1..=ROWS));
+    let resent = messages.iter().filter(|message| message.headers.contains_key("resent"));
+    assert!(resent.count() > 0, "no connection broke in the middle of the transaction");
 }
 
 /// The first deliveries. Whatever comes again has the `tx_seq` that it had.
