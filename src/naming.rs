@@ -1,6 +1,7 @@
 //! From an event in the stream to the message that the broker gets: its name for ever (message_id),
 //! its properties and headers.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 use pgrx::PgSqlErrorCode;
@@ -19,6 +20,10 @@ use crate::wal_file;
 
 /// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const POSTGRES_EPOCH: i64 = 946_684_800;
+
+/// Bytes of a message_id with the longest numbers: two of 64 bits, one of them in hexadecimal with a slash,
+/// and one of 32.
+const LONGEST_ID: usize = 64;
 
 /// Names events for ever, and makes messages of them.
 pub struct Naming {
@@ -77,12 +82,12 @@ impl Naming {
         first < self.begin || self.damage.iter().any(|part| first < part.end && commit > part.start)
     }
 
-    /// The message of an event.
+    /// The message of an event, in the memory of one that is done with.
     ///
     /// # Errors
     ///
     /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read.
-    pub fn message(&mut self, next: NextEvent) -> Result<Message, Unreadable> {
+    pub fn message(&mut self, next: NextEvent, spare: Message) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
         let unreadable = |naming: &Naming, problem: String| Unreadable {
@@ -97,7 +102,7 @@ impl Naming {
                 let key = event.head.key.clone();
                 Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
             }
-            Content::Images(images) => self.rendering.render(&event.head, &images),
+            Content::Images(images) => self.rendering.render(&event.head, &images, spare.body),
         };
         let Some(Rendered { body, oversize, damage, key }) = rendered else {
             return Err(unreadable(self, "its shape is unknown".to_owned()));
@@ -108,7 +113,8 @@ impl Naming {
         let EventHead { operation, database, schema, table, .. } = event.head;
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
-        let mut headers = Vec::with_capacity(10);
+        let Message { mut headers, mut message_id, .. } = spare;
+        headers.reserve(10);
         if operation != Operation::Gap {
             headers.push(("database", text(database)));
             headers.push(("schema", text(schema)));
@@ -132,11 +138,12 @@ impl Naming {
         if operation != Operation::Gap && self.is_truncated(first, next.commit_lsn) {
             headers.push(("truncated", HeaderValue::Boolean(true)));
         }
+        self.put_id(&mut message_id, lsn, if operation == Operation::Gap { "/gap" } else { "" });
         Ok(Message {
             exchange: event.head.exchange,
             routing_key: event.head.routing_key,
             body,
-            message_id: self.message_id(lsn, if operation == Operation::Gap { "/gap" } else { "" }),
+            message_id,
             timestamp: unix_time(next.commit_time),
             kind: operation.as_str(),
             headers,
@@ -181,7 +188,15 @@ impl Naming {
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
     /// after the place where the WAL goes on, with a suffix.
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
-        format!("{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn))
+        let mut id = String::new();
+        self.put_id(&mut id, lsn, suffix);
+        id
+    }
+
+    fn put_id(&self, id: &mut String, lsn: Lsn, suffix: &str) {
+        id.reserve(LONGEST_ID);
+        // Writing to a String never fails.
+        let _ = write!(id, "{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn));
     }
 }
 

@@ -85,13 +85,19 @@ impl Rendering {
         }
     }
 
-    /// The body of an event. None if its shape is not one that this version's triggers write.
-    pub fn render(&mut self, head: &EventHead, images: &Images) -> Option<Rendered> {
+    /// The body of an event, in this memory. None if its shape is not one that this version's triggers write.
+    pub fn render(
+        &mut self,
+        head: &EventHead,
+        images: &Images,
+        mut memory: Vec<u8>,
+    ) -> Option<Rendered> {
         let known = self.shape(images.shape())?;
         let tail = known.tail(head);
         let mut damage = None;
         for most in [Extent::Rows, Extent::Keys] {
-            let attempt = || self.rows.render(&known.decoded, images, &tail.bytes, most);
+            let memory = std::mem::take(&mut memory);
+            let attempt = || self.rows.render(&known.decoded, images, &tail.bytes, most, memory);
             match self.context.within(attempt) {
                 Ok(Some(rendered)) => {
                     return Some(Rendered { damage, key: Some(Rc::clone(&known.key)), ..rendered });
@@ -129,6 +135,7 @@ impl Rows {
         images: &Images,
         tail: &[u8],
         most: Extent,
+        memory: Vec<u8>,
     ) -> Option<Rendered> {
         let DecodedShape { shape, layout, .. } = decoded;
         let has_old = take_apart(&mut self.old, layout, images.old_row())?;
@@ -150,7 +157,7 @@ impl Rows {
             changed: &self.changed,
             timestamp: self.timestamp.of(images.timestamp),
         };
-        let mut json = Json::utf8(images.likely_size());
+        let mut json = Json::utf8(memory, images.likely_size());
         let oversize = change.render_from(most, images.limit, &mut self.body, &mut json);
         let mut body = json.into_bytes();
         if body.capacity() > body.len() + SLACK {
@@ -163,7 +170,7 @@ impl Rows {
     fn render_none(&mut self, shape: &Shape, images: &Images, tail: &[u8]) -> Vec<u8> {
         let timestamp = self.timestamp.of(images.timestamp);
         let change = Change { shape, tail, old: None, new: None, changed: &[], timestamp };
-        let mut json = Json::utf8(SLACK);
+        let mut json = Json::utf8(Vec::new(), SLACK);
         change.render(images.limit, &mut self.body, &mut json);
         json.into_bytes()
     }

@@ -502,7 +502,7 @@ impl Worker {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if delivery.has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
-                    match self.naming.message(next) {
+                    match self.naming.message(next, delivery.spare()) {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
                             self.handover.note(&message.exchange);

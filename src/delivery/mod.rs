@@ -18,6 +18,7 @@ pub mod pause;
 mod policy;
 mod refusals;
 mod session;
+mod spares;
 mod tally;
 mod window;
 mod wire;
@@ -42,6 +43,7 @@ pub use message::{HeaderValue, Message, ResendReason};
 use pause::{Pause, Wants};
 pub use policy::Policies;
 use refusals::{ASK_AGAIN, Refusals, Why};
+use spares::Spares;
 use tally::Tally;
 use window::{Kind, Unconfirmed, Window};
 
@@ -203,6 +205,7 @@ struct Desk {
     outstanding_bytes: Cell<usize>,
     /// What exchanges are owed.
     debts: RefCell<Debts>,
+    spares: Spares,
     pause: Pause,
 }
 
@@ -265,6 +268,11 @@ impl Delivery {
         let bytes = self.desk.outstanding_bytes.get() + message.body.len();
         self.desk.outstanding_bytes.set(bytes);
         self.desk.waiting.borrow_mut().push_back(message);
+    }
+
+    /// Memory for a message, of one that is done with.
+    pub fn spare(&self) -> Message {
+        self.desk.spares.take()
     }
 
     /// Sets other settings; a new connection is made if they differ, or if the stream stands still: what

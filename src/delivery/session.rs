@@ -465,6 +465,7 @@ impl Session<'_> {
                 }
                 _ => self.link.finish(&done),
             }
+            self.link.desk.spares.keep(done.message);
             has_progress = true;
         }
         if has_progress {

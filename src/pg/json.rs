@@ -30,22 +30,18 @@ impl Json {
         Json { bytes: Vec::new(), limit: 0, left_out: 0, lossy: false, same_encoding }
     }
 
-    /// An empty text for values that are UTF-8, whatever database this process is connected to, with
-    /// room for so many bytes.
-    pub fn utf8(room: usize) -> Json {
-        Json {
-            bytes: Vec::with_capacity(room),
-            limit: 0,
-            left_out: 0,
-            lossy: false,
-            same_encoding: true,
-        }
+    /// An empty text for values that are UTF-8, whatever database this process is connected to, in this
+    /// memory, with room for so many bytes.
+    pub fn utf8(mut memory: Vec<u8>, room: usize) -> Json {
+        memory.clear();
+        memory.reserve(room);
+        Json { bytes: memory, limit: 0, left_out: 0, lossy: false, same_encoding: true }
     }
 
     /// An empty text outside a server.
     #[cfg(test)]
     pub(super) fn for_test(limit: usize) -> Json {
-        Json { limit, ..Json::utf8(0) }
+        Json { limit, ..Json::utf8(Vec::new(), 0) }
     }
 
     /// Begins anew.
