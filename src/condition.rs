@@ -24,8 +24,20 @@ pub struct Condition {
     failed_after: u64,
     /// What the status shows.
     shown: Option<(State, Option<Cause>)>,
+    /// Why no message can be made of the event that is held.
+    unreadable: UnreadableKind,
     /// The notices of the delivery that were logged.
     notices: Said,
+}
+
+/// Why no message can be made of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnreadableKind {
+    /// Another version of the extension wrote it.
+    #[default]
+    Version,
+    /// There is no memory for it.
+    OutOfMemory,
 }
 
 impl Condition {
@@ -48,7 +60,8 @@ impl Condition {
     }
 
     /// No message can be made of the next event.
-    pub fn hold(&mut self, cause: Cause) {
+    pub fn hold(&mut self, cause: Cause, kind: UnreadableKind) {
+        self.unreadable = kind;
         self.standstill.hold(Some(cause));
         self.show();
     }
@@ -150,6 +163,14 @@ impl Condition {
             && self.standstill.is_news()
         {
             let hint = match &cause.held {
+                Some(id)
+                    if self.standstill.is_unreadable()
+                        && self.unreadable == UnreadableKind::OutOfMemory =>
+                {
+                    format!(
+                        "It is tried again every half minute. Give the server more memory, or pass over it with SELECT amqp.skip('{id}')."
+                    )
+                }
                 Some(id) if self.standstill.is_unreadable() => format!(
                     "Install the version of amqp_cdc that wrote the event, or pass over it with SELECT amqp.skip('{id}')."
                 ),

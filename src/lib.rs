@@ -43,6 +43,7 @@
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
 //! | [`bytes`] | numbers as bytes, and back |
+//! | [`memory`] | memory that there may not be |
 //! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
@@ -71,6 +72,7 @@ mod delivery;
 mod event;
 mod gap;
 mod lsn;
+mod memory;
 mod naming;
 mod pace;
 mod pg;
@@ -100,6 +102,7 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 /// the same: pg_upgrade and pg_restore load libraries so.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    pg::guard::init();
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

@@ -6,6 +6,7 @@ use pgrx::PgSqlErrorCode;
 use crate::delivery::{HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Names, Operation};
 use crate::lsn::Lsn;
+use crate::memory::OutOfMemory;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
@@ -39,6 +40,8 @@ pub struct Unreadable {
     /// Bytes in the WAL.
     pub size: usize,
     pub problem: String,
+    /// Whether it is that there is no memory for it, and will be some day.
+    pub is_for_memory: bool,
 }
 
 impl Naming {
@@ -60,7 +63,8 @@ impl Naming {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read.
+    /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read, or if
+    /// there is no memory for it.
     pub fn message(&mut self, next: NextEvent) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
@@ -68,6 +72,7 @@ impl Naming {
             message_id: naming.message_id(lsn, ""),
             size,
             problem,
+            is_for_memory: false,
         };
         let event = Event::decode(next.recorded.payload, &mut self.names)
             .map_err(|error| unreadable(self, error.to_string()))?;
@@ -75,7 +80,10 @@ impl Naming {
             Content::Body(body) => {
                 Some(Rendered { body, oversize: event.head.oversize, damage: None })
             }
-            Content::Images(images) => self.rendering.render(&event.head, &images),
+            Content::Images(images) => match self.rendering.render(&event.head, &images) {
+                Ok(rendered) => rendered,
+                Err(OutOfMemory { .. }) => return Err(self.without_memory(lsn, size)),
+            },
         };
         let Some(Rendered { body, oversize, damage }) = rendered else {
             return Err(unreadable(self, "its shape is unknown".to_owned()));
@@ -119,6 +127,16 @@ impl Naming {
             headers,
             resent: (next.commit_lsn <= self.maybe_sent_until).then_some(ResendReason::Restart),
         })
+    }
+
+    /// The event at `lsn`, of so many bytes in the WAL, for which there is no memory.
+    pub fn without_memory(&self, lsn: Lsn, size: usize) -> Unreadable {
+        Unreadable {
+            message_id: self.message_id(lsn, ""),
+            size,
+            problem: "out of memory".to_owned(),
+            is_for_memory: true,
+        }
     }
 
     /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named

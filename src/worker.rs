@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 
 use crate::commit_rate::CommitRate;
-use crate::condition::Condition;
+use crate::condition::{Condition, UnreadableKind};
 use crate::delivery::{Delivery, Published};
 use crate::gap::Gap;
 use crate::lsn::Lsn;
+use crate::memory::{self, OutOfMemory};
 use crate::naming::{Naming, Unreadable};
 use crate::pace::Pace;
 use crate::pg::report::{self, Report};
@@ -52,6 +53,10 @@ const GATHERING: Duration = Duration::from_millis(2);
 /// A synchronous standby that is later than this is worth a word.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long the stream stands still at an event that there is no memory for, before a new life of the worker
+/// tries it again.
+const MEMORY_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the broker may take to say goodbye, and the delivery to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -63,22 +68,9 @@ pub fn run() -> ! {
         stand_by_at_minimal_wal_level();
     }
     if let Some(mut worker) = Worker::start() {
-        while !worker_process::must_end() {
-            worker.take_new_settings();
-            worker.take_orders();
-            worker.deliver();
-            let all_read = worker.read_wal();
-            worker.note_unordered();
-            worker.release();
-            let all_handed_out = worker.hand_out();
-            let goes_on = worker.pass_over();
-            let next_save = worker.save_position();
-            worker.show_progress();
-            if all_read && all_handed_out && !goes_on {
-                worker.wait(next_save);
-            } else {
-                // No sleep, but a look at the broker's socket.
-                worker.sleep(Duration::ZERO);
+        while !worker_process::must_end() && !worker.must_try_anew() {
+            if let Err(problem) = memory::attempt(|| worker.go_round()) {
+                worker.end_without_memory(problem);
             }
         }
         worker.end();
@@ -151,6 +143,8 @@ struct Held {
     description: String,
     /// Whether an operator wants it to be passed over.
     is_unwanted: bool,
+    /// When it is to be tried again, if only memory is missing.
+    retry_at: Option<Instant>,
 }
 
 impl Worker {
@@ -203,6 +197,27 @@ impl Worker {
         Some(worker)
     }
 
+    /// What the loop does over and over.
+    fn go_round(&mut self) {
+        self.take_new_settings();
+        self.take_orders();
+        self.deliver();
+        let all_read = self.read_wal();
+        self.note_unordered();
+        self.release();
+        let all_handed_out = self.hand_out();
+        let goes_on = self.pass_over();
+        let next_save = self.save_position();
+        self.show_progress();
+        if all_read && all_handed_out && !goes_on {
+            self.wait(next_save);
+        } else {
+            // No sleep, but a look at the broker's socket.
+            self.sleep(Duration::ZERO);
+        }
+        memory::check();
+    }
+
     fn take_new_settings(&mut self) {
         if worker_process::settings_reloaded() {
             self.reader.set_memory_limit(server::logical_decoding_work_mem());
@@ -220,13 +235,24 @@ impl Worker {
         }
     }
 
+    /// Whether an event that there was no memory for is to be tried again: a new process has what this one has
+    /// kept.
+    fn must_try_anew(&self) -> bool {
+        let retry_at = self.held.as_ref().and_then(|held| held.retry_at);
+        retry_at.is_some_and(|at| Instant::now() >= at)
+    }
+
     /// Stands still at an event that cannot be read: mostly another version of the extension wrote it.
     fn hold(&mut self, event: Unreadable) {
-        let Unreadable { message_id, size, problem } = event;
+        let Unreadable { message_id, size, problem, is_for_memory } = event;
         let description = format!("message {message_id} ({size} bytes in the WAL)");
-        let reason = format!("{description}: the event cannot be read: {problem}");
-        self.condition.hold(Cause { reason, held: Some(message_id.clone()) });
-        self.held = Some(Held { message_id, description, is_unwanted: false });
+        let what = if is_for_memory { "the event is oversize" } else { "the event cannot be read" };
+        let reason = format!("{description}: {what}: {problem}");
+        let unreadable =
+            if is_for_memory { UnreadableKind::OutOfMemory } else { UnreadableKind::Version };
+        self.condition.hold(Cause { reason, held: Some(message_id.clone()) }, unreadable);
+        let retry_at = is_for_memory.then(|| Instant::now() + MEMORY_RETRY);
+        self.held = Some(Held { message_id, description, is_unwanted: false, retry_at });
     }
 
     /// Passes over the event that is held, if that is wanted, once all before it is confirmed. Whether it did.
@@ -362,6 +388,8 @@ impl Worker {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
                             delivery.publish(message);
                             handed_out += 1;
+                            // A message takes little beside its body, but there may be many.
+                            memory::check();
                         }
                         Err(event) => {
                             unreadable = Some(event);
@@ -372,9 +400,17 @@ impl Worker {
                 }
                 Some(Peeked::InWal(_)) if began.elapsed() >= LONGEST_READING => break,
                 Some(Peeked::InWal(lsn)) if delivery.has_room_for(0) => {
-                    match self.reader.read_event(lsn) {
-                        Ok(payload) => self.stream.load(payload),
-                        Err(error) => fail_to_read(error),
+                    match memory::attempt(|| self.reader.read_event(lsn)) {
+                        Ok(Ok(payload)) => self.stream.load(payload),
+                        Ok(Err(error)) => fail_to_read(error),
+                        Err(OutOfMemory { bytes }) => {
+                            unreadable = Some(self.naming.without_memory(lsn, bytes));
+                            // It counts as handed out.
+                            self.stream.load(Vec::new());
+                            self.stream.next();
+                            is_all = true;
+                            break;
+                        }
                     }
                 }
                 nothing_or_no_room => {
@@ -480,6 +516,24 @@ impl Worker {
             || self.reader.has_prepared()
             || self.stream.has_held_back()
             || self.unordered_since.is_some()
+    }
+
+    /// Ends the process, which is started again, with what is confirmed saved. What was read is in no order to
+    /// be relied upon: it is read again, from where it would have been.
+    fn end_without_memory(self, problem: OutOfMemory) -> ! {
+        failed("out of memory");
+        let restart = self.keeper.saved().restart;
+        let position = Position { restart, ..self.stream.position(restart) };
+        drop((self.delivery, self.stream, self.reader));
+        memory::set_short(false);
+        Report::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory")
+            .detail(format!("Failed on request of size {}.", problem.bytes))
+            .hint(
+                "The worker is started again in a few seconds, and goes on from what is confirmed.",
+            )
+            .warn();
+        self.keeper.close(position);
+        worker_process::end();
     }
 
     /// Within a second: take leave of the broker, record what was confirmed, let the slot go. What is

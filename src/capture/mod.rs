@@ -9,6 +9,7 @@ mod options;
 mod plan;
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +19,7 @@ use crate::body::{BodyMemory, Change};
 use crate::event::{
     Codec, EVENT_PREFIX, HeadStart, Highest, Image, ImagesStart, MAX_SHORT_STRING, Operation,
 };
+use crate::memory;
 use crate::pg::json::Json;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
@@ -118,8 +120,10 @@ struct Workplace {
 }
 
 thread_local! {
-    /// Empty while an event is made: a function that renders a value may itself change rows.
-    static WORKPLACE: Cell<Option<Box<Workplace>>> = const { Cell::new(None) };
+    /// Empty while an event is made: a function that renders a value may itself change rows. Never dropped
+    /// (see [`crate::pg`]'s `plan_memory`).
+    static WORKPLACE: ManuallyDrop<Cell<Option<Box<Workplace>>>> =
+        const { ManuallyDrop::new(Cell::new(None)) };
 }
 
 impl Workplace {
@@ -144,6 +148,8 @@ fn emit(call: &TriggerCall<'_>) {
         let last = workplace.plan.take().filter(|plan| plan.is_of(call));
         let plan = last.unwrap_or_else(|| Plan::of(call));
         plan.guard(|| write_event(call, &plan, &mut workplace));
+        // What comes from the reserve is not kept, and the statement fails.
+        memory::check();
         workplace.json.give_back();
         workplace.plan = Some(plan);
         place.set(Some(workplace));
@@ -154,7 +160,10 @@ fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
     let operation = plan.operation(call.action());
     require_short_string("routing key", &operation.routing_key);
     match &plan.exchange {
-        Some(exchange) => workplace.exchange.clone_from(exchange),
+        Some(exchange) => {
+            require_short_string("exchange", exchange);
+            workplace.exchange.clone_from(exchange);
+        }
         None => settings::copy_exchange(&mut workplace.exchange),
     }
     require_short_string("exchange", &workplace.exchange);
@@ -280,6 +289,11 @@ fn highest() -> Highest {
     Highest { any, row }
 }
 
+/// As much of a user's text as is worth being told in an error.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(4 * MAX_SHORT_STRING)]
+}
+
 /// Errors for what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
 fn require_short_string(what: &str, value: &str) {
     if value.len() > MAX_SHORT_STRING {
@@ -287,7 +301,7 @@ fn require_short_string(what: &str, value: &str) {
             PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
             format!("{what} is longer than {MAX_SHORT_STRING} bytes"),
         )
-        .detail(format!("\"{value}\" has {} bytes.", value.len()))
+        .detail(format!("\"{}\" has {} bytes.", cut(value), value.len()))
         .hint("Shorten the trigger's arguments or amqp.exchange; AMQP allows no more.")
         .raise();
     }

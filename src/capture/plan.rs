@@ -5,13 +5,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode;
 
 use super::arguments::{Arguments, Problem};
 use crate::body::{self, Shape};
-use crate::event::{EncodedNames, Operation};
+use crate::event::{EncodedNames, MAX_SHORT_STRING, Operation};
+use crate::memory;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::report::Report;
 use crate::pg::stored::Stored;
@@ -48,8 +50,9 @@ pub struct OperationPlan {
 }
 
 thread_local! {
-    static PLANS: RefCell<Plans> =
-        const { RefCell::new(Plans::with_hasher(BuildHasherDefault::new())) };
+    /// Never dropped (see [`crate::pg`]'s `plan_memory`).
+    static PLANS: ManuallyDrop<RefCell<Plans>> =
+        const { ManuallyDrop::new(RefCell::new(Plans::with_hasher(BuildHasherDefault::new()))) };
 }
 
 /// Plans by the identity of their trigger ([`TriggerCall::identity`]).
@@ -82,12 +85,16 @@ impl Plan {
     /// The plan of the trigger that fires.
     pub fn of(call: &TriggerCall<'_>) -> Rc<Plan> {
         let identity = call.identity();
-        let known = PLANS.with_borrow(|plans| plans.get(&identity).cloned());
+        let known = PLANS.with(|plans| plans.borrow().get(&identity).cloned());
         if let Some(plan) = known.filter(|plan| plan.is_current()) {
             return plan;
         }
         let plan = Rc::new(Plan::make(call));
-        PLANS.with_borrow_mut(|plans| {
+        // What comes from the reserve is not kept.
+        memory::check();
+        PLANS.with(|plans| {
+            let mut plans = plans.borrow_mut();
+            memory::reserve_entry(&mut plans);
             if plans.len() >= MANY && plans.len().is_power_of_two() {
                 plans.retain(|_, plan| plan.is_current());
             }
@@ -129,9 +136,16 @@ impl Plan {
         let chosen = accept(call, options.choose(&names));
         let columns = call.columns(&chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
-        let key = chosen.published.iter().map(|number| key.contains(number)).collect();
+        let is_key = |number| key.contains(number);
+        let key = memory::collect(chosen.published.iter().map(is_key));
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
+        // Of the key that is made of them; in lower case a letter may take a third.
+        for part in [&arguments.prefix, &resource] {
+            if part.len() > 3 * MAX_SHORT_STRING {
+                super::require_short_string("routing key", part);
+            }
+        }
         let operations =
             [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
         let operations = operations.map(|operation| {

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::message::{Message, ResendReason};
+use crate::memory::OutOfMemory;
 
 /// `reply-code` 406, with which RabbitMQ refuses a message that is too large (AMQP 0-9-1, 1.2.2).
 const PRECONDITION_FAILED: u16 = 406;
@@ -115,6 +116,7 @@ impl Failure {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
+            .or_else(|| panic.is::<OutOfMemory>().then(|| "out of memory".to_owned()))
             .unwrap_or_else(|| "unknown".to_owned());
         Failure::of_connection(format!("delivery panicked: {text}"))
     }

@@ -213,7 +213,9 @@ impl Delivery {
     /// outstanding, however large.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let outstanding = self.desk.outstanding_bytes.get();
-        self.desk.waiting.borrow().len() < MOST_WAITING
+        let mut waiting = self.desk.waiting.borrow_mut();
+        waiting.len() < MOST_WAITING
+            && waiting.try_reserve(1).is_ok()
             && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
     }
 

@@ -177,6 +177,8 @@ impl Session<'_> {
     async fn send(&mut self) -> Result<(), SessionEnd> {
         while self.window.in_flight() < self.limit() && self.connection.make_room() {
             if self.window.peek_next().is_none() {
+                // If that fails, the message is still waiting.
+                self.window.reserve();
                 let message = self.link.desk.waiting.borrow_mut().pop_front();
                 match message {
                     Some(message) => self.window.push(message),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::message::{Message, ResendReason};
+use crate::memory;
 
 /// What the broker says about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ impl Window {
     /// A new channel is open, with nothing in flight.
     pub fn begin(&mut self) {
         self.oldest_tag = 1;
+    }
+
+    /// Makes room for a message that [`Window::push`] will add.
+    pub fn reserve(&mut self) {
+        memory::reserve_place(&mut self.messages);
     }
 
     /// Adds the message that follows all others.

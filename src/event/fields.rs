@@ -13,6 +13,7 @@
 use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::place::Place;
 
 /// Version of this layout.
@@ -76,22 +77,23 @@ impl HeadStart<'_> {
         head[1] = self.operation.code();
         head[2..6].copy_from_slice(&self.command_id.to_le_bytes());
         head[6..].copy_from_slice(&self.first_lsn.0.to_le_bytes());
-        out.extend_from_slice(&head);
+        memory::append(out, &head);
         if let Some(place) = self.place {
             put_field(out, PLACE, &place.to_bytes());
         }
         put_field(out, EXCHANGE, self.exchange.as_bytes());
-        out.extend_from_slice(&names.0);
+        memory::append(out, &names.0);
         if self.lossy {
             put_field(out, LOSSY, &[]);
         }
         if let Some(bytes) = self.oversize {
             put_field(out, OVERSIZE, &bytes.to_le_bytes());
         }
-        out.push(match self.codec {
+        let tag = match self.codec {
             Codec::Body => BODY,
             Codec::Images => IMAGES,
-        });
+        };
+        memory::push(out, tag);
     }
 }
 
@@ -108,9 +110,9 @@ impl EventHead {
 }
 
 pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    out.push(tag);
+    memory::push(out, tag);
     put_number(out, value.len() as u64);
-    out.extend_from_slice(value);
+    memory::append(out, value);
 }
 
 /// A field, or the content that ends them.

@@ -4,12 +4,14 @@
 //!
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
+mod allocator;
 mod answer;
 mod builtin;
 pub mod change_records;
 pub mod columns;
 mod escape;
 mod given;
+pub mod guard;
 pub mod invalidation;
 pub mod json;
 mod jsonb;
@@ -28,6 +30,7 @@ pub mod slot;
 pub mod snapshot;
 mod storage;
 pub mod stored;
+mod sys;
 pub mod text;
 pub mod threads;
 pub mod timeline;

@@ -1,14 +1,13 @@
 //! The trigger function as PostgreSQL calls it, and a safe view of what it is called with.
 
-use pgrx::pg_sys;
-use pgrx::prelude::*;
-
 use super::columns::{self, Columns};
 use super::invalidation::Dependencies;
 use super::stored::Stored;
 use super::tuple::{Row, take_name};
-use super::{layout, text};
+use super::{guard, layout, sys, text};
+use crate::memory;
 use crate::place::{Place, TableFile};
+use pgrx::pg_sys;
 
 /// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
 ///
@@ -16,7 +15,6 @@ use crate::place::{Place, TableFile};
 ///
 /// Only PostgreSQL's function manager may call this.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn amqp_change_data_capture(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
@@ -26,7 +24,8 @@ pub unsafe extern "C-unwind" fn amqp_change_data_capture(
         let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
         is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
     };
-    crate::capture::capture(call);
+    // SAFETY: called from C, with nothing that has a destructor.
+    unsafe { guard::at_boundary(|| crate::capture::capture(call)) };
     // What an AFTER trigger returns is ignored.
     pg_sys::Datum::from(0)
 }
@@ -96,9 +95,8 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: a live trigger with that many NUL-terminated arguments.
         unsafe {
             let trigger = &*self.data.tg_trigger;
-            (0..trigger.tgnargs.max(0) as usize)
-                .map(|n| text::c_to_utf8(*trigger.tgargs.add(n)))
-                .collect()
+            let count = trigger.tgnargs.max(0) as usize;
+            memory::collect((0..count).map(|n| text::c_to_utf8(*trigger.tgargs.add(n))))
         }
     }
 
@@ -121,30 +119,25 @@ impl<'a> TriggerCall<'a> {
     /// Schema of the table that fired.
     pub fn schema(&self) -> String {
         // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
-        unsafe { take_name(pg_sys::get_namespace_name(self.class().relnamespace)) }
+        unsafe { take_name(sys::get_namespace_name(self.class().relnamespace)) }
     }
 
     /// Name of the table, or of the topmost parent if the table is a partition.
     pub fn topmost_table(&self, dependencies: &mut Dependencies) -> String {
-        unsafe extern "C-unwind" {
-            // catalog/partition.h; missing from pgrx.
-            fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
-        }
         if !self.class().relispartition {
             return self.table();
         }
         let relation = self.relation().rd_id;
         // SAFETY: reads pg_inherits in a transaction; the last ancestor is the topmost.
         unsafe {
-            let ancestors =
-                pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation));
+            let ancestors = sys::get_partition_ancestors(relation);
             let mut name = None;
             for ancestor in pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid() {
                 dependencies.on_relation(ancestor);
                 name = Some(ancestor);
             }
             match name {
-                Some(topmost) => take_name(pg_sys::get_rel_name(topmost)),
+                Some(topmost) => take_name(sys::get_rel_name(topmost)),
                 None => self.table(),
             }
         }
@@ -202,11 +195,11 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: the relation is open; the list is palloc'd; each tuple is released after its last
         // use, and holds as many attribute numbers as it says.
         unsafe {
-            let indexes = pg_sys::RelationGetIndexList(self.data.tg_relation);
+            let indexes = sys::RelationGetIndexList(self.data.tg_relation);
             for index in pgrx::PgList::<pg_sys::Oid>::from_pg(indexes).iter_oid() {
                 let key = pg_sys::Datum::from(index);
                 let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
-                let tuple = pg_sys::SearchSysCache1(cache, key);
+                let tuple = sys::SearchSysCache1(cache, key);
                 if tuple.is_null() {
                     continue;
                 }
@@ -341,24 +334,14 @@ fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
 
 /// The file of the first partition that leaves records in the WAL, of a partitioned table that was truncated.
 fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
-    unsafe extern "C-unwind" {
-        // catalog/pg_inherits.h; missing from pgrx.
-        fn find_all_inheritors(
-            parent: pg_sys::Oid,
-            lock: pg_sys::LOCKMODE,
-            parents: *mut *mut pg_sys::List,
-        ) -> *mut pg_sys::List;
-    }
     let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
     // SAFETY: reads pg_inherits in a transaction that has locked all partitions (tablecmds.c:
-    // `ExecuteTruncate`); the list is palloc'd; nothing in the guarded code has a destructor. The relations are
-    // closed as they were opened.
+    // `ExecuteTruncate`); the list is palloc'd. The relations are closed as they were
+    // opened.
     unsafe {
-        let tables = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            find_all_inheritors(table, no_lock, std::ptr::null_mut())
-        });
+        let tables = sys::find_all_inheritors(table, no_lock, std::ptr::null_mut());
         pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid().find_map(|table| {
-            let relation = pg_sys::RelationIdGetRelation(table);
+            let relation = sys::RelationIdGetRelation(table);
             if relation.is_null() {
                 return None;
             }
@@ -372,5 +355,5 @@ fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
 /// Name of the current database.
 pub fn database() -> String {
     // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
-    unsafe { take_name(pg_sys::get_database_name(pg_sys::MyDatabaseId)) }
+    unsafe { take_name(sys::get_database_name(pg_sys::MyDatabaseId)) }
 }

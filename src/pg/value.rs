@@ -9,7 +9,8 @@ use super::kind::{Elements, Function, Kind};
 use super::plan_memory::PlanMemory;
 use super::report::Report;
 use super::storage::MAXIMUM_ALIGNMENT;
-use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
+use super::{escape, given, json::Json, jsonb, moment, numeric, output, sys, varlena};
+use crate::memory;
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
@@ -106,7 +107,7 @@ impl Kind {
                 }
                 Kind::Array(elements) => elements.render(value, json),
                 Kind::ToJson(function) => {
-                    let made = pg_sys::OidFunctionCall1Coll(*function, pg_sys::InvalidOid, value);
+                    let made = sys::OidFunctionCall1Coll(*function, pg_sys::InvalidOid, value);
                     varlena::with_content(made, |text| json.push(text));
                     json.settle(start, false);
                 }
@@ -138,6 +139,7 @@ fn integer(json: &mut Json, number: i64) {
 
 fn uuid(json: &mut Json, bytes: &[u8; 16]) {
     let out = json.bytes_mut();
+    memory::reserve(out, "\"00000000-0000-0000-0000-000000000000\"".len());
     for (n, part) in [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]]
         .into_iter()
         .enumerate()
@@ -162,7 +164,7 @@ fn is_number(text: &[u8]) -> bool {
 unsafe fn with_output(function: Function, value: pg_sys::Datum, use_it: impl FnOnce(&[u8])) {
     // SAFETY: the caller's; the function returns a NUL-terminated string in the current context.
     unsafe {
-        let made = pg_sys::OutputFunctionCall(function, value);
+        let made = sys::OutputFunctionCall(function, value);
         let text = CStr::from_ptr(made).to_bytes();
         let is_large = text.len() > LARGE;
         use_it(text);
@@ -202,7 +204,7 @@ impl Elements {
         // SAFETY: the caller's; laid out as utils/array.h says. The copy of a toasted or short array
         // is freed with the memory context of the row.
         unsafe {
-            let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let array = sys::pg_detoast_datum(value.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
             let size = pgrx::varsize_any(array.cast());
             if size < HEADER {
                 refuse_damaged_array();

@@ -1,5 +1,7 @@
 //! The background worker as a process: its registration, signals and end.
 
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,9 +9,8 @@ use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
 };
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
-use pgrx::prelude::{PgTryBuilder, pg_guard};
 
+use super::guard::{self, Problem};
 use super::shared;
 
 /// Seconds between the worker's end and its next start.
@@ -32,25 +33,19 @@ pub fn register() {
 
 /// Where the postmaster starts the worker. The argument is unused.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    PgTryBuilder::new(|| crate::worker::run())
-        .catch_others(|error| {
-            crate::worker::failed(&message_of(&error));
-            error.rethrow()
+    // SAFETY: called from C, with nothing that has a destructor.
+    unsafe {
+        guard::at_boundary(|| {
+            let life = || -> Infallible { crate::worker::run() };
+            let Err(payload) = catch_unwind(AssertUnwindSafe(life));
+            // SAFETY: the ERROR, if it is one, is raised again.
+            match guard::problem_of(&*payload) {
+                Problem::OutOfMemory => crate::worker::failed("out of memory"),
+                Problem::Other(problem) => crate::worker::failed(&problem),
+            }
+            resume_unwind(payload)
         })
-        .catch_rust_panic(|error| {
-            crate::worker::failed(&message_of(&error));
-            error.rethrow()
-        })
-        .execute()
-}
-
-fn message_of(error: &CaughtError) -> String {
-    match error {
-        CaughtError::PostgresError(report)
-        | CaughtError::ErrorReport(report)
-        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::pg::server;
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
 use crate::position::{POSITION_PREFIX, Position};
@@ -169,7 +170,7 @@ impl TransactionReader {
             Step::Record(Record::TransactionalMessage { lsn: found, prefix, payload, .. })
                 if found == lsn && prefix == EVENT_PREFIX =>
             {
-                Ok(payload.to_vec())
+                Ok(memory::copy(payload))
             }
             _ => Err(ReadError { lsn, message: "the event that was there is gone".to_owned() }),
         }

@@ -17,6 +17,7 @@ use super::numbers::NumberList;
 use super::order::{Order, is_in_order};
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// What an event in memory takes beside its payload.
 const OVERHEAD: usize = 64;
@@ -136,17 +137,15 @@ impl Found {
             return parts.remove(0);
         }
         if parts.iter().all(|part| matches!(part, Found::Kept(_))) {
-            let mut events: Vec<_> = parts
-                .into_iter()
-                .flat_map(|part| match part {
-                    Found::Kept(events) => events,
-                    Found::Spilled(_) => Vec::new(),
-                })
-                .collect();
+            let mut events = memory::with_room(parts.iter().map(Found::len).sum());
+            events.extend(parts.into_iter().flat_map(|part| match part {
+                Found::Kept(events) => events,
+                Found::Spilled(_) => Vec::new(),
+            }));
             events.sort_unstable_by_key(|event| event.lsn);
             return Found::Kept(events);
         }
-        Found::Spilled(EventList::merge(parts.into_iter().map(Found::spill).collect()))
+        Found::Spilled(EventList::merge(memory::collect(parts.into_iter().map(Found::spill))))
     }
 
     /// The order of the changes; none if that is the order of the WAL.
@@ -176,6 +175,7 @@ impl Found {
         match (self, order) {
             (Found::Kept(events), None) => OrderedEvents::Kept(events),
             (Found::Kept(mut events), Some(order)) => {
+                let mut ordered = memory::with_room(events.len());
                 let mut take = |lsn| {
                     let number = events.binary_search_by_key(&lsn, |event| event.lsn).ok()?;
                     Some(RecordedEvent {
@@ -183,7 +183,8 @@ impl Found {
                         payload: std::mem::take(&mut events[number].payload),
                     })
                 };
-                OrderedEvents::Kept(order.lsns().filter_map(&mut take).collect())
+                ordered.extend(order.lsns().filter_map(&mut take));
+                OrderedEvents::Kept(ordered)
             }
             (Found::Spilled(list), None) => {
                 OrderedEvents::Spilled(list.iter().map(|entry| [entry.lsn.0]).collect())
@@ -230,19 +231,25 @@ impl Transactions {
     /// An event of `xid`, a transaction or subtransaction.
     pub fn event(&mut self, xid: u32, lsn: Lsn, payload: &[u8]) {
         let size = payload.len() + OVERHEAD;
+        memory::reserve_entry(&mut self.open);
         let open =
             self.open.entry(xid).or_insert_with(|| Open { first_lsn: lsn, ..Open::default() });
         open.first_lsn = open.first_lsn.min(lsn);
         match &mut open.events {
             Found::Spilled(list) => list.push(Entry { lsn, key: ChangeKey::of(payload) }),
-            Found::Kept(_) if self.kept_bytes + size > self.memory_limit => {
-                self.spill();
-                // Now it is among the spilled.
-                self.event(xid, lsn, payload);
-            }
             Found::Kept(events) => {
-                events.push(RecordedEvent { lsn, payload: payload.to_vec() });
-                self.kept_bytes += size;
+                let fits = self.kept_bytes + size <= self.memory_limit;
+                match fits.then(|| memory::try_copy(payload)).flatten() {
+                    Some(payload) => {
+                        memory::push(events, RecordedEvent { lsn, payload });
+                        self.kept_bytes += size;
+                    }
+                    None => {
+                        self.spill();
+                        // Now it is among the spilled.
+                        self.event(xid, lsn, payload);
+                    }
+                }
             }
         }
     }
@@ -264,10 +271,12 @@ impl Transactions {
         commit_lsn: Lsn,
         commit_time: i64,
     ) -> Option<CommittedTransaction<Found>> {
-        let parts: Vec<Open> =
-            std::iter::once(&xid).chain(subxids).filter_map(|&xid| self.take(xid)).collect();
+        let mut parts: Vec<Open> = Vec::new();
+        for part in std::iter::once(&xid).chain(subxids).filter_map(|&xid| self.take(xid)) {
+            memory::push(&mut parts, part);
+        }
         let first_lsn = parts.iter().map(|part| part.first_lsn).min()?;
-        let events = Found::merge(parts.into_iter().map(|part| part.events).collect());
+        let events = Found::merge(memory::collect(parts.into_iter().map(|part| part.events)));
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 

@@ -7,6 +7,7 @@ mod held;
 mod images;
 mod lost;
 mod memory;
+mod memory_runs_out;
 mod message;
 mod options;
 mod order;
