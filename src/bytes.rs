@@ -1,14 +1,16 @@
 //! Numbers and texts as bytes, the lowest byte first, and back. One writer and one reader for what is
 //! kept in the WAL and in lists. Reading never panics: what is not there is `None`.
 
+use crate::memory;
+
 /// Appends a number in as few bytes as it needs: seven bits each, the lowest first; the eighth says that
 /// more follow (LEB128).
 pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number > 0x7F {
-        out.push(number as u8 | 0x80);
+        memory::push(out, number as u8 | 0x80);
         number >>= 7;
     }
-    out.push(number as u8);
+    memory::push(out, number as u8);
 }
 
 /// Bytes that [`put_number`] appends.

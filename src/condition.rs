@@ -28,8 +28,20 @@ pub struct Condition {
     shown: Option<(State, Option<Cause>)>,
     /// Whether messages were returned and dropped.
     has_seen_returned: bool,
+    /// Why no message can be made of the event that is held.
+    unreadable: UnreadableKind,
     /// The notices of the delivery that were logged.
     notices: Said,
+}
+
+/// Why no message can be made of an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnreadableKind {
+    /// Another version of the extension wrote it.
+    #[default]
+    Version,
+    /// There is no memory for it.
+    OutOfMemory,
 }
 
 impl Condition {
@@ -52,7 +64,8 @@ impl Condition {
     }
 
     /// No message can be made of the next event.
-    pub fn hold(&mut self, cause: Cause) {
+    pub fn hold(&mut self, cause: Cause, kind: UnreadableKind) {
+        self.unreadable = kind;
         self.standstill.hold(Some(cause));
         self.show();
     }
@@ -185,6 +198,14 @@ impl Condition {
             let hint = match &cause.held {
                 _ if self.standstill.is_stuck() => {
                     "See in the documentation what to do about damaged WAL.".to_owned()
+                }
+                Some(id)
+                    if self.standstill.is_unreadable()
+                        && self.unreadable == UnreadableKind::OutOfMemory =>
+                {
+                    format!(
+                        "It is tried again every half minute. Give the server more memory, or pass over it with SELECT amqp.skip('{id}')."
+                    )
                 }
                 Some(id) if self.standstill.is_unreadable() => format!(
                     "Install the version of amqp_cdc that wrote the event, or pass over it with SELECT amqp.skip('{id}')."

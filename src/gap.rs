@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
 
 /// Routing key of the event that announces a gap.
@@ -59,7 +60,7 @@ impl Gap {
             };
             let mut payload = Vec::new();
             head.encode_into(&mut payload);
-            payload.extend_from_slice(self.body().as_bytes());
+            memory::append(&mut payload, self.body().as_bytes());
             RecordedEvent { lsn: self.to, payload }
         };
         CommittedTransaction {
@@ -68,7 +69,7 @@ impl Gap {
             commit_lsn: self.from.map_or(self.to, |from| from.max(self.to)),
             commit_time: time,
             first_lsn: self.to,
-            events: OrderedEvents::Kept(exchanges.iter().map(event).collect()),
+            events: OrderedEvents::Kept(memory::collect(exchanges.iter().map(event))),
         }
     }
 

@@ -49,6 +49,7 @@
 //! | [`said`] | what the log says already |
 //! | [`pace`] | how fast the lag falls |
 //! | [`bytes`] | numbers as bytes, and back |
+//! | [`memory`] | memory that there may not be |
 //! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
 //! | [`status_0_1`] | the same for the SQL of 0.1.0 |
@@ -81,6 +82,7 @@ mod event;
 mod gap;
 mod handover;
 mod lsn;
+mod memory;
 mod naming;
 mod pace;
 mod pg;
@@ -121,6 +123,7 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_out();
+    pg::guard::init();
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

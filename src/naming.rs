@@ -10,6 +10,7 @@ use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Names, Operation};
 use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
+use crate::memory::OutOfMemory;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
@@ -50,6 +51,8 @@ pub struct Unreadable {
     /// Bytes in the WAL.
     pub size: usize,
     pub problem: String,
+    /// Whether it is that there is no memory for it, and will be some day.
+    pub is_for_memory: bool,
 }
 
 impl Naming {
@@ -86,7 +89,8 @@ impl Naming {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read.
+    /// [`Unreadable`] if another version of the extension wrote its bytes, which this one cannot read, or if
+    /// there is no memory for it.
     pub fn message(&mut self, next: NextEvent, spare: Message) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
@@ -94,6 +98,7 @@ impl Naming {
             message_id: naming.message_id(lsn, ""),
             size,
             problem,
+            is_for_memory: false,
         };
         let event = Event::decode(next.recorded.payload, &mut self.names)
             .map_err(|error| unreadable(self, error.to_string()))?;
@@ -102,7 +107,12 @@ impl Naming {
                 let key = event.head.key.clone();
                 Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
             }
-            Content::Images(images) => self.rendering.render(&event.head, &images, spare.body),
+            Content::Images(images) => {
+                match self.rendering.render(&event.head, &images, spare.body) {
+                    Ok(rendered) => rendered,
+                    Err(OutOfMemory { .. }) => return Err(self.without_memory(lsn, size)),
+                }
+            }
         };
         let Some(Rendered { body, oversize, damage, key }) = rendered else {
             return Err(unreadable(self, "its shape is unknown".to_owned()));
@@ -160,7 +170,17 @@ impl Naming {
 
     /// The event at `lsn`, whose bytes cannot be had.
     pub fn unreadable(&self, lsn: Lsn, problem: String) -> Unreadable {
-        Unreadable { message_id: self.record_id(lsn), size: 0, problem }
+        Unreadable { message_id: self.record_id(lsn), size: 0, problem, is_for_memory: false }
+    }
+
+    /// The event at `lsn`, of so many bytes in the WAL, for which there is no memory.
+    pub fn without_memory(&self, lsn: Lsn, size: usize) -> Unreadable {
+        Unreadable {
+            message_id: self.record_id(lsn),
+            size,
+            problem: "out of memory".to_owned(),
+            is_for_memory: true,
+        }
     }
 
     /// The WAL file that holds this place.

@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 use crate::body::{self, BodyMemory, Change, DecodedShape, Extent, Shape};
 use crate::event::{EventHead, Image, Images, Operation};
+use crate::memory::{self, OutOfMemory};
+use crate::pg::guard::Problem;
 use crate::pg::json::Json;
 use crate::pg::layout::{Layout, RowMemory};
 use crate::pg::output::TimestampText;
@@ -29,11 +31,17 @@ const SLACK: usize = 4096;
 
 /// Renders bodies.
 pub struct Rendering {
-    shapes: HashMap<Box<[u8]>, Rc<KnownShape>>,
-    /// Bytes of all of them.
-    shape_bytes: usize,
+    shapes: Shapes,
     rows: Rows,
     context: RowContext,
+}
+
+/// The shapes that came last.
+#[derive(Default)]
+struct Shapes {
+    known: HashMap<Box<[u8]>, Rc<KnownShape>>,
+    /// Bytes of all of them.
+    bytes: usize,
 }
 
 /// Memory for the rows of an event, used again by the next.
@@ -56,14 +64,14 @@ pub struct Rendered {
     /// Why the rows are not whole, if their bytes are damaged.
     pub damage: Option<String>,
     /// Names of the columns that identify the rows, as a JSON array, if they are known.
-    pub key: Option<Rc<str>>,
+    pub key: Option<Rc<String>>,
 }
 
 /// A shape, and the ends of bodies that were needed.
 struct KnownShape {
     decoded: DecodedShape,
     /// Names of the columns that identify a row, as a JSON array.
-    key: Rc<str>,
+    key: Rc<String>,
     tails: RefCell<Vec<Rc<Tail>>>,
 }
 
@@ -77,52 +85,67 @@ struct Tail {
 
 impl Rendering {
     pub fn new() -> Rendering {
-        Rendering {
-            shapes: HashMap::new(),
-            shape_bytes: 0,
-            rows: Rows::default(),
-            context: RowContext::new(),
-        }
+        Rendering { shapes: Shapes::default(), rows: Rows::default(), context: RowContext::new() }
     }
 
-    /// The body of an event, in this memory. None if its shape is not one that this version's triggers write.
+    /// The body of an event, in the memory of another. None if its shape is not one that this version's
+    /// triggers write.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for it.
     pub fn render(
         &mut self,
         head: &EventHead,
         images: &Images,
-        mut memory: Vec<u8>,
-    ) -> Option<Rendered> {
-        let known = self.shape(images.shape())?;
-        let tail = known.tail(head);
+        mut body: Vec<u8>,
+    ) -> Result<Option<Rendered>, OutOfMemory> {
+        let Rendering { shapes, rows, context } = self;
+        let found = match shapes.known.get(images.shape()) {
+            Some(known) => Ok(Some(Rc::clone(known))),
+            None => context.within(|| shapes.learn(images.shape())),
+        };
+        let known = match found {
+            Ok(Some(known)) => known,
+            Ok(None) | Err(Problem::Other(_)) => return Ok(None),
+            Err(Problem::OutOfMemory) => return Err(OutOfMemory { bytes: 0 }),
+        };
+        let tail = memory::attempt(|| known.tail(head))?;
         let mut damage = None;
         for most in [Extent::Rows, Extent::Keys] {
-            let memory = std::mem::take(&mut memory);
-            let attempt = || self.rows.render(&known.decoded, images, &tail.bytes, most, memory);
-            match self.context.within(attempt) {
+            let body = std::mem::take(&mut body);
+            let attempt = || rows.render(&known.decoded, images, &tail.bytes, most, body);
+            match context.within(attempt) {
                 Ok(Some(rendered)) => {
-                    return Some(Rendered { damage, key: Some(Rc::clone(&known.key)), ..rendered });
+                    let key = Some(Rc::clone(&known.key));
+                    return Ok(Some(Rendered { damage, key, ..rendered }));
                 }
                 Ok(None) => damage = Some("a row is not laid out as its table is".to_owned()),
-                Err(problem) => damage = Some(problem.chars().take(LONGEST_DAMAGE).collect()),
+                Err(Problem::Other(problem)) => {
+                    damage = Some(problem.chars().take(LONGEST_DAMAGE).collect());
+                }
+                Err(Problem::OutOfMemory) => {
+                    return Err(OutOfMemory { bytes: images.likely_size() });
+                }
             }
         }
-        let body = self.rows.render_none(&known.decoded.shape, images, &tail.bytes);
-        Some(Rendered { body, damage, oversize: None, key: None })
+        let body = rows.render_none(&known.decoded.shape, images, &tail.bytes);
+        Ok(Some(Rendered { body, damage, oversize: None, key: None }))
     }
+}
 
-    fn shape(&mut self, bytes: &[u8]) -> Option<Rc<KnownShape>> {
-        if let Some(known) = self.shapes.get(bytes) {
-            return Some(Rc::clone(known));
-        }
+impl Shapes {
+    fn learn(&mut self, bytes: &[u8]) -> Option<Rc<KnownShape>> {
         let decoded = Shape::decode(bytes)?;
-        if self.shape_bytes + bytes.len() > KEPT_BYTES {
-            self.shapes.clear();
-            self.shape_bytes = 0;
+        if self.bytes + bytes.len() > KEPT_BYTES {
+            self.known.clear();
+            self.bytes = 0;
         }
-        let key = String::from_utf8_lossy(&decoded.shape.key_names()).into();
+        let key = Rc::new(String::from_utf8(decoded.shape.key_names()).unwrap_or_default());
         let known = Rc::new(KnownShape { decoded, key, tails: RefCell::default() });
-        self.shape_bytes += bytes.len();
-        self.shapes.insert(bytes.into(), Rc::clone(&known));
+        memory::reserve_entry(&mut self.known);
+        self.known.insert(memory::copy(bytes).into_boxed_slice(), Rc::clone(&known));
+        self.bytes += bytes.len();
         Some(known)
     }
 }
@@ -135,7 +158,7 @@ impl Rows {
         images: &Images,
         tail: &[u8],
         most: Extent,
-        memory: Vec<u8>,
+        body: Vec<u8>,
     ) -> Option<Rendered> {
         let DecodedShape { shape, layout, .. } = decoded;
         let has_old = take_apart(&mut self.old, layout, images.old_row())?;
@@ -157,7 +180,7 @@ impl Rows {
             changed: &self.changed,
             timestamp: self.timestamp.of(images.timestamp),
         };
-        let mut json = Json::utf8(memory, images.likely_size());
+        let mut json = Json::utf8(body, images.likely_size());
         let oversize = change.render_from(most, images.limit, &mut self.body, &mut json);
         let mut body = json.into_bytes();
         if body.capacity() > body.len() + SLACK {

@@ -178,6 +178,7 @@ pub mod amqp {
     use super::{State, lag};
     use crate::beginning;
     use crate::lsn::Lsn;
+    use crate::memory;
     use crate::pg::report::Report;
     use crate::pg::worker_process::MISSING_HINT;
     use crate::pg::{server, shared};
@@ -382,12 +383,16 @@ pub mod amqp {
     /// events may be missing.
     fn note_installation() {
         let (begin, database) = (server::flushed_lsn(), server::database_oid());
-        if let Err(error) = beginning::note_installation(begin, database) {
-            Report::new(
+        match memory::attempt(|| beginning::note_installation(begin, database)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => Report::new(
                 PgSqlErrorCode::ERRCODE_IO_ERROR,
                 format!("could not write file \"{}\": {error}", beginning::FILE),
             )
-            .raise();
+            .raise(),
+            Err(_) => {
+                Report::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory").raise();
+            }
         }
     }
 }

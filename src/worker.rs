@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use pgrx::PgSqlErrorCode;
 
 use crate::commit_rate::CommitRate;
-use crate::condition::Condition;
+use crate::condition::{Condition, UnreadableKind};
 use crate::delivery::{Delivery, Published};
 use crate::gap::{Gap, OwedGap};
 use crate::handover::Handover;
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::naming::{Naming, Unreadable};
 use crate::pace::Pace;
+use crate::pg::guard::Failure;
 use crate::pg::report::{self, Report};
 use crate::pg::snapshot::SnapshotMemory;
 use crate::pg::timeline::Timelines;
@@ -56,6 +58,10 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two attempts to read WAL that cannot be read.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long the stream stands still at an event that there is no memory for, before a new life of the worker
+/// tries it again.
+const MEMORY_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the broker may take to say goodbye, and the delivery to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -70,7 +76,7 @@ pub fn run() -> ! {
         match worker_process::catch(|| worker.work()) {
             Ok(()) => worker.end(),
             Err(failure) => {
-                worker.save_in_spite_of_it();
+                worker.save_in_spite_of(&failure);
                 failure.rethrow()
             }
         }
@@ -155,6 +161,8 @@ struct Held {
     description: String,
     /// Whether an operator wants it to be passed over.
     is_unwanted: bool,
+    /// When it is to be tried again, if only memory is missing.
+    retry_at: Option<Instant>,
 }
 
 impl Worker {
@@ -219,28 +227,34 @@ impl Worker {
         Some(worker)
     }
 
-    /// Until it is told to end.
+    /// Until it is told to end, or better does.
     fn work(&mut self) {
-        while !worker_process::must_end() {
-            self.take_new_settings();
-            self.take_orders();
-            self.give_up_backlog();
-            self.deliver();
-            let all_read = self.read_wal();
-            self.note_unordered();
-            self.take_over();
-            let all_released = self.release();
-            let all_handed_out = self.hand_out();
-            let goes_on = self.pass_over();
-            let next_save = self.save_position();
-            self.show_progress();
-            if all_read && all_released && all_handed_out && !goes_on {
-                self.wait(next_save);
-            } else {
-                // No sleep, but a look at the broker's socket.
-                self.sleep(Duration::ZERO);
-            }
+        while !worker_process::must_end() && !self.must_try_anew() {
+            self.go_round();
         }
+    }
+
+    /// What the loop does over and over.
+    fn go_round(&mut self) {
+        self.take_new_settings();
+        self.take_orders();
+        self.give_up_backlog();
+        self.deliver();
+        let all_read = self.read_wal();
+        self.note_unordered();
+        self.take_over();
+        let all_released = self.release();
+        let all_handed_out = self.hand_out();
+        let goes_on = self.pass_over();
+        let next_save = self.save_position();
+        self.show_progress();
+        if all_read && all_released && all_handed_out && !goes_on {
+            self.wait(next_save);
+        } else {
+            // No sleep, but a look at the broker's socket.
+            self.sleep(Duration::ZERO);
+        }
+        memory::check();
     }
 
     fn take_new_settings(&mut self) {
@@ -333,13 +347,24 @@ impl Worker {
         self.damage = Some(Damage { error, retry_at: Instant::now() + RETRY });
     }
 
+    /// Whether an event that there was no memory for is to be tried again: a new process has what this one has
+    /// kept.
+    fn must_try_anew(&self) -> bool {
+        let retry_at = self.held.as_ref().and_then(|held| held.retry_at);
+        retry_at.is_some_and(|at| Instant::now() >= at)
+    }
+
     /// Stands still at an event that cannot be read: mostly another version of the extension wrote it.
     fn hold(&mut self, event: Unreadable) {
-        let Unreadable { message_id, size, problem } = event;
+        let Unreadable { message_id, size, problem, is_for_memory } = event;
         let description = format!("message {message_id} ({size} bytes in the WAL)");
-        let reason = format!("{description}: the event cannot be read: {problem}");
-        self.condition.hold(Cause { reason, held: Some(message_id.clone()) });
-        self.held = Some(Held { message_id, description, is_unwanted: false });
+        let what = if is_for_memory { "the event is oversize" } else { "the event cannot be read" };
+        let reason = format!("{description}: {what}: {problem}");
+        let unreadable =
+            if is_for_memory { UnreadableKind::OutOfMemory } else { UnreadableKind::Version };
+        self.condition.hold(Cause { reason, held: Some(message_id.clone()) }, unreadable);
+        let retry_at = is_for_memory.then(|| Instant::now() + MEMORY_RETRY);
+        self.held = Some(Held { message_id, description, is_unwanted: false, retry_at });
     }
 
     /// Passes over the event that is held, if that is wanted, once all before it is confirmed. Whether it did.
@@ -508,6 +533,8 @@ impl Worker {
                             self.handover.note(&message.exchange);
                             delivery.publish(message);
                             handed_out += 1;
+                            // A message takes little beside its body, but there may be many.
+                            memory::check();
                         }
                         Err(event) => {
                             unreadable = Some(event);
@@ -518,13 +545,23 @@ impl Worker {
                 }
                 Some(Peeked::InWal(_)) if began.elapsed() >= LONGEST_READING => break,
                 Some(Peeked::InWal(lsn)) if delivery.has_room_for(0) => {
-                    match self.reader.read_event(lsn) {
-                        Ok(payload) => self.stream.load(payload),
-                        // It was whole when it was read first.
-                        Err(error) => {
+                    match worker_process::catch(|| self.reader.read_event(lsn)) {
+                        Ok(Ok(payload)) => self.stream.load(payload),
+                        failed => {
+                            unreadable = Some(match failed {
+                                Err(failure) if failure.is_for_memory() => {
+                                    self.naming.without_memory(lsn, failure.bytes_wanted())
+                                }
+                                Err(failure) => failure.rethrow(),
+                                // It was whole when it was read first.
+                                Ok(read) => {
+                                    let problem = read.err().map(|error| error.message);
+                                    self.naming.unreadable(lsn, problem.unwrap_or_default())
+                                }
+                            });
+                            // It counts as handed out.
                             self.stream.load(Vec::new());
                             self.stream.next();
-                            unreadable = Some(self.naming.unreadable(lsn, error.message));
                             is_all = true;
                             break;
                         }
@@ -662,11 +699,21 @@ impl Worker {
     }
 
     /// Something failed, and this process ends: what was confirmed until now is not to be sent again.
-    fn save_in_spite_of_it(&mut self) {
-        let (position, notes) = (self.position(), notes(&self.handover, self.delivery.as_ref()));
-        let saved = worker_process::catch(|| self.keeper.save_the_last(position, notes));
+    fn save_in_spite_of(self, failure: &Failure) {
+        let mut position = self.position();
+        let Worker { reader, stream, delivery, handover, mut keeper, .. } = self;
+        if failure.is_for_memory() {
+            // What was read is in no order to be relied upon: it is read again, from where it would have been.
+            position.restart = position.restart.min(keeper.saved().restart);
+            // There is memory then.
+            drop((reader, stream));
+            memory::set_short(false);
+        }
+        let saved = worker_process::catch(|| {
+            keeper.save_the_last(position, notes(&handover, delivery.as_ref()));
+        });
         if let Err(failure) = saved {
-            let Position { confirmed, .. } = self.keeper.saved();
+            let Position { confirmed, .. } = keeper.saved();
             Report::new(
                 PgSqlErrorCode::ERRCODE_IO_ERROR,
                 format!("position could not be saved: {}", failure.message()),

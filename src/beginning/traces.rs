@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Result};
 use std::path::{Path, PathBuf};
 
+use crate::memory;
+
 /// The oid of pg_proc (catalog/pg_proc.h: `ProcedureRelationId`).
 const PG_PROC: u32 = 1255;
 
@@ -88,7 +90,7 @@ fn has_function(database: &Path) -> Result<bool> {
     for segment in 0.. {
         let name = if segment == 0 { number.to_string() } else { format!("{number}.{segment}") };
         let Some(mut file) = found(File::open(database.join(name)))? else { break };
-        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut chunk = memory::with_room(CHUNK);
         loop {
             chunk.clear();
             if (&mut file).take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {

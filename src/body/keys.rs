@@ -1,5 +1,7 @@
 //! A body with less of its rows, without rendering them again: where only the body is left. Pure.
 
+use crate::memory;
+
 /// A member's name and value, or a row's column and value, as they stand.
 type Member<'a> = (&'a [u8], &'a [u8]);
 
@@ -17,32 +19,32 @@ pub fn keys_alone(body: &[u8], key: &str) -> Vec<u8> {
         else {
             return br#"{"previous":null,"current":null}"#.to_vec();
         };
-        out.extend_from_slice(start.as_bytes());
+        memory::append(&mut out, start.as_bytes());
         push_row(&mut out, row, &key);
         rest = after;
     }
-    out.extend_from_slice(rest);
+    memory::append(&mut out, rest);
     out
 }
 
 /// Appends a row, or null.
 fn push_row(out: &mut Vec<u8>, row: &[u8], key: &[&[u8]]) {
     let Some(mut rest) = row.strip_prefix(b"{") else {
-        out.extend_from_slice(b"null");
+        memory::append(out, b"null");
         return;
     };
-    out.push(b'{');
+    memory::push(out, b'{');
     let mut separator = b"".as_slice();
     while let Some((column, after)) = take_member(rest) {
         if key.contains(&column.0) {
             for piece in [separator, column.0, b":", column.1] {
-                out.extend_from_slice(piece);
+                memory::append(out, piece);
             }
             separator = b",";
         }
         rest = after.strip_prefix(b",").unwrap_or(b"}");
     }
-    out.push(b'}');
+    memory::push(out, b'}');
 }
 
 /// The first member, and what comes after it.
@@ -59,7 +61,7 @@ fn elements(array: &[u8]) -> Vec<&[u8]> {
     let mut rest = array.strip_prefix(b"[").unwrap_or_default();
     while let Some(end) = string_end(rest) {
         let (element, after) = rest.split_at(end);
-        elements.push(element);
+        memory::push(&mut elements, element);
         rest = after.strip_prefix(b",").unwrap_or_default();
     }
     elements

@@ -7,6 +7,7 @@ mod shape;
 use std::ops::Range;
 
 use crate::event::Operation;
+use crate::memory;
 use crate::pg::columns::Columns;
 use crate::pg::json::Json;
 use crate::pg::tuple::Values;
@@ -170,6 +171,7 @@ fn choose<'a>(
     match (extent, changed) {
         (Extent::Rows, Some(changed)) if shape.only_changed && !shape.changes_key(changed) => {
             memory.clear();
+            memory::reserve(memory, shape.key.len());
             memory.extend(shape.key.iter().zip(changed).map(|(&key, &changed)| key || changed));
             Some(memory)
         }
@@ -177,7 +179,7 @@ fn choose<'a>(
         (Extent::Keys, _) => Some(&shape.key),
         (Extent::Nothing, _) => {
             memory.clear();
-            memory.resize(shape.columns.count(), false);
+            memory::resize(memory, shape.columns.count(), false);
             Some(memory)
         }
     }
@@ -195,14 +197,18 @@ fn push_names(columns: &Columns, is_named: impl Fn(&usize) -> bool, mut push: im
 
 /// The member `targets` that names all columns, after its comma.
 fn all_targets(columns: &Columns) -> Vec<u8> {
-    let mut out = b",\"targets\":".to_vec();
-    push_names(columns, |_| true, |piece| out.extend_from_slice(piece));
+    let mut out = memory::copy(b",\"targets\":");
+    push_names(columns, |_| true, |piece| memory::append(&mut out, piece));
     out
 }
 
 /// The body from the end of its timestamp on.
 pub fn tail(operation: Operation, resource: &str, table: &str, routing_key: &str) -> Vec<u8> {
-    let mut out = b"\"".to_vec();
+    // Escaping makes six bytes of one at most.
+    const NAMES: usize = 128;
+    let longest = 6 * (resource.len() + table.len() + routing_key.len()) + NAMES;
+    let mut out = memory::with_room(longest);
+    out.push(b'"');
     for (name, value) in [
         ("operation", operation.as_str()),
         ("resource", resource),
@@ -215,6 +221,7 @@ pub fn tail(operation: Operation, resource: &str, table: &str, routing_key: &str
         debug_assert!(written.is_ok());
     }
     out.push(b'}');
+    out.shrink_to_fit();
     out
 }
 

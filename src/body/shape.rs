@@ -5,6 +5,7 @@
 //! of this machine's bytes.
 
 use super::{all_targets, push_names};
+use crate::memory;
 use crate::pg::columns::Columns;
 use crate::pg::layout::{self, Layout};
 
@@ -62,7 +63,8 @@ impl Shape {
     /// Names of the columns that identify a row, as a JSON array.
     pub fn key_names(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        push_names(&self.columns, |&column| self.key[column], |piece| out.extend_from_slice(piece));
+        let is_key = |&column: &usize| self.key[column];
+        push_names(&self.columns, is_key, |piece| memory::append(&mut out, piece));
         out
     }
 
@@ -73,10 +75,10 @@ impl Shape {
                 + u8::from(self.only_changed) * FLAG_ONLY_CHANGED,
         ];
         layout::put_bytes(&mut out, resource.as_bytes());
-        let key: Vec<usize> = (0..self.key.len()).filter(|&column| self.key[column]).collect();
-        layout::put_number(&mut out, key.len());
-        key.into_iter().for_each(|column| layout::put_number(&mut out, column));
-        out.extend_from_slice(layout);
+        let key = || (0..self.key.len()).filter(|&column| self.key[column]);
+        layout::put_number(&mut out, key().count());
+        key().for_each(|column| layout::put_number(&mut out, column));
+        memory::append(&mut out, layout);
         out
     }
 
@@ -84,12 +86,15 @@ impl Shape {
     pub fn decode(mut bytes: &[u8]) -> Option<DecodedShape> {
         let rest = &mut bytes;
         let flags = *rest.split_off_first()?;
-        let resource = String::from_utf8(layout::take_bytes(rest)?.to_vec()).ok()?;
+        let resource = String::from_utf8(memory::copy(layout::take_bytes(rest)?)).ok()?;
         let count = layout::take_number(rest)?;
-        let key_columns: Vec<usize> =
-            (0..count).map(|_| layout::take_number(rest)).collect::<Option<_>>()?;
+        let mut key_columns = memory::with_room(count);
+        for _ in 0..count {
+            key_columns.push(layout::take_number(rest)?);
+        }
         let (layout, columns) = layout::decode(rest)?;
-        let key = (0..columns.count()).map(|column| key_columns.contains(&column)).collect();
+        let is_key = |column| key_columns.contains(&column);
+        let key = memory::collect((0..columns.count()).map(is_key));
         let without_previous = flags & FLAG_WITHOUT_PREVIOUS != 0;
         let only_changed = flags & FLAG_ONLY_CHANGED != 0;
         let shape = Shape::new(columns, key, without_previous, only_changed);

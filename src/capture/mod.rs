@@ -11,6 +11,7 @@ mod options;
 mod plan;
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ use crate::body::{BodyMemory, Change};
 use crate::event::{
     Codec, EVENT_PREFIX, HeadStart, Highest, Image, ImagesStart, MAX_SHORT_STRING, Operation,
 };
+use crate::memory;
 use crate::pg::json::Json;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
@@ -147,8 +149,10 @@ struct Workplace {
 }
 
 thread_local! {
-    /// Empty while an event is made: a function that renders a value may itself change rows.
-    static WORKPLACE: Cell<Option<Box<Workplace>>> = const { Cell::new(None) };
+    /// Empty while an event is made: a function that renders a value may itself change rows. Never dropped
+    /// (see [`crate::pg`]'s `plan_memory`).
+    static WORKPLACE: ManuallyDrop<Cell<Option<Box<Workplace>>>> =
+        const { ManuallyDrop::new(Cell::new(None)) };
 }
 
 impl Workplace {
@@ -173,6 +177,8 @@ fn emit(call: &TriggerCall<'_>) {
         let last = workplace.plan.take().filter(|plan| plan.is_of(call));
         let plan = last.unwrap_or_else(|| Plan::of(call));
         plan.guard(|| write_event(call, &plan, &mut workplace));
+        // What comes from the reserve is not kept, and the statement fails.
+        memory::check();
         workplace.json.give_back();
         workplace.plan = Some(plan);
         place.set(Some(workplace));
@@ -322,6 +328,11 @@ fn highest() -> Highest {
     Highest { any, row }
 }
 
+/// As much of a user's text as is worth being told in an error.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(4 * MAX_SHORT_STRING)]
+}
+
 /// Errors for what AMQP cannot carry.
 fn require_short_string(what: &str, value: &str) {
     if let Some(problem) = short_string_problem(what, value) {
@@ -338,9 +349,18 @@ pub fn short_string_problem(what: &str, value: &str) -> Option<Report> {
         PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
         format!("{what} is longer than {MAX_SHORT_STRING} bytes"),
     )
-    .detail(format!("\"{value}\" has {} bytes.", value.len()))
+    .detail(format!("\"{}\" has {} bytes.", cut(value), value.len()))
     .hint("Shorten the trigger's arguments or amqp.exchange; AMQP allows no more.");
     Some(report)
+}
+
+/// The error of what a routing key cannot be made of, as long as it is: in lower case a letter may take a third of its
+/// bytes, no less.
+pub fn long_part_problem(prefix: &str, resource: &str) -> Option<Report> {
+    let longest = if prefix.len() > resource.len() { prefix } else { resource };
+    (longest.len() > 3 * MAX_SHORT_STRING)
+        .then(|| short_string_problem("routing key", longest))
+        .flatten()
 }
 
 fn refuse_oversize(table: &str, size: u64, limit: usize) -> ! {

@@ -14,6 +14,8 @@
 //! in double quotes, and a double quote in it is doubled.
 
 use super::arguments::Problem;
+use super::cut;
+use crate::memory;
 
 const EXCLUDE: &str = "exclude";
 const ONLY: &str = "only";
@@ -97,14 +99,14 @@ impl Options {
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(&option) = OPTIONS.iter().find(|&&option| option == name) else {
-            let message = format!("unknown capture option \"{name}\"");
+            let message = format!("unknown capture option \"{}\"", cut(name));
             return Err(problem(argument, message, &hint()));
         };
         match option {
             EXCLUDE => self.exclude = Some(ColumnList::parse(option, argument, value)?),
             ONLY => self.only = Some(ColumnList::parse(option, argument, value)?),
             KEY => self.key = Some(ColumnList::parse(option, argument, value)?),
-            EXCHANGE => self.exchange = Some(value.to_owned()),
+            EXCHANGE => self.exchange = Some(memory::text(value)),
             PREVIOUS => {
                 self.without_previous = second_of(option, argument, value, ["on", "off"])?;
             }
@@ -120,17 +122,16 @@ impl Options {
     /// A [`Problem`] for a column that the table does not have, or that cannot be a key because it
     /// is not published.
     pub fn choose(&self, columns: &[(usize, String)]) -> Result<ChosenColumns, Problem> {
-        let all = || columns.iter().map(|&(number, _)| number);
         let (published, excluded) = match (&self.exclude, &self.only) {
             (Some(list), _) => {
                 let named = list.find(columns)?;
-                all().partition(|number| !named.contains(number))
+                split(columns, |number| !named.contains(number))
             }
             (None, Some(list)) => {
                 let named = list.find(columns)?;
-                all().partition(|number| named.contains(number))
+                split(columns, |number| named.contains(number))
             }
-            (None, None) => (all().collect(), Vec::new()),
+            (None, None) => split(columns, |_| true),
         };
         let key = match &self.key {
             Some(list) => Some(list.find(columns)?),
@@ -152,7 +153,12 @@ impl Options {
         let Options { exclude, only, key, exchange: _, without_previous: _, only_changed: _ } =
             self;
         let lists = [exclude, only, key].into_iter().flatten();
-        lists.flat_map(|list| list.names.iter().map(|name| (list.option, name.as_str()))).collect()
+        let mut columns = Vec::new();
+        for list in lists {
+            memory::reserve(&mut columns, list.names.len());
+            columns.extend(list.names.iter().map(|name| (list.option, name.as_str())));
+        }
+        columns
     }
 }
 
@@ -184,7 +190,7 @@ pub fn with_names(
 impl ColumnList {
     fn parse(option: &'static str, argument: &str, list: &str) -> Result<ColumnList, Problem> {
         match split_names(list) {
-            Some(names) => Ok(ColumnList { option, argument: argument.to_owned(), names }),
+            Some(names) => Ok(ColumnList { option, argument: memory::text(argument), names }),
             None => Err(problem(
                 argument,
                 format!("capture option \"{option}\" must be a list of columns"),
@@ -199,21 +205,45 @@ impl ColumnList {
             Some(&(number, _)) => Ok(number),
             None => Err(self.unknown(wanted, columns)),
         };
-        self.names.iter().map(find).collect()
+        let mut numbers = memory::with_room(self.names.len());
+        for name in &self.names {
+            numbers.push(find(name)?);
+        }
+        Ok(numbers)
     }
 
     fn unknown(&self, wanted: &str, columns: &[(usize, String)]) -> Problem {
-        let names: Vec<&str> = columns.iter().map(|(_, name)| name.as_str()).collect();
+        let mut names = String::new();
+        for (number, (_, name)) in columns.iter().enumerate() {
+            memory::append_text(&mut names, if number == 0 { "" } else { ", " });
+            memory::append_text(&mut names, name);
+        }
         problem(
             &self.argument,
-            format!("column \"{wanted}\" of capture option \"{}\" does not exist", self.option),
-            &format!("Columns of the table: {}.", names.join(", ")),
+            format!(
+                "column \"{}\" of capture option \"{}\" does not exist",
+                cut(wanted),
+                self.option
+            ),
+            &format!("Columns of the table: {}.", cut(&names)),
         )
     }
 }
 
+/// Those of the columns that are wanted, and the others.
+fn split(
+    columns: &[(usize, String)],
+    is_wanted: impl Fn(&usize) -> bool,
+) -> (Vec<usize>, Vec<usize>) {
+    let (mut wanted, mut others) = (Vec::new(), Vec::new());
+    for (number, _) in columns {
+        memory::push(if is_wanted(number) { &mut wanted } else { &mut others }, *number);
+    }
+    (wanted, others)
+}
+
 fn problem(argument: &str, message: String, hint: &str) -> Problem {
-    Problem { argument: argument.to_owned(), message, hint: hint.to_owned() }
+    Problem { argument: cut(argument).to_owned(), message, hint: hint.to_owned() }
 }
 
 /// Which of two values an option has.
@@ -227,7 +257,7 @@ fn second_of(
         Some(at) => Ok(at == 1),
         None => Err(problem(
             argument,
-            format!("capture option \"{option}\" cannot be \"{value}\""),
+            format!("capture option \"{option}\" cannot be \"{}\"", cut(value)),
             &format!("Valid values: {}.", values.join(", ")),
         )),
     }
@@ -242,13 +272,13 @@ fn split_names(list: &str) -> Option<Vec<String>> {
             Some(quoted) => take_quoted(quoted)?,
             None => {
                 let end = rest.find(',').unwrap_or(rest.len());
-                (rest[..end].trim_end().to_owned(), &rest[end..])
+                (memory::text(rest[..end].trim_end()), &rest[end..])
             }
         };
         if name.is_empty() {
             return None;
         }
-        names.push(name);
+        memory::push(&mut names, name);
         let after = after.trim_start();
         if after.is_empty() {
             return Some(names);
@@ -271,10 +301,10 @@ fn take_quoted(mut rest: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     loop {
         let (part, after) = rest.split_once('"')?;
-        name.push_str(part);
+        memory::append_text(&mut name, part);
         match after.strip_prefix('"') {
             Some(more) => {
-                name.push('"');
+                memory::append_text(&mut name, "\"");
                 rest = more;
             }
             None => return Some((name, after)),

@@ -3,13 +3,14 @@
 //! anything that it was made from has changed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use super::arguments::{Arguments, Problem, routing_key};
 use super::{OPERATIONS, exchange_right};
 use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
+use crate::memory;
 use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored::Stored;
@@ -51,8 +52,17 @@ pub struct OperationPlan {
 }
 
 thread_local! {
-    /// Plans by the identity of their trigger ([`TriggerCall::identity`]).
-    static PLANS: RefCell<BTreeMap<(u32, u32), Rc<Plan>>> = const { RefCell::new(BTreeMap::new()) };
+    /// Sorted by identity. Never dropped (see [`crate::pg`]'s `plan_memory`).
+    static PLANS: ManuallyDrop<RefCell<Plans>> =
+        const { ManuallyDrop::new(RefCell::new(Plans::new())) };
+}
+
+/// Plans with the identity of their trigger ([`TriggerCall::identity`]). No tree, whose nodes cannot be asked for in
+/// a way that fails.
+type Plans = Vec<((u32, u32), Rc<Plan>)>;
+
+fn find(plans: &Plans, identity: (u32, u32)) -> Result<usize, usize> {
+    plans.binary_search_by_key(&identity, |&(known, _)| known)
 }
 
 /// Plans after which those that are out of date are looked for: their tables may be gone.
@@ -62,16 +72,26 @@ impl Plan {
     /// The plan of the trigger that fires.
     pub fn of(call: &TriggerCall<'_>) -> Rc<Plan> {
         let identity = call.identity();
-        let known = PLANS.with_borrow(|plans| plans.get(&identity).cloned());
+        let known = PLANS.with(|plans| {
+            let plans = plans.borrow();
+            find(&plans, identity).ok().map(|at| Rc::clone(&plans[at].1))
+        });
         if let Some(plan) = known.filter(|plan| plan.is_current()) {
             return plan;
         }
         let plan = Rc::new(Plan::make(call));
-        PLANS.with_borrow_mut(|plans| {
+        // What comes from the reserve is not kept.
+        memory::check();
+        PLANS.with(|plans| {
+            let mut plans = plans.borrow_mut();
+            memory::reserve(&mut plans, 1);
             if plans.len() >= MANY && plans.len().is_power_of_two() {
-                plans.retain(|_, plan| plan.is_current());
+                plans.retain(|(_, plan)| plan.is_current());
             }
-            plans.insert(identity, Rc::clone(&plan));
+            match find(&plans, identity) {
+                Ok(at) => plans[at].1 = Rc::clone(&plan),
+                Err(at) => plans.insert(at, (identity, Rc::clone(&plan))),
+            }
         });
         plan
     }
@@ -106,19 +126,24 @@ impl Plan {
         call.depend(&mut dependencies);
         let arguments = accept(call, Arguments::parse(call.arguments()));
         let options = arguments.options;
-        if let Some(exchange) = &options.exchange
-            && let Some(refusal) = exchange_right::refusal(exchange, call.owner())
-        {
-            // CREATE TRIGGER refuses it, but an earlier version did not: what it made goes on.
-            refusal.log();
+        if let Some(exchange) = &options.exchange {
+            super::require_short_string("exchange", exchange);
+            if let Some(refusal) = exchange_right::refusal(exchange, call.owner()) {
+                // CREATE TRIGGER refuses it, but an earlier version did not: what it made goes on.
+                refusal.log();
+            }
         }
         let names = call.column_names();
         let chosen = accept(call, options.choose(&names));
         let columns = call.columns(&chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
-        let key = chosen.published.iter().map(|number| key.contains(number)).collect();
+        let is_key = |number| key.contains(number);
+        let key = memory::collect(chosen.published.iter().map(is_key));
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
+        if let Some(problem) = super::long_part_problem(&arguments.prefix, &resource) {
+            problem.raise();
+        }
         let operations = OPERATIONS.map(|operation| {
             let routing_key = routing_key(&arguments.prefix, &resource, operation);
             let tail = body::tail(operation, &resource, &table, &routing_key);

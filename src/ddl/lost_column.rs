@@ -7,8 +7,12 @@ use std::collections::BTreeSet;
 use pgrx::PgSqlErrorCode;
 
 use crate::capture::{Arguments, arguments_with};
+use crate::memory;
 use crate::pg::catalog::{self, CaptureTrigger, Relation, RelationId, quoted};
 use crate::pg::report::Report;
+
+/// Bytes of a trigger's definition that are told.
+const LONGEST: usize = 4096;
 
 /// A column that is gone by its name.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,14 +63,17 @@ fn losses_of(table: &Relation, origin: &Relation, before: u32) -> Vec<Report> {
 
 fn lost_columns(table: &Relation, trigger: &CaptureTrigger, before: u32) -> Vec<Lost> {
     // One whose arguments make no sense fails anyway, whatever happens to the table.
-    let Ok(arguments) = Arguments::parse(trigger.arguments.clone()) else { return Vec::new() };
+    let Ok(arguments) = Arguments::parse(memory::texts(&trigger.arguments)) else {
+        return Vec::new();
+    };
     let named = arguments.options.named_columns();
     if named.is_empty() {
         return Vec::new();
     }
     let now = table.columns();
     let is_there = |name: &str| now.iter().any(|column| column.name == name);
-    let missing: Vec<_> = named.into_iter().filter(|(_, name)| !is_there(name)).collect();
+    let mut missing = named;
+    missing.retain(|(_, name)| !is_there(name));
     if missing.is_empty() {
         return Vec::new();
     }
@@ -87,8 +94,11 @@ fn refusal(table: &Relation, origin: &Relation, trigger: &CaptureTrigger, lost: 
         let lost = lost.iter().find(|lost| lost.name == name);
         lost.map_or_else(|| Some(name.to_owned()), |lost| lost.now.clone())
     };
-    let definition = arguments_with(&trigger.arguments, new_name)
-        .and_then(|new| with_arguments(&trigger.definition(), &trigger.arguments, &new));
+    let definition = is_worth_telling(trigger)
+        .then(|| arguments_with(&trigger.arguments, new_name))
+        .flatten()
+        .and_then(|new| with_arguments(&trigger.definition(), &trigger.arguments, &new))
+        .filter(|definition| definition.len() <= LONGEST);
     let hint = match (definition, now) {
         (Some(definition), Some(now)) => {
             let rename = rename_statement(origin, name, now);
@@ -124,6 +134,11 @@ fn refusal(table: &Relation, origin: &Relation, trigger: &CaptureTrigger, lost: 
         trigger.name
     ))
     .hint(hint)
+}
+
+/// Nobody reads more of a definition.
+fn is_worth_telling(trigger: &CaptureTrigger) -> bool {
+    trigger.arguments.iter().map(String::len).sum::<usize>() <= LONGEST
 }
 
 fn rename_statement(origin: &Relation, name: &str, now: &str) -> String {

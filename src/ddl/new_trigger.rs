@@ -4,6 +4,7 @@
 use pgrx::PgSqlErrorCode;
 
 use crate::capture::{self, Arguments, OPERATIONS, routing_key};
+use crate::memory;
 use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
 use crate::pg::event_trigger;
 use crate::pg::report::Report;
@@ -14,7 +15,7 @@ pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
     if let Some(problem) = wrong_timing(trigger) {
         return Some(problem);
     }
-    match Arguments::parse(trigger.arguments.clone()) {
+    match Arguments::parse(memory::texts(&trigger.arguments)) {
         Ok(arguments) => unknown_column(trigger, table, &arguments)
             .or_else(|| long_name(table, &arguments))
             .or_else(|| exchange_of_others(table, &arguments)),
@@ -35,8 +36,8 @@ fn unknown_column(
     table: &Relation,
     arguments: &Arguments,
 ) -> Option<Report> {
-    let columns: Vec<_> =
-        table.columns().into_iter().map(|column| (column.number, column.name)).collect();
+    let columns = table.columns().into_iter().map(|column| (column.number, column.name));
+    let columns = memory::collect(columns);
     let problem = arguments.options.choose(&columns).err()?;
     Some(problem.of_trigger(&trigger.name))
 }
@@ -44,6 +45,9 @@ fn unknown_column(
 /// AMQP's limit for names. A partition's events may be named after its parent: that is for the trigger to find.
 fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     let resource = arguments.resource.as_deref().unwrap_or(table.name());
+    if let Some(problem) = capture::long_part_problem(&arguments.prefix, resource) {
+        return Some(problem);
+    }
     let keys = OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation));
     let exchange = arguments.options.exchange.as_deref().unwrap_or_default();
     keys.iter()

@@ -17,6 +17,7 @@ use super::message::{Message, ResendReason};
 use super::window::Answer;
 use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link, Report};
+use crate::memory;
 
 /// `reply-code` of an orderly close (AMQP 0-9-1, 1.2).
 const REPLY_SUCCESS: u16 = 200;
@@ -398,6 +399,7 @@ impl Connection {
 
     fn take_answer(&mut self, question: Question, missing: Option<Rc<str>>) {
         let was_only_asked = !question.may_declare;
+        memory::reserve_entry(&mut self.answers);
         self.answers.insert(question.exchange, Answered { missing, was_only_asked });
     }
 

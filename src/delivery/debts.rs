@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::message::{HeaderValue, Message};
 use crate::gap::{self, OwedGap};
+use crate::memory;
 
 /// Exchanges that are remembered at most.
 const MOST: usize = 64;
@@ -78,11 +79,19 @@ impl Debt {
 }
 
 /// All that is owed, that to which something was added last at the end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Debts {
+    /// Has room for one more than are remembered: that an event did not go to its exchange is never forgotten for
+    /// want of memory.
     entries: Vec<Entry>,
-    /// What was paid a moment ago, and when.
+    /// What was paid a moment ago, and when. As many at most.
     paid: Vec<(Rc<str>, Instant)>,
+}
+
+impl Default for Debts {
+    fn default() -> Debts {
+        Debts { entries: memory::with_room(MOST + 1), paid: memory::with_room(MOST) }
+    }
 }
 
 #[derive(Debug)]
@@ -151,6 +160,9 @@ impl Debts {
             |debt: &Debt| &*debt.owed.exchange == exchange && debt.announcement_id() == message_id;
         if let Some(at) = self.entries.iter().position(|entry| is_it(&entry.debt)) {
             let Entry { debt, .. } = self.entries.remove(at);
+            if self.paid.len() == MOST {
+                self.paid.remove(0);
+            }
             self.paid.push((debt.owed.exchange, now));
         }
     }

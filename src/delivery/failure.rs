@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use super::message::{Message, ResendReason};
+use crate::memory::OutOfMemory;
 
 // `reply-code`s with which RabbitMQ refuses a message (AMQP 0-9-1, 1.2.2): its exchange must not be written
 // to; that is not there; the message is too large, or else not as it should be.
@@ -140,6 +141,7 @@ impl Failure {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
+            .or_else(|| panic.is::<OutOfMemory>().then(|| "out of memory".to_owned()))
             .unwrap_or_else(|| "unknown".to_owned());
         Failure::of_connection(format!("delivery panicked: {text}"))
     }

@@ -9,7 +9,7 @@ pub const OVERHEAD: usize = 8;
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 pub const BODY: u8 = 3;
-const END: u8 = 0xCE;
+pub const END: u8 = 0xCE;
 
 /// Class `basic` and its method `publish`.
 const BASIC: u16 = 60;

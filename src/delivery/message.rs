@@ -6,6 +6,7 @@ use super::refusals::Why;
 use crate::body::keys_alone;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl ResendReason {
 }
 
 /// One message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub exchange: Rc<str>,
     pub routing_key: Rc<str>,
@@ -63,7 +64,22 @@ pub struct Message {
     /// Where events are missing if it does not go to its exchange.
     pub without_it: Gap,
     /// Names of the columns that identify its rows, as a JSON array, if they are known.
-    pub key: Option<Rc<str>>,
+    pub key: Option<Rc<String>>,
+}
+
+impl Clone for Message {
+    fn clone(&self) -> Message {
+        let Message { exchange, routing_key, message_id, headers, key, .. } = self;
+        Message {
+            exchange: Rc::clone(exchange),
+            routing_key: Rc::clone(routing_key),
+            body: memory::copy(&self.body),
+            message_id: message_id.clone(),
+            headers: headers.clone(),
+            key: key.clone(),
+            ..*self
+        }
+    }
 }
 
 /// What a dead letter was before.
@@ -84,34 +100,32 @@ impl Message {
         self.kind == "gap"
     }
 
-    /// The message as it goes to another exchange instead: header `refused` says why, and where it belonged.
-    /// Of what was too large only the keys of the rows go there.
-    pub(super) fn into_dead_letter(mut self, exchange: &str, why: &Why) -> (Message, Origin) {
-        let reason = Rc::clone(&why.reason);
-        let mut origin =
-            Origin { exchange: self.exchange, reason, body: None, headers: self.headers.len() };
-        let refused = format!("exchange \"{}\": {}", origin.exchange, why.reason);
+    /// Makes it the message that goes to another exchange instead: header `refused` says why, and where it
+    /// belonged. Of what was too large only the keys of the rows go there. Where there is no memory for that it
+    /// stays as it was.
+    pub(super) fn become_dead_letter(&mut self, exchange: &str, why: &Why) -> Origin {
+        let key = self.key.as_ref().map_or("[]", |key| key.as_str());
+        let keys = why.is_size.then(|| keys_alone(&self.body, key));
+        let refused = format!("exchange \"{}\": {}", self.exchange, why.reason);
+        let headers = self.headers.len();
         self.headers.push(("refused", HeaderValue::Text(refused.into())));
-        if why.is_size {
-            let keys = keys_alone(&self.body, self.key.as_deref().unwrap_or("[]"));
-            let whole = std::mem::replace(&mut self.body, keys);
-            if !self.headers.iter().any(|(name, _)| *name == "oversize") {
-                self.headers.push(("oversize", HeaderValue::Number(whole.len() as i64)));
-            }
-            origin.body = Some(whole);
+        let body = keys.map(|keys| std::mem::replace(&mut self.body, keys));
+        if let Some(whole) = &body
+            && !self.headers.iter().any(|(name, _)| *name == "oversize")
+        {
+            self.headers.push(("oversize", HeaderValue::Number(whole.len() as i64)));
         }
-        self.exchange = exchange.into();
-        (self, origin)
+        let exchange = std::mem::replace(&mut self.exchange, exchange.into());
+        Origin { exchange, reason: Rc::clone(&why.reason), body, headers }
     }
 
-    /// The message as it was before it became a dead letter.
-    pub(super) fn revive(mut self, origin: Origin) -> Message {
+    /// Makes it again what it was before it became a dead letter.
+    pub(super) fn revive(&mut self, origin: Origin) {
         self.exchange = origin.exchange;
         self.headers.truncate(origin.headers);
         if let Some(body) = origin.body {
             self.body = body;
         }
-        self
     }
 
     /// What the operator is told about it.
@@ -146,18 +160,21 @@ mod tests {
             exchange: "x".into(),
             headers: vec![("table", HeaderValue::Text("t".into()))],
             body: body.clone(),
-            key: Some(r#"["id"]"#.into()),
+            key: Some(Rc::new(r#"["id"]"#.to_owned())),
             ..Message::default()
         };
-        let (dead, origin) = message.clone().into_dead_letter("dead", &why(false));
+        let mut dead = message.clone();
+        let origin = dead.become_dead_letter("dead", &why(false));
         assert_eq!((&*dead.exchange, &dead.body), ("dead", &body));
         let refused = HeaderValue::Text("exchange \"x\": NOT_FOUND".into());
         assert_eq!(dead.headers[1..], [("refused", refused)]);
-        assert_eq!(dead.revive(origin), message);
+        dead.revive(origin);
+        assert_eq!(dead, message);
 
-        let (dead, origin) = message.clone().into_dead_letter("dead", &why(true));
+        let origin = dead.become_dead_letter("dead", &why(true));
         assert_eq!(dead.body, br#"{"previous":null,"current":{"id":1},"targets":[]}"#);
         assert_eq!(dead.headers[2], ("oversize", HeaderValue::Number(body.len() as i64)));
-        assert_eq!(dead.revive(origin), message);
+        dead.revive(origin);
+        assert_eq!(dead, message);
     }
 }

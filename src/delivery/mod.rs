@@ -48,6 +48,7 @@ use tally::Tally;
 use window::{Kind, Unconfirmed, Window};
 
 use crate::gap::OwedGap;
+use crate::memory;
 
 /// Messages that may wait for their turn. It would not help to have more of them made.
 const MOST_WAITING: usize = 1000;
@@ -254,7 +255,9 @@ impl Delivery {
     /// outstanding, however large.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let outstanding = self.desk.outstanding_bytes.get();
-        self.desk.waiting.borrow().len() < MOST_WAITING
+        let mut waiting = self.desk.waiting.borrow_mut();
+        waiting.len() < MOST_WAITING
+            && waiting.try_reserve(1).is_ok()
             && (outstanding == 0 || outstanding + bytes <= MAX_OUTSTANDING_BYTES)
     }
 
@@ -344,7 +347,7 @@ struct Link {
 impl Link {
     fn report(&mut self, report: Report) {
         self.stands_still |= matches!(report, Report::StandingStill { .. });
-        self.desk.reports.borrow_mut().push(report);
+        memory::push(&mut self.desk.reports.borrow_mut(), report);
     }
 
     fn count(&self, change: impl FnOnce(&mut Published)) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
 use super::message::Message;
+use crate::memory;
 
 /// How long a refusal is believed.
 pub const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -56,6 +57,7 @@ impl Refusals {
         if self.exchanges.len() >= MANY {
             self.exchanges.retain(|_, (_, until)| *until > now);
         }
+        memory::reserve_entry(&mut self.exchanges);
         self.exchanges.insert(Rc::clone(exchange), (reason, now + ASK_AGAIN));
     }
 
@@ -119,7 +121,7 @@ impl Refusals {
 
     /// The exchanges that refuse, and why, for the operator.
     pub fn shown(&self) -> String {
-        let mut names: Vec<_> = self.exchanges.iter().collect();
+        let mut names = memory::collect(self.exchanges.iter());
         names.sort_unstable_by_key(|(name, _)| *name);
         let more = names.len().saturating_sub(MOST_SHOWN);
         let shown = names.into_iter().take(MOST_SHOWN);

@@ -251,6 +251,8 @@ impl Session<'_> {
                 continue;
             }
             if self.window.peek_next().is_none() {
+                // If that fails, the message is still waiting.
+                self.window.reserve();
                 let message = self.link.desk.waiting.borrow_mut().pop_front();
                 match message {
                     Some(message) => self.window.push(message),

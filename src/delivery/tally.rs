@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::memory;
+
 /// Shortest time between two words about the same exchange.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,7 @@ impl Tally {
         if self.0.len() >= MANY {
             self.0.retain(|_, (_, told_at)| now.duration_since(*told_at) < INTERVAL);
         }
+        memory::reserve_entry(&mut self.0);
         self.0.insert(Rc::clone(exchange), (0, now));
         Some(1)
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::message::{Message, Origin, ResendReason};
 use super::refusals::Why;
+use crate::memory;
 
 /// What is known of a message in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,27 +84,24 @@ impl Unconfirmed {
         (self.answer, self.returned, self.is_due, self.why) = (None, false, false, None);
     }
 
-    /// Changes the message. What the socket still holds of it stays as it was.
-    fn change(&mut self, change: impl FnOnce(Message) -> Message) {
-        self.message = Rc::new(change(Rc::unwrap_or_clone(std::mem::take(&mut self.message))));
+    /// The message, to be changed. What the socket still holds of it stays as it was.
+    fn message_mut(&mut self) -> &mut Message {
+        Rc::make_mut(&mut self.message)
     }
 
     /// It goes to another exchange from now on.
     fn become_dead_letter(&mut self, exchange: &str, why: Why) {
-        let mut kind = Kind::Event;
-        self.change(|message| {
-            let (letter, origin) = message.into_dead_letter(exchange, &why);
-            kind = Kind::DeadLetter(origin);
-            letter
-        });
-        self.kind = kind;
+        self.kind = Kind::DeadLetter(self.message_mut().become_dead_letter(exchange, &why));
         self.forget_answer();
     }
 
     /// It goes where it belongs again.
     fn revive(&mut self) {
-        if let Kind::DeadLetter(origin) = std::mem::replace(&mut self.kind, Kind::Event) {
-            self.change(|message| message.revive(origin));
+        if matches!(self.kind, Kind::DeadLetter(_)) {
+            let message = Rc::make_mut(&mut self.message);
+            if let Kind::DeadLetter(origin) = std::mem::replace(&mut self.kind, Kind::Event) {
+                message.revive(origin);
+            }
         }
     }
 }
@@ -115,6 +113,11 @@ impl Window {
         self.unanswered.clear();
     }
 
+    /// Makes room for a message that [`Window::push`] will add.
+    pub fn reserve(&mut self) {
+        memory::reserve_place(&mut self.messages);
+    }
+
     /// Adds the message that follows all others.
     pub fn push(&mut self, message: Message) {
         self.messages.push_back(Unconfirmed::new(message, Kind::Event));
@@ -122,6 +125,7 @@ impl Window {
 
     /// Adds the announcement of a gap, to be sent next.
     pub fn insert_gap(&mut self, announcement: Message) {
+        self.reserve();
         self.messages.insert(self.sent, Unconfirmed::new(announcement, Kind::Gap));
         if self.sent < self.suspects {
             self.suspects += 1;
@@ -135,6 +139,7 @@ impl Window {
             _ => self.sent,
         };
         let next = self.messages.get_mut(at)?;
+        memory::reserve_place(&mut self.unanswered);
         next.is_due = false;
         self.sent = self.sent.max(at + 1);
         self.last_tag += 1;

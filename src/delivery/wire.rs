@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_socket_linger;
 use super::frame::{self, OVERHEAD};
 use super::message::{Message, ResendReason};
 use super::pause::{Pause, Wants};
+use crate::memory;
 use crate::pg::wait::Socket;
 
 /// Largest frame that is agreed to, and what RabbitMQ proposes.
@@ -35,6 +36,10 @@ const WRITES: usize = 64;
 
 /// Room for a frame and what follows it.
 const INPUT: usize = 2 * FRAME_MAX;
+
+/// Room for all that is ever in the output: what is written or to be written when it [has room](Wire::has_room),
+/// the head of a message, and a frame.
+const OUTPUT: usize = 2 * BATCH + 2 * FRAME_MAX;
 
 /// How many sockets there were.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -83,10 +88,10 @@ impl Wire {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             frame_max: FRAME_MAX,
             heartbeat: Duration::ZERO,
-            input: vec![0; INPUT].into_boxed_slice(),
+            input: zeros(INPUT),
             start: 0,
             end: 0,
-            output: Vec::new(),
+            output: memory::with_room(OUTPUT),
             written: 0,
             unfinished: None,
             heard_at: Instant::now(),
@@ -248,6 +253,12 @@ impl Wire {
         if exceeds_limits(input) {
             return Err(not_amqp());
         }
+        if let Some((channel, payload)) = whole_body(input) {
+            // The parser would ask for the memory in a way that cannot fail.
+            let frame = AMQPFrame::Body(channel, memory::copy(payload));
+            self.start += payload.len() + OVERHEAD;
+            return Ok(Some(frame));
+        }
         match parse_frame(input) {
             Ok((rest, frame)) => {
                 self.start = self.end - rest.len();
@@ -265,11 +276,25 @@ impl Wire {
     }
 }
 
+fn zeros(count: usize) -> Box<[u8]> {
+    let mut zeros = Vec::new();
+    memory::resize(&mut zeros, count, 0);
+    zeros.into_boxed_slice()
+}
+
 /// Whether these bytes begin a frame that is too large.
 fn exceeds_limits(input: &[u8]) -> bool {
     let Some(&[kind, _, _, a, b, c, d]) = input.first_chunk() else { return false };
     let limit = if kind == frame::BODY { FRAME_MAX } else { METHOD_MAX };
     u32::from_be_bytes([a, b, c, d]) as usize > limit
+}
+
+/// The channel and the payload of the frame that these bytes begin with, if it is one with a part of a body.
+fn whole_body(input: &[u8]) -> Option<(u16, &[u8])> {
+    let &[kind, a, b, c, d, e, f] = input.first_chunk()?;
+    let payload = input.get(7..)?.get(..u32::from_be_bytes([c, d, e, f]) as usize)?;
+    let is_whole = kind == frame::BODY && input.get(payload.len() + 7) == Some(&frame::END);
+    is_whole.then_some((u16::from_be_bytes([a, b]), payload))
 }
 
 fn not_amqp() -> Error {

@@ -10,9 +10,12 @@
 //! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
 //! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
 
+use std::rc::Rc;
+
 use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::place::Place;
 
 /// Version of this layout.
@@ -79,12 +82,12 @@ impl HeadStart<'_> {
         head[1] = self.operation.code();
         head[2..6].copy_from_slice(&self.command_id.to_le_bytes());
         head[6..].copy_from_slice(&self.first_lsn.0.to_le_bytes());
-        out.extend_from_slice(&head);
+        memory::append(out, &head);
         if let Some(place) = self.place {
             put_field(out, PLACE, &place.to_bytes());
         }
         put_field(out, EXCHANGE, self.exchange.as_bytes());
-        out.extend_from_slice(&names.0);
+        memory::append(out, &names.0);
         if self.lossy {
             put_field(out, LOSSY, &[]);
         }
@@ -94,10 +97,11 @@ impl HeadStart<'_> {
         if let Some(key) = self.key {
             put_field(out, KEY, key);
         }
-        out.push(match self.codec {
+        let tag = match self.codec {
             Codec::Body => BODY,
             Codec::Images => IMAGES,
-        });
+        };
+        memory::push(out, tag);
     }
 }
 
@@ -122,9 +126,9 @@ impl EventHead {
 }
 
 pub(super) fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    out.push(tag);
+    memory::push(out, tag);
     put_number(out, value.len() as u64);
-    out.extend_from_slice(value);
+    memory::append(out, value);
 }
 
 /// A field, or the content that ends them.
@@ -177,7 +181,10 @@ impl EventHead {
             OVERSIZE => {
                 self.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);
             }
-            KEY => self.key = Some(names.name(value)?),
+            KEY => {
+                let names = std::str::from_utf8(value).map_err(|_| DecodeError::NotUtf8)?;
+                self.key = Some(Rc::new(memory::text(names)));
+            }
             tag if tag & MAY_BE_IGNORED != 0 => {}
             tag => return Err(DecodeError::Field(tag)),
         }

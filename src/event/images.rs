@@ -7,11 +7,15 @@ use std::ops::Range;
 
 use super::DecodeError;
 use crate::bytes::Reader;
+use crate::memory;
 
 const FLAG_OLD: u8 = 1;
 const FLAG_OLD_NULLS: u8 = 2;
 const FLAG_NEW: u8 = 4;
 const FLAG_NEW_NULLS: u8 = 8;
+
+/// Bytes before the shape.
+const START: usize = 1 + size_of::<i64>() + 4 * size_of::<u32>();
 
 /// The rows of a change, as they are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +58,7 @@ impl ImagesStart<'_> {
         let flag = |image: Option<Image<'_>>, is_there: u8, has_nulls: u8| {
             image.map_or(0, |image| is_there + u8::from(image.has_nulls) * has_nulls)
         };
+        memory::reserve(out, START + self.shape.len());
         out.push(
             flag(self.old, FLAG_OLD, FLAG_OLD_NULLS) + flag(self.new, FLAG_NEW, FLAG_NEW_NULLS),
         );

@@ -111,7 +111,7 @@ pub struct EventHead {
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
     pub oversize: Option<u64>,
     /// Names of the columns that identify the rows of a large body, as a JSON array.
-    pub key: Option<Rc<str>>,
+    pub key: Option<Rc<String>>,
 }
 
 /// One event as the worker reads it.

@@ -1,3 +1,5 @@
+use std::rc::Rc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -48,7 +50,7 @@ fn comes_back_as_it_was_written() {
         is_of_layout_1: false,
     };
     assert_eq!(ChangeKey::of(&payload()), key);
-    let key = Some(r#"["id"]"#.into());
+    let key = Some(Rc::new(r#"["id"]"#.to_owned()));
     let plain = EventHead { place: None, lossy: false, oversize: None, key, ..head() };
     let mut bytes = Vec::new();
     plain.encode_into(&mut bytes);

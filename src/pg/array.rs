@@ -8,6 +8,7 @@ use super::kind::{Elements, Kind};
 use super::plan_memory::PlanMemory;
 use super::report::Report;
 use super::storage::MAXIMUM_ALIGNMENT;
+use super::sys;
 
 /// Bytes of the header before the dimensions: the array's length, how many dimensions there are, where the
 /// elements begin if there is a bitmap of nulls, and the type of the elements.
@@ -298,7 +299,7 @@ impl Walk<'_> {
 unsafe fn whole<'a>(value: pg_sys::Datum) -> &'a [u8] {
     // SAFETY: the caller's; so many bytes are there.
     unsafe {
-        let array = pg_sys::pg_detoast_datum(value.cast_mut_ptr());
+        let array = sys::pg_detoast_datum(value.cast_mut_ptr());
         std::slice::from_raw_parts(array.cast::<u8>().cast_const(), pgrx::varsize_any(array))
     }
 }

@@ -10,7 +10,8 @@ use pgrx::pg_sys::SysCacheIdentifier::{PROCOID, RELOID};
 use super::rights::Role;
 use super::trigger::Timing;
 use super::tuple::take_name;
-use super::{columns, text, varlena};
+use super::{columns, sys, text, varlena};
+use crate::memory;
 
 /// The oid of something in pg_class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +97,7 @@ unsafe fn scan<const N: usize>(
     // closes.
     unsafe {
         for (key, (column, wanted)) in keys.iter_mut().zip(rows.keys) {
-            pg_sys::ScanKeyInit(
+            sys::ScanKeyInit(
                 key,
                 column as pg_sys::AttrNumber,
                 pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
@@ -104,25 +105,19 @@ unsafe fn scan<const N: usize>(
                 pg_sys::Datum::from(wanted),
             );
         }
-        let relation = pg_sys::table_open(rows.catalog, lock);
+        let relation = sys::table_open(rows.catalog, lock);
         let index = pg_sys::Oid::from_u32(rows.index);
-        let scan = pg_sys::systable_beginscan(
-            relation,
-            index,
-            N > 0,
-            snapshot,
-            N as i32,
-            keys.as_mut_ptr(),
-        );
+        let scan =
+            sys::systable_beginscan(relation, index, N > 0, snapshot, N as i32, keys.as_mut_ptr());
         loop {
-            let tuple = pg_sys::systable_getnext(scan);
+            let tuple = sys::systable_getnext(scan);
             if tuple.is_null() {
                 break;
             }
             see(tuple, (*relation).rd_att);
         }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(relation, lock);
+        sys::systable_endscan(scan);
+        sys::table_close(relation, lock);
     }
 }
 
@@ -146,7 +141,7 @@ unsafe fn attributes(relation: RelationId, snapshot: pg_sys::Snapshot) -> Vec<Co
                 && columns::is_there(attribute)
             {
                 let name = text::c_to_utf8(attribute.attname.data.as_ptr());
-                found.push(Column { number, name });
+                memory::push(&mut found, Column { number, name });
             }
         });
     }
@@ -157,14 +152,14 @@ unsafe fn attributes(relation: RelationId, snapshot: pg_sys::Snapshot) -> Vec<Co
 pub fn relation(id: RelationId) -> Option<Relation> {
     // SAFETY: a syscache look-up in a transaction; the tuple is released after its last use.
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(RELOID as i32, pg_sys::Datum::from(id.oid()));
+        let tuple = sys::SearchSysCache1(RELOID as i32, pg_sys::Datum::from(id.oid()));
         if tuple.is_null() {
             return None;
         }
         let class = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_class>();
         let relation = Relation {
             id,
-            schema: take_name(pg_sys::get_namespace_name(class.relnamespace)),
+            schema: take_name(sys::get_namespace_name(class.relnamespace)),
             name: text::c_to_utf8(class.relname.data.as_ptr()),
             kind: class.relkind as u8,
             owner: class.relowner,
@@ -178,23 +173,15 @@ pub fn relation(id: RelationId) -> Option<Relation> {
 
 /// The table, and all that inherit from it, partitions included. Nothing that is gone.
 pub fn with_inheritors(table: RelationId) -> Vec<RelationId> {
-    unsafe extern "C-unwind" {
-        // catalog/pg_inherits.h; missing from pgrx.
-        fn find_all_inheritors(
-            parent: pg_sys::Oid,
-            lock: pg_sys::LOCKMODE,
-            parents: *mut *mut pg_sys::List,
-        ) -> *mut pg_sys::List;
-    }
     let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
-    // SAFETY: reads pg_inherits in a transaction, of a relation that is there; the list is palloc'd; nothing in
-    // the guarded code has a destructor.
-    unsafe {
-        let tables = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            find_all_inheritors(table.oid(), no_lock, std::ptr::null_mut())
-        });
-        pgrx::PgList::<pg_sys::Oid>::from_pg(tables).iter_oid().map(RelationId::of).collect()
-    }
+    // SAFETY: reads pg_inherits in a transaction, of a relation that is there; the list is palloc'd.
+    let tables = unsafe {
+        let tables = sys::find_all_inheritors(table.oid(), no_lock, std::ptr::null_mut());
+        pgrx::PgList::<pg_sys::Oid>::from_pg(tables)
+    };
+    let mut found = memory::with_room(tables.len());
+    found.extend(tables.iter_oid().map(RelationId::of));
+    found
 }
 
 /// The trigger, if it calls `amqp_change_data_capture()`.
@@ -210,7 +197,7 @@ fn capture_triggers(index: u32, key: (u32, pg_sys::Oid)) -> Vec<CaptureTrigger> 
         scan(rows, std::ptr::null_mut(), |tuple, descriptor| {
             let trigger = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_trigger>();
             if is_capture_function(trigger.tgfoid) {
-                found.push(CaptureTrigger {
+                let trigger = CaptureTrigger {
                     id: TriggerId(trigger.oid),
                     table: RelationId::of(trigger.tgrelid),
                     function: trigger.tgfoid,
@@ -218,7 +205,8 @@ fn capture_triggers(index: u32, key: (u32, pg_sys::Oid)) -> Vec<CaptureTrigger> 
                     arguments: arguments(tuple, descriptor),
                     kind: trigger.tgtype as u32,
                     is_clone: trigger.tgparentid != pg_sys::InvalidOid,
-                });
+                };
+                memory::push(&mut found, trigger);
             }
         });
     }
@@ -236,10 +224,12 @@ unsafe fn arguments(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> 
         let value = attribute(tuple, descriptor, pg_sys::Anum_pg_trigger_tgargs);
         let Some(value) = value else { return Vec::new() };
         varlena::with_content(value, |bytes| {
-            let texts = bytes.split_inclusive(|&byte| byte == 0);
-            texts
-                .map(|text| text::to_utf8(text.strip_suffix(&[0]).unwrap_or(text)).into_owned())
-                .collect()
+            let mut found = Vec::new();
+            for text in bytes.split_inclusive(|&byte| byte == 0) {
+                let text = text::to_utf8(text.strip_suffix(&[0]).unwrap_or(text));
+                memory::push(&mut found, text::owned(text));
+            }
+            found
         })
     }
 }
@@ -257,9 +247,10 @@ unsafe fn attribute(
     // SAFETY: the caller's; there is room for all attributes.
     unsafe {
         let count = (*descriptor).natts.max(0) as usize;
-        let mut values = vec![pg_sys::Datum::from(0); count];
-        let mut nulls = vec![true; count];
-        pg_sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let (mut values, mut nulls) = (Vec::new(), Vec::new());
+        memory::resize(&mut values, count, pg_sys::Datum::from(0));
+        memory::resize(&mut nulls, count, true);
+        sys::heap_deform_tuple(tuple, descriptor, values.as_mut_ptr(), nulls.as_mut_ptr());
         let index = number as usize - 1;
         (!nulls[index]).then(|| values[index])
     }
@@ -272,13 +263,13 @@ fn is_capture_function(function: pg_sys::Oid) -> bool {
     // SAFETY: syscache look-ups in a transaction; the tuple is released after its last use. Only functions in
     // C have a probin.
     unsafe {
-        let tuple = pg_sys::SearchSysCache1(PROCOID as i32, pg_sys::Datum::from(function));
+        let tuple = sys::SearchSysCache1(PROCOID as i32, pg_sys::Datum::from(function));
         if tuple.is_null() {
             return false;
         }
         let is = |number: u32, is: &dyn Fn(&[u8]) -> bool| {
             let mut is_null = false;
-            let value = pg_sys::SysCacheGetAttr(
+            let value = sys::SysCacheGetAttr(
                 PROCOID as i32,
                 tuple,
                 number as pg_sys::AttrNumber,
@@ -349,11 +340,11 @@ impl Relation {
         // this command waited for; it is a copy, once the transaction has a snapshot of its own (snapmgr.c:
         // `GetLatestSnapshot`, `RegisterSnapshot`). After an error the end of the transaction forgets it.
         unsafe {
-            pg_sys::GetTransactionSnapshot();
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            sys::GetTransactionSnapshot();
+            let snapshot = sys::RegisterSnapshot(sys::GetLatestSnapshot());
             (*snapshot).curcid = command_id;
             let columns = attributes(self.id, snapshot);
-            pg_sys::UnregisterSnapshot(snapshot);
+            sys::UnregisterSnapshot(snapshot);
             columns
         }
     }
@@ -383,7 +374,7 @@ impl Relation {
             scan(rows, std::ptr::null_mut(), |tuple, _| {
                 let depend = &*pg_sys::GETSTRUCT(tuple).cast::<Depend>();
                 if depend.classid == pg_sys::RelationRelationId && depend.objsubid == 0 {
-                    found.push(RelationId::of(depend.objid));
+                    memory::push(&mut found, RelationId::of(depend.objid));
                 }
             });
         }
@@ -418,8 +409,8 @@ impl CaptureTrigger {
         // SAFETY: a function of this one argument, an oid, which gives a text for a trigger that is there.
         unsafe {
             let (function, oid) = (pg_sys::F_PG_GET_TRIGGERDEF_OID, pg_sys::Datum::from(self.id.0));
-            let definition = pg_sys::OidFunctionCall1Coll(function, pg_sys::InvalidOid, oid);
-            varlena::with_content(definition, |bytes| text::to_utf8(bytes).into_owned())
+            let definition = sys::OidFunctionCall1Coll(function, pg_sys::InvalidOid, oid);
+            varlena::with_content(definition, |bytes| text::owned(text::to_utf8(bytes)))
         }
     }
 
@@ -427,9 +418,9 @@ impl CaptureTrigger {
     pub fn function(&self) -> String {
         // SAFETY: syscache look-ups in a transaction.
         let (schema, name) = unsafe {
-            let schema = pg_sys::get_func_namespace(self.function);
-            let schema = take_name(pg_sys::get_namespace_name(schema));
-            (schema, take_name(pg_sys::get_func_name(self.function)))
+            let schema = sys::get_func_namespace(self.function);
+            let schema = take_name(sys::get_namespace_name(schema));
+            (schema, take_name(sys::get_func_name(self.function)))
         };
         format!("{}()", pgrx::spi::quote_qualified_identifier(schema, name))
     }
@@ -457,8 +448,7 @@ impl CaptureTrigger {
 /// The version of the extension that a function is a member of; none if it is of none.
 pub fn version_of_extension_of(function: FunctionId) -> Option<String> {
     // SAFETY: in a transaction.
-    let extension =
-        unsafe { pg_sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function.0) };
+    let extension = unsafe { sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function.0) };
     let rows = Rows {
         catalog: pg_sys::ExtensionRelationId,
         index: pg_sys::ExtensionOidIndexId,
@@ -470,7 +460,7 @@ pub fn version_of_extension_of(function: FunctionId) -> Option<String> {
         scan(rows, std::ptr::null_mut(), |tuple, descriptor| {
             let value = attribute(tuple, descriptor, pg_sys::Anum_pg_extension_extversion);
             version = value.map(|value| {
-                varlena::with_content(value, |bytes| text::to_utf8(bytes).into_owned())
+                varlena::with_content(value, |bytes| text::owned(text::to_utf8(bytes)))
             });
         });
     }
@@ -482,9 +472,9 @@ pub fn owner_of_schema(name: &str) -> Option<(Role, Option<String>)> {
     let name = CString::new(name).ok()?;
     // SAFETY: look-ups in a transaction; the tuple is released after its last use.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(name.as_ptr(), true);
+        let schema = sys::get_namespace_oid(name.as_ptr(), true);
         let cache = pg_sys::SysCacheIdentifier::NAMESPACEOID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(schema));
+        let tuple = sys::SearchSysCache1(cache, pg_sys::Datum::from(schema));
         if tuple.is_null() {
             return None;
         }
@@ -517,17 +507,17 @@ pub fn creation_schema_with_function(name: &str) -> Option<(String, bool)> {
     let name = CString::new(name).ok()?;
     // SAFETY: look-ups in a transaction; the list and the vector are palloc'd.
     unsafe {
-        let path = pg_sys::fetch_search_path(false);
+        let path = sys::fetch_search_path(false);
         let schema = pgrx::PgList::<pg_sys::Oid>::from_pg(path).iter_oid().next()?;
-        let function = pg_sys::GetSysCacheOid(
+        let function = sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
             pg_sys::Anum_pg_proc_oid as pg_sys::AttrNumber,
             pg_sys::Datum::from(name.as_ptr()),
-            pg_sys::Datum::from(pg_sys::buildoidvector(std::ptr::null(), 0)),
+            pg_sys::Datum::from(sys::buildoidvector(std::ptr::null(), 0)),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::from(0),
         );
-        let schema = take_name(pg_sys::get_namespace_name(schema));
+        let schema = take_name(sys::get_namespace_name(schema));
         Some((schema, function != pg_sys::InvalidOid))
     }
 }

@@ -16,6 +16,7 @@ use super::plan_memory::PlanMemory;
 use super::stored::Stored;
 use super::text;
 use super::tuple::Values;
+use crate::memory;
 
 /// Columns of one table, in its order.
 pub struct Columns {
@@ -75,11 +76,15 @@ fn name(attribute: &pg_sys::FormData_pg_attribute) -> String {
 /// `descriptor` is live.
 pub(super) unsafe fn names(descriptor: pg_sys::TupleDesc) -> Vec<(usize, String)> {
     // SAFETY: the caller's.
-    unsafe { attributes(descriptor) }
-        .enumerate()
-        .filter(|(_, attribute)| is_there(attribute))
-        .map(|(index, attribute)| (index, name(attribute)))
-        .collect()
+    let attributes = || unsafe { attributes(descriptor) };
+    let mut names = memory::with_room(attributes().count());
+    for (index, attribute) in attributes().enumerate() {
+        if is_there(attribute) {
+            names.push((index, name(attribute)));
+            memory::check();
+        }
+    }
+    names
 }
 
 impl Columns {
@@ -93,24 +98,24 @@ impl Columns {
         numbers: &[usize],
         dependencies: &mut Dependencies,
     ) -> Columns {
-        let memory = PlanMemory::new();
-        let mut kinds = Kinds { memory: &memory, dependencies, depend_on_settings: false };
+        let plan_memory = PlanMemory::new();
+        let mut kinds = Kinds { memory: &plan_memory, dependencies, depend_on_settings: false };
+        let mut list = memory::with_room(numbers.len());
         // SAFETY: the caller's.
-        let list = unsafe { attributes(descriptor) }
-            .enumerate()
-            .filter(|(index, _)| numbers.contains(index))
-            .map(|(index, attribute)| {
-                let mut label = Vec::new();
-                escape::push_quoted(&mut label, name(attribute).as_bytes());
-                label.push(b':');
-                let type_oid = attribute.atttypid;
-                let kind = kinds.of(type_oid);
-                let stored = Stored::new(index, attribute);
-                Column { label, stored, kind, builtin: kinds.builtin(type_oid) }
-            })
-            .collect();
+        let attributes = unsafe { attributes(descriptor) }.enumerate();
+        for (index, attribute) in attributes.filter(|(index, _)| numbers.contains(index)) {
+            let mut label = Vec::new();
+            escape::push_quoted(&mut label, name(attribute).as_bytes());
+            label.push(b':');
+            let type_oid = attribute.atttypid;
+            let kind = kinds.of(type_oid);
+            let stored = Stored::new(index, attribute);
+            list.push(Column { label, stored, kind, builtin: kinds.builtin(type_oid) });
+            // Each column takes little, but there may be many.
+            memory::check();
+        }
         let depend_on_settings = kinds.depend_on_settings;
-        Columns { list, depend_on_settings, _memory: memory }
+        Columns { list, depend_on_settings, _memory: plan_memory }
     }
 
     /// Columns that were found elsewhere, whose values are given or look the same under all settings.
@@ -148,6 +153,7 @@ impl Columns {
     /// Sets `changed` to whether each column's value differs between the two rows. Whether any does.
     pub fn compare(&self, old: &Values<'_>, new: &Values<'_>, changed: &mut Vec<bool>) -> bool {
         changed.clear();
+        memory::reserve(changed, self.list.len());
         changed.extend(self.list.iter().map(|column| !column.stored.is_same(old, new)));
         changed.contains(&true)
     }
@@ -175,6 +181,7 @@ impl Columns {
         self.render_with(chosen, json, |n, column, json| {
             let start = json.bytes().len();
             column.render(row, json);
+            memory::reserve(ranges, n + 1 - ranges.len());
             ranges.resize(n, 0..0);
             ranges.push(start..json.bytes().len());
         });
@@ -212,7 +219,7 @@ impl Columns {
         sizes: &mut Vec<usize>,
     ) -> usize {
         sizes.clear();
-        sizes.resize(self.count(), 0);
+        memory::resize(sizes, self.count(), 0);
         self.measure_with(chosen, most, |n, column, most| {
             sizes[n] = column.measure(row, most);
             sizes[n]

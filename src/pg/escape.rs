@@ -2,6 +2,8 @@
 //! integers. Pure; works on bytes of any encoding that PostgreSQL has in a server, all of which keep
 //! ASCII bytes for ASCII characters.
 
+use crate::memory;
+
 /// Bytes looked at together.
 const STRIDE: usize = 16;
 
@@ -9,7 +11,7 @@ const STRIDE: usize = 16;
 pub fn push_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
     loop {
         let plain = plain_prefix(text);
-        out.extend_from_slice(&text[..plain]);
+        memory::append(out, &text[..plain]);
         let Some((&byte, rest)) = text[plain..].split_first() else {
             return;
         };
@@ -20,10 +22,10 @@ pub fn push_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
 
 /// Appends a whole literal.
 pub fn push_quoted(out: &mut Vec<u8>, text: &[u8]) {
-    out.reserve(text.len() + 2);
+    memory::reserve(out, text.len() + 2);
     out.push(b'"');
     push_escaped(out, text);
-    out.push(b'"');
+    memory::push(out, b'"');
 }
 
 /// How many bytes stand for themselves, from the first on.
@@ -56,18 +58,18 @@ fn push_special(out: &mut Vec<u8>, byte: u8) {
         b'"' | b'\\' => byte,
         _ => {
             let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&digits);
+            memory::append(out, b"\\u00");
+            memory::append(out, &digits);
             return;
         }
     };
-    out.extend_from_slice(&[b'\\', letter]);
+    memory::append(out, &[b'\\', letter]);
 }
 
 /// Appends bytes as pairs of hexadecimal digits.
 pub fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.reserve(bytes.len() * 2);
+    memory::reserve(out, bytes.len() * 2);
     out.extend(
         bytes.iter().flat_map(|&byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
     );
@@ -87,6 +89,7 @@ pub fn push_integer(out: &mut Vec<u8>, number: i64) {
             break;
         }
     }
+    memory::reserve(out, digits.len() + 1);
     if number < 0 {
         out.push(b'-');
     }

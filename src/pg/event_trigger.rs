@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use super::catalog::{RelationId, TriggerId};
-use super::{text, varlena};
+use super::{guard, sys, text, varlena};
+use crate::memory;
 
 /// Called by PostgreSQL when a DDL command has dropped something.
 ///
@@ -18,13 +19,14 @@ use super::{text, varlena};
 ///
 /// Only PostgreSQL's function manager may call this.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: the caller's.
-    if unsafe { is_called_for_an_event(fcinfo) } {
-        crate::ddl::dropped();
+    // SAFETY: the caller's; called from C, with nothing that has a destructor.
+    unsafe {
+        if is_called_for_an_event(fcinfo) {
+            guard::at_boundary(crate::ddl::dropped);
+        }
     }
     pg_sys::Datum::from(0)
 }
@@ -35,13 +37,14 @@ pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
 ///
 /// Only PostgreSQL's function manager may call this.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: the caller's.
-    if unsafe { is_called_for_an_event(fcinfo) } {
-        crate::ddl::command_ended();
+    // SAFETY: the caller's; called from C, with nothing that has a destructor.
+    unsafe {
+        if is_called_for_an_event(fcinfo) {
+            guard::at_boundary(crate::ddl::command_ended);
+        }
     }
     pg_sys::Datum::from(0)
 }
@@ -52,11 +55,11 @@ pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
 ///
 /// Only PostgreSQL's function manager may call this.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn amqp_cdc_check_names(
     _fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    crate::ddl::check_names();
+    // SAFETY: called from C, with nothing that has a destructor.
+    unsafe { guard::at_boundary(crate::ddl::check_names) };
     pg_sys::Datum::from(0)
 }
 
@@ -105,8 +108,9 @@ pub struct Touched {
 static LAST_END: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// Relations that lost columns by the command that ends now.
-    static SHORTENED: RefCell<BTreeSet<RelationId>> = const { RefCell::new(BTreeSet::new()) };
+    /// Relations that lost columns by the command that ends now. Never dropped (see [`super::plan_memory`]).
+    static SHORTENED: ManuallyDrop<RefCell<BTreeSet<RelationId>>> =
+        const { ManuallyDrop::new(RefCell::new(BTreeSet::new())) };
 }
 
 /// Whether this process has registered its callback.
@@ -128,7 +132,7 @@ pub fn end_command() {
 fn forget_at_transaction_end() {
     if !REGISTERED.swap(true, Ordering::Relaxed) {
         // SAFETY: the callback has the C ABI, no argument and no way to unwind.
-        unsafe { pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
+        unsafe { sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut()) };
     }
 }
 
@@ -160,10 +164,15 @@ pub fn note_dropped() {
             && row.oid(1) == Some(pg_sys::RelationRelationId)
             && column
         {
-            lost.push(RelationId::of(relation));
+            memory::push(&mut lost, RelationId::of(relation));
         }
     });
-    SHORTENED.with_borrow_mut(|shortened| shortened.extend(lost));
+    SHORTENED.with(|shortened| {
+        for relation in lost {
+            memory::check();
+            shortened.borrow_mut().insert(relation);
+        }
+    });
 }
 
 /// To be called in an event trigger on ddl_command_end: what the command touched.
@@ -171,14 +180,15 @@ pub fn touched() -> Touched {
     static PLAN: Plan = Plan::of(
         c"SELECT classid, objid, command_tag FROM pg_catalog.pg_event_trigger_ddl_commands()",
     );
-    let relations = SHORTENED.with_borrow_mut(std::mem::take);
+    let relations = SHORTENED.with(|shortened| shortened.take());
     let mut touched = Touched { relations, new_triggers: Vec::new() };
     PLAN.run(|row| match (row.oid(1), row.oid(2)) {
         (Some(pg_sys::RelationRelationId), Some(relation)) => {
+            memory::check();
             touched.relations.insert(RelationId::of(relation));
         }
         (Some(pg_sys::TriggerRelationId), Some(trigger)) if row.text(3) == "CREATE TRIGGER" => {
-            touched.new_triggers.push(TriggerId(trigger));
+            memory::push(&mut touched.new_triggers, TriggerId(trigger));
         }
         _ => {}
     });
@@ -219,15 +229,15 @@ impl Plan {
         // SAFETY: in a transaction; a plan that is kept stays for the life of the process; the rows are there
         // until SPI_finish. Errors of PostgreSQL unwind, and its end of the (sub)transaction closes SPI.
         unsafe {
-            pg_sys::SPI_connect();
+            sys::SPI_connect();
             let mut plan = self.plan.load(Ordering::Relaxed);
             if plan.is_null() {
-                plan = pg_sys::SPI_prepare(self.query.as_ptr(), 0, std::ptr::null_mut());
-                pg_sys::SPI_keepplan(plan);
+                plan = sys::SPI_prepare(self.query.as_ptr(), 0, std::ptr::null_mut());
+                sys::SPI_keepplan(plan);
                 self.plan.store(plan, Ordering::Relaxed);
             }
             // Not as read-only: that takes the snapshot of the statement, where there is one.
-            pg_sys::SPI_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
+            sys::SPI_execute_plan(plan, std::ptr::null_mut(), std::ptr::null(), false, 0);
             let table = pg_sys::SPI_tuptable;
             if !table.is_null() {
                 let descriptor = (*table).tupdesc;
@@ -235,7 +245,7 @@ impl Plan {
                     see(ResultRow { tuple: *(*table).vals.add(index), descriptor });
                 }
             }
-            pg_sys::SPI_finish();
+            sys::SPI_finish();
         }
     }
 }
@@ -246,7 +256,7 @@ impl ResultRow {
         let mut is_null = false;
         // SAFETY: a row of the query's result, which is there while it is seen.
         let value =
-            unsafe { pg_sys::SPI_getbinval(self.tuple, self.descriptor, column, &raw mut is_null) };
+            unsafe { sys::SPI_getbinval(self.tuple, self.descriptor, column, &raw mut is_null) };
         (!is_null).then_some(value)
     }
 
@@ -259,7 +269,7 @@ impl ResultRow {
     }
 
     fn text(&self, column: i32) -> String {
-        let read = |bytes: &[u8]| text::to_utf8(bytes).into_owned();
+        let read = |bytes: &[u8]| text::owned(text::to_utf8(bytes));
         // SAFETY: the column is a text.
         self.value(column)
             .map_or_else(String::new, |value| unsafe { varlena::with_content(value, read) })

@@ -8,6 +8,7 @@ use super::columns::{Columns, attributes};
 use super::kind::Kind;
 use super::layout;
 use super::storage::{Storage, align};
+use crate::memory;
 
 /// A row whose text has more than so many times the bytes that are stored of it is its writer's.
 const MOST: usize = 10;
@@ -46,16 +47,15 @@ impl Growth {
             })
         };
         // SAFETY: the caller's.
-        let mut steps: Vec<Step> = unsafe { attributes(descriptor) }
-            .enumerate()
-            .map(|(number, attribute)| {
-                let storage = Storage::of(attribute);
-                let grows = may_grow(number, storage);
-                let kind = grows.map(|column| &columns.list[column].kind);
-                let grows_plain = kind.is_some_and(Kind::is_looked_into);
-                Step { storage, grows, grows_plain }
-            })
-            .collect();
+        let attributes = unsafe { attributes(descriptor) };
+        let mut steps = Vec::new();
+        for (number, attribute) in attributes.enumerate() {
+            let storage = Storage::of(attribute);
+            let grows = may_grow(number, storage);
+            let kind = grows.map(|column| &columns.list[column].kind);
+            let grows_plain = kind.is_some_and(Kind::is_looked_into);
+            memory::push(&mut steps, Step { storage, grows, grows_plain });
+        }
         let count = steps.len();
         let last = steps.iter().rposition(|step| step.grows.is_some());
         steps.truncate(last.map_or(0, |last| last + 1));

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pgrx::pg_sys;
 
+use super::sys;
+
 const BUCKETS: usize = 1024;
 
 /// Changes of the things with each hash. Of this process, as are the others.
@@ -80,7 +82,7 @@ impl Dependencies {
         let none = pg_sys::Datum::from(0);
         // SAFETY: these caches have one key, an oid.
         let hash = unsafe {
-            pg_sys::GetSysCacheHashValue(cache as i32, pg_sys::Datum::from(row), none, none, none)
+            sys::GetSysCacheHashValue(cache as i32, pg_sys::Datum::from(row), none, none, none)
         };
         self.add(bucket(cache, hash));
     }

@@ -3,6 +3,7 @@
 //! least is added up.
 
 use super::{escape, text};
+use crate::memory;
 
 /// Memory that is kept from event to event; what a larger event needed is given back.
 const KEPT: usize = 1024 * 1024;
@@ -30,12 +31,12 @@ impl Json {
         Json { bytes: Vec::new(), limit: 0, left_out: 0, lossy: false, same_encoding }
     }
 
-    /// An empty text for values that are UTF-8, whatever database this process is connected to, in this
-    /// memory, with room for so many bytes.
-    pub fn utf8(mut memory: Vec<u8>, room: usize) -> Json {
-        memory.clear();
-        memory.reserve(room);
-        Json { bytes: memory, limit: 0, left_out: 0, lossy: false, same_encoding: true }
+    /// An empty text for values that are UTF-8, whatever database this process is connected to, in `bytes`,
+    /// which are overwritten, with room for so many.
+    pub fn utf8(mut bytes: Vec<u8>, room: usize) -> Json {
+        bytes.clear();
+        memory::reserve(&mut bytes, room);
+        Json { bytes, limit: 0, left_out: 0, lossy: false, same_encoding: true }
     }
 
     /// An empty text outside a server.
@@ -53,11 +54,12 @@ impl Json {
 
     /// Appends a piece of JSON.
     pub fn push(&mut self, piece: &[u8]) {
-        self.bytes.extend_from_slice(piece);
+        memory::append(&mut self.bytes, piece);
     }
 
     /// Appends a copy of something that was appended before.
     pub fn repeat(&mut self, range: std::ops::Range<usize>) {
+        memory::reserve(&mut self.bytes, range.len());
         self.bytes.extend_from_within(range);
     }
 
@@ -114,7 +116,7 @@ impl Json {
 
     /// Appends text of the database's encoding as a string literal, in the same encoding.
     pub(super) fn push_literal(&mut self, text: &[u8]) {
-        self.bytes.reserve(text.len() + 2);
+        memory::reserve(&mut self.bytes, text.len() + 2);
         self.bytes.push(b'"');
         for (n, stretch) in text.chunks(STRETCH).enumerate() {
             if self.bytes.len() > self.limit {
@@ -123,7 +125,7 @@ impl Json {
             }
             escape::push_escaped(&mut self.bytes, stretch);
         }
-        self.bytes.push(b'"');
+        memory::push(&mut self.bytes, b'"');
     }
 
     /// Converts what was appended from `start` on from the database's encoding to UTF-8. What
@@ -137,9 +139,9 @@ impl Json {
             piece.is_ascii()
         };
         if !is_settled {
-            let converted = text::to_utf8_noting_loss(piece, &mut self.lossy).into_owned();
+            let converted = text::owned(text::to_utf8_noting_loss(piece, &mut self.lossy));
             self.bytes.truncate(start);
-            self.bytes.extend_from_slice(converted.as_bytes());
+            memory::append(&mut self.bytes, converted.as_bytes());
         }
     }
 }

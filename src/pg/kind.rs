@@ -9,6 +9,7 @@ use super::builtin;
 use super::invalidation::Dependencies;
 use super::plan_memory::PlanMemory;
 use super::storage::Storage;
+use super::sys;
 
 /// The rendering of one type.
 pub(super) enum Kind {
@@ -88,7 +89,7 @@ impl Kinds<'_> {
     pub fn of(&mut self, type_oid: pg_sys::Oid) -> Kind {
         self.dependencies.on_type(type_oid);
         // SAFETY: a syscache look-up in a transaction.
-        let base = unsafe { pg_sys::getBaseType(type_oid) };
+        let base = unsafe { sys::getBaseType(type_oid) };
         self.dependencies.on_type(base);
         match builtin::kind(base, self.memory) {
             Some(kind) => kind,
@@ -101,8 +102,8 @@ impl Kinds<'_> {
     pub fn builtin(&self, type_oid: pg_sys::Oid) -> Option<(u8, bool)> {
         // SAFETY: syscache look-ups in a transaction.
         let (base, element) = unsafe {
-            let base = pg_sys::getBaseType(type_oid);
-            (base, pg_sys::get_element_type(base))
+            let base = sys::getBaseType(type_oid);
+            (base, sys::get_element_type(base))
         };
         let alone = builtin::place(base).map(|place| (place, false));
         alone.or_else(|| builtin::place(element).map(|place| (place, true)))
@@ -111,7 +112,7 @@ impl Kinds<'_> {
     fn of_the_rest(&mut self, base: pg_sys::Oid) -> Kind {
         // SAFETY: syscache look-ups in a transaction.
         let (element, is_row) =
-            unsafe { (pg_sys::get_element_type(base), pg_sys::type_is_rowtype(base)) };
+            unsafe { (sys::get_element_type(base), sys::type_is_rowtype(base)) };
         if element != pg_sys::InvalidOid {
             return Kind::Array(Box::new(self.elements(element)));
         }
@@ -135,7 +136,7 @@ impl Kinds<'_> {
         let (mut length, mut by_value, mut alignment) = (0, false, 0);
         // SAFETY: a syscache look-up that fills the three.
         unsafe {
-            pg_sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut alignment);
+            sys::get_typlenbyvalalign(type_oid, &mut length, &mut by_value, &mut alignment);
         }
         Elements {
             type_oid,
@@ -148,7 +149,7 @@ impl Kinds<'_> {
     fn output_function(&mut self, type_oid: pg_sys::Oid) -> Function {
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
         // SAFETY: a syscache look-up that fills both, or raises an error.
-        unsafe { pg_sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena) };
+        unsafe { sys::getTypeOutputInfo(type_oid, &mut function, &mut is_varlena) };
         self.dependencies.on_function(function);
         self.memory.function(function)
     }
@@ -158,21 +159,21 @@ impl Kinds<'_> {
     /// not PostgreSQL's own may do; and what is made of these.
     fn look_into(&mut self, type_oid: pg_sys::Oid) {
         // SAFETY: a syscache look-up in a transaction.
-        let base = unsafe { pg_sys::getBaseType(type_oid) };
+        let base = unsafe { sys::getBaseType(type_oid) };
         // SAFETY: as above.
-        let class = unsafe { pg_sys::get_typtype(base) } as u8;
+        let class = unsafe { sys::get_typtype(base) } as u8;
         match class {
             pg_sys::TYPTYPE_ENUM => self.depend_on_settings |= cast_to_json(base).is_some(),
             // SAFETY: syscache look-ups, of types of these classes.
-            pg_sys::TYPTYPE_RANGE => self.look_into(unsafe { pg_sys::get_range_subtype(base) }),
+            pg_sys::TYPTYPE_RANGE => self.look_into(unsafe { sys::get_range_subtype(base) }),
             pg_sys::TYPTYPE_MULTIRANGE => {
                 // SAFETY: as above.
-                self.look_into(unsafe { pg_sys::get_multirange_range(base) });
+                self.look_into(unsafe { sys::get_multirange_range(base) });
             }
             pg_sys::TYPTYPE_COMPOSITE => self.look_into_fields(base),
             _ => {
                 // SAFETY: as above.
-                let element = unsafe { pg_sys::get_element_type(base) };
+                let element = unsafe { sys::get_element_type(base) };
                 if element != pg_sys::InvalidOid {
                     self.look_into(element);
                 } else {
@@ -185,7 +186,7 @@ impl Kinds<'_> {
     fn look_into_fields(&mut self, composite: pg_sys::Oid) {
         // SAFETY: the type is composite; its descriptor is pinned until it is released.
         let (descriptor, relation) = unsafe {
-            (pg_sys::lookup_rowtype_tupdesc(composite, -1), pg_sys::get_typ_typrelid(composite))
+            (sys::lookup_rowtype_tupdesc(composite, -1), sys::get_typ_typrelid(composite))
         };
         self.dependencies.on_relation(relation);
         // SAFETY: a live descriptor.
@@ -215,7 +216,7 @@ fn cast_to_json(type_oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let mut function = pg_sys::InvalidOid;
     // SAFETY: syscache look-ups in a transaction.
     let path = unsafe {
-        pg_sys::find_coercion_pathway(
+        sys::find_coercion_pathway(
             pg_sys::JSONOID,
             type_oid,
             pg_sys::CoercionContext::COERCION_EXPLICIT,

@@ -17,6 +17,7 @@ use super::storage::{MAXIMUM_ALIGNMENT, Storage};
 use super::stored::Stored;
 use super::tuple::Values;
 use super::{builtin, given};
+use crate::memory;
 
 /// A column without a value that can be seen: dropped, or generated when it is read.
 const HIDDEN: u8 = 0;
@@ -53,15 +54,15 @@ pub(super) fn is_null(image: &[u8], number: usize) -> bool {
 /// `descriptor` is live, and the one that the columns are of.
 pub(super) unsafe fn encode(descriptor: pg_sys::TupleDesc, columns: &Columns) -> Option<Vec<u8>> {
     // SAFETY: the caller's.
-    let attributes: Vec<_> = unsafe { attributes(descriptor) }.collect();
+    let attributes = || unsafe { attributes(descriptor) };
     let mut out = Vec::new();
-    put_number(&mut out, attributes.len());
-    for (number, &attribute) in attributes.iter().enumerate() {
+    put_number(&mut out, attributes().count());
+    for (number, attribute) in attributes().enumerate() {
         let storage = Storage::of(attribute);
         let column = columns.list.iter().find(|column| column.stored.number == number);
         match column {
             Some(Column { builtin: Some((place, is_array)), .. }) => {
-                out.push((BUILTIN + place) | if *is_array { ARRAY } else { 0 });
+                memory::push(&mut out, (BUILTIN + place) | if *is_array { ARRAY } else { 0 });
             }
             Some(_) => put_storage(&mut out, GIVEN, storage)?,
             None if super::columns::is_there(attribute) => return None,
@@ -76,9 +77,9 @@ pub(super) unsafe fn encode(descriptor: pg_sys::TupleDesc, columns: &Columns) ->
 
 fn put_storage(out: &mut Vec<u8>, code: u8, storage: Storage) -> Option<()> {
     let Storage { length, by_value, alignment } = storage;
-    out.push(code);
-    out.extend_from_slice(&length.to_ne_bytes());
-    out.extend_from_slice(&[u8::from(by_value), alignment as u8]);
+    memory::push(out, code);
+    memory::append(out, &length.to_ne_bytes());
+    memory::append(out, &[u8::from(by_value), alignment as u8]);
     is_expected(storage).then_some(())
 }
 
@@ -105,16 +106,16 @@ struct Slot {
 
 /// Takes a layout off the front of the bytes, and the columns with it. None if they are no layout.
 pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
-    let memory = PlanMemory::new();
+    let plan_memory = PlanMemory::new();
     let count = take_number(bytes)?;
-    let (mut slots, mut list) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let (mut slots, mut list) = (memory::with_room(count), memory::with_room(count));
     for number in 0..count {
         let [code] = take(bytes)?;
         let (kind, storage) = match code {
             HIDDEN | GIVEN => (Kind::Given, take_storage(bytes)?),
             _ => {
                 let type_oid = builtin::at((code & !ARRAY).checked_sub(BUILTIN)?)?;
-                Kind::of_builtin(type_oid, code & ARRAY != 0, &memory)?
+                Kind::of_builtin(type_oid, code & ARRAY != 0, &plan_memory)?
             }
         };
         slots.push(Slot { storage, is_given: code == GIVEN });
@@ -124,21 +125,21 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
                 return None;
             }
             let stored = Stored { number, storage };
-            list.push(Column { label: label.to_vec(), stored, kind, builtin: None });
+            list.push(Column { label: memory::copy(label), stored, kind, builtin: None });
         }
     }
-    Some((Layout { slots }, Columns::found(list, memory)))
+    Some((Layout { slots }, Columns::found(list, plan_memory)))
 }
 
 /// Appends a number of two bytes.
 pub fn put_number(out: &mut Vec<u8>, number: usize) {
-    out.extend_from_slice(&(number as u16).to_ne_bytes());
+    memory::append(out, &(number as u16).to_ne_bytes());
 }
 
 /// Appends bytes with their length ahead.
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len());
-    out.extend_from_slice(bytes);
+    memory::append(out, bytes);
 }
 
 /// Takes a number off the front that [`put_number`] has appended.
@@ -182,6 +183,8 @@ impl RowMemory {
         let data = align(&mut self.data, image.get(data_offset(count, has_nulls)..)?);
         self.values.clear();
         self.nulls.clear();
+        memory::reserve(&mut self.values, count);
+        memory::reserve(&mut self.nulls, count);
         let mut at = 0usize;
         for (number, slot) in layout.slots.iter().enumerate() {
             let is_null = has_nulls && is_null(image, number);
@@ -214,12 +217,12 @@ impl RowMemory {
 }
 
 /// A copy of the bytes that is aligned as they were in the row.
-fn align<'a>(memory: &'a mut Vec<u64>, bytes: &[u8]) -> &'a [u8] {
-    memory.clear();
-    memory.resize(bytes.len().div_ceil(size_of::<u64>()), 0);
+fn align<'a>(data: &'a mut Vec<u64>, bytes: &[u8]) -> &'a [u8] {
+    data.clear();
+    memory::resize(data, bytes.len().div_ceil(size_of::<u64>()), 0);
     // SAFETY: there are at least as many bytes, all of them initialized, and they are no others.
     unsafe {
-        let start = memory.as_mut_ptr().cast::<u8>();
+        let start = data.as_mut_ptr().cast::<u8>();
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
         std::slice::from_raw_parts(start, bytes.len())
     }

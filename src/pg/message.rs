@@ -8,6 +8,7 @@ use std::mem::{offset_of, size_of};
 
 use pgrx::pg_sys;
 
+use super::guard;
 use crate::lsn::Lsn;
 
 // Not pgrx's wrappers: they guard each call by itself, and an event takes seven.
@@ -127,6 +128,6 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
         write()
     } else {
         // SAFETY: nothing in the guarded code has a destructor.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(write) }
+        unsafe { guard::guard(write) }
     })
 }

@@ -4,6 +4,7 @@
 //!
 //! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
 
+mod allocator;
 mod answer;
 mod array;
 mod builtin;
@@ -14,6 +15,7 @@ mod escape;
 pub mod event_trigger;
 mod given;
 pub mod growth;
+pub mod guard;
 pub mod invalidation;
 pub mod json;
 mod jsonb;
@@ -34,6 +36,7 @@ pub mod slot;
 pub mod snapshot;
 mod storage;
 pub mod stored;
+mod sys;
 pub mod text;
 pub mod threads;
 pub mod timeline;

@@ -3,6 +3,7 @@
 //! after Christ: all else is left to PostgreSQL.
 
 use super::escape::push_integer;
+use crate::memory;
 
 /// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH: i64 = 10_957;
@@ -12,12 +13,16 @@ const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
+/// Bytes of the longest text.
+const LONGEST: usize = "2000-01-01T00:00:00.000000+00:00".len();
+
 /// Appends a date, given in days since 2000. Whether it could.
 pub fn push_date(out: &mut Vec<u8>, days: i32) -> bool {
     let days = i64::from(days) + EPOCH;
     if !DAYS.contains(&days) {
         return false;
     }
+    memory::reserve(out, LONGEST);
     push_day(out, days);
     true
 }
@@ -30,6 +35,7 @@ pub fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) -> bool {
     }
     let of_day = microseconds.rem_euclid(MICROSECONDS_A_DAY);
     let (seconds, mut fraction) = (of_day / 1_000_000, of_day % 1_000_000);
+    memory::reserve(out, LONGEST);
     push_day(out, days);
     out.push(b'T');
     push_two(out, seconds / 3600);

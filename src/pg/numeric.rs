@@ -2,6 +2,7 @@
 //! from its stored bytes: a header of two or four bytes, then digits in base 10,000.
 
 use super::escape;
+use crate::memory;
 
 /// The two highest bits of the header (numeric.c: "struct NumericData").
 const FORM: u16 = 0xC000;
@@ -74,10 +75,12 @@ pub(super) fn push(out: &mut Vec<u8>, stored: &[u8]) -> Option<()> {
         let pair = at.and_then(|at| digits.get(at..)?.first_chunk());
         pair.map_or(0, |&pair| u16::from_ne_bytes(pair))
     };
+    let weight = i32::from(weight);
+    // Sign, point, the first digit of up to four; the others before the point; those behind it.
+    memory::reserve(out, 2 + WIDTH + WIDTH * weight.max(0) as usize + usize::from(scale));
     if is_negative {
         out.push(b'-');
     }
-    let weight = i32::from(weight);
     escape::push_integer(out, i64::from(digit(0.min(weight))));
     for index in 1..=weight {
         out.extend_from_slice(&four(digit(index)));

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
-use super::moment;
+use super::{moment, sys};
+use crate::memory;
 
 unsafe extern "C" {
     // utils/bytea.h; missing from pgrx.
@@ -37,7 +38,7 @@ impl FixedOutput {
         // SAFETY: main thread; pg_tzset caches what it returns for ever (pgtz.c).
         unsafe {
             if utc.is_null() {
-                utc = pg_sys::pg_tzset(c"UTC".as_ptr());
+                utc = sys::pg_tzset(c"UTC".as_ptr());
                 UTC.store(utc, Ordering::Relaxed);
             }
             let before = FixedOutput {
@@ -101,7 +102,7 @@ impl FixedSettings {
         unsafe {
             let nesting = pg_sys::NewGUCNestLevel();
             for (name, value, _) in settings.into_iter().filter(|&(.., is_set)| !is_set) {
-                pg_sys::set_config_option(
+                sys::set_config_option(
                     name.as_ptr(),
                     value.as_ptr(),
                     pg_sys::GucContext::PGC_USERSET,
@@ -119,7 +120,7 @@ impl FixedSettings {
     /// Sets them back.
     pub fn undo(self) {
         // SAFETY: the nesting level that `set` opened.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.nesting) }
+        unsafe { sys::AtEOXact_GUC(true, self.nesting) }
     }
 }
 
@@ -129,8 +130,8 @@ pub(super) fn push_date_time(out: &mut Vec<u8>, value: pg_sys::Datum, type_oid: 
     // SAFETY: the buffer is as large as the function demands (utils/datetime.h: MAXDATELEN); it
     // needs no database.
     unsafe {
-        pg_sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
-        out.extend_from_slice(CStr::from_ptr(buffer.as_ptr()).to_bytes());
+        sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
+        memory::append(out, CStr::from_ptr(buffer.as_ptr()).to_bytes());
     }
 }
 

@@ -1,13 +1,20 @@
 //! Memory of PostgreSQL's that lives as long as a plan does.
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 
 use pgrx::pg_sys;
+
+use super::sys;
 
 thread_local! {
     /// Memory whose plans are gone. A plan may be dropped while an error unwinds, when nothing of
     /// PostgreSQL's is to be called; so it is freed when the next plan is made.
-    static ABANDONED: RefCell<Vec<pg_sys::MemoryContext>> = const { RefCell::new(Vec::new()) };
+    ///
+    /// Never dropped, as all of the kind: what is to be dropped with its thread the C library notes down,
+    /// and ends the process where it has no memory for that (glibc: `__cxa_thread_atexit_impl`).
+    static ABANDONED: ManuallyDrop<RefCell<Vec<pg_sys::MemoryContext>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// A memory context, made when it is first needed.
@@ -18,7 +25,7 @@ pub struct PlanMemory {
 impl PlanMemory {
     /// Frees the memory of plans that are gone.
     pub fn new() -> PlanMemory {
-        for context in ABANDONED.take() {
+        for context in ABANDONED.with(|abandoned| abandoned.take()) {
             // SAFETY: a context that was made below and that nobody uses any more.
             unsafe { pg_sys::MemoryContextDelete(context) };
         }
@@ -31,9 +38,9 @@ impl PlanMemory {
         // SAFETY: a live context; fmgr_info_cxt fills the structure, or raises an error if there is
         // no such function.
         unsafe {
-            let info = pg_sys::MemoryContextAllocZero(context, size_of::<pg_sys::FmgrInfo>())
+            let info = sys::MemoryContextAllocZero(context, size_of::<pg_sys::FmgrInfo>())
                 .cast::<pg_sys::FmgrInfo>();
-            pg_sys::fmgr_info_cxt(function, info, context);
+            sys::fmgr_info_cxt(function, info, context);
             info
         }
     }
@@ -43,7 +50,7 @@ impl PlanMemory {
             // SAFETY: the name is a constant, as the function demands. Sizes as
             // ALLOCSET_SMALL_SIZES (utils/memutils.h).
             self.context.set(unsafe {
-                pg_sys::AllocSetContextCreateInternal(
+                sys::AllocSetContextCreateInternal(
                     pg_sys::TopMemoryContext,
                     c"amqp_cdc plan".as_ptr(),
                     0,
@@ -60,8 +67,13 @@ impl Drop for PlanMemory {
     fn drop(&mut self) {
         let context = self.context.get();
         if !context.is_null() {
-            // Fails only while the process ends, when nobody misses the memory.
-            let _ = ABANDONED.try_with(|abandoned| abandoned.borrow_mut().push(context));
+            ABANDONED.with(|abandoned| {
+                let mut abandoned = abandoned.borrow_mut();
+                // Else it stays for ever, which is little.
+                if abandoned.try_reserve(1).is_ok() {
+                    abandoned.push(context);
+                }
+            });
         }
     }
 }

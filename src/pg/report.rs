@@ -4,7 +4,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
-use super::text;
+use super::{guard, text};
 
 /// One thing to tell the user or the server log.
 #[derive(Clone, Debug)]
@@ -59,29 +59,31 @@ impl Report {
 
     /// Aborts the current statement (in a worker: the process, which the postmaster restarts).
     pub fn raise(self) -> ! {
-        self.send(PgLogLevel::ERROR);
-        unreachable!("ERROR does not return");
-    }
-
-    /// Writes to the client as a warning and to the server log.
-    pub fn warn(self) {
-        self.send(PgLogLevel::WARNING);
-    }
-
-    /// Writes to the server log.
-    pub fn log(self) {
-        self.send(PgLogLevel::LOG);
-    }
-
-    fn send(self, level: PgLogLevel) {
-        let message = text::for_report(self.message);
-        let mut report = ErrorReport::new(self.sqlstate, message, "amqp_cdc");
+        let mut report =
+            ErrorReport::new(self.sqlstate, text::for_report(self.message), "amqp_cdc");
         if let Some(detail) = self.detail {
             report = report.set_detail(text::for_report(detail));
         }
         if let Some(hint) = self.hint {
             report = report.set_hint(text::for_report(hint));
         }
-        report.report(level);
+        report.report(PgLogLevel::ERROR);
+        unreachable!("ERROR does not return");
+    }
+
+    /// Writes to the client as a warning and to the server log.
+    pub fn warn(self) {
+        self.tell(PgLogLevel::WARNING);
+    }
+
+    /// Writes to the server log.
+    pub fn log(self) {
+        self.tell(PgLogLevel::LOG);
+    }
+
+    fn tell(self, level: PgLogLevel) {
+        let message = text::for_report(self.message);
+        let (detail, hint) = (self.detail.map(text::for_report), self.hint.map(text::for_report));
+        guard::tell(level, self.sqlstate, &message, detail.as_deref(), hint.as_deref());
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::sys;
 use super::tuple::take_name;
 
 /// A role.
@@ -17,7 +18,7 @@ impl Role {
         // SAFETY: syscache look-ups; the name is NUL-terminated (aclchk.c: `pg_parameter_aclmask`).
         unsafe {
             let mode = pg_sys::AclMode::from(pg_sys::ACL_SET);
-            let result = pg_sys::pg_parameter_aclcheck(setting.as_ptr(), self.0, mode);
+            let result = sys::pg_parameter_aclcheck(setting.as_ptr(), self.0, mode);
             result == pg_sys::AclResult::ACLCHECK_OK
         }
     }
@@ -25,6 +26,6 @@ impl Role {
     /// Its name. Only in a transaction.
     pub fn name(self) -> String {
         // SAFETY: a syscache look-up; the result is palloc'd, or null if the role is gone.
-        unsafe { take_name(pg_sys::GetUserNameFromId(self.0, true)) }
+        unsafe { take_name(sys::GetUserNameFromId(self.0, true)) }
     }
 }

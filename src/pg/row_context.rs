@@ -1,10 +1,9 @@
 //! Memory of PostgreSQL's that is used while a row is rendered, in a process that has no executor to
 //! provide it, and no statement that could fail.
 
-use std::panic::AssertUnwindSafe;
-
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::CaughtError;
+
+use super::guard::{self, Failure, Problem};
 
 /// A memory context that is emptied after each use.
 pub struct RowContext {
@@ -33,26 +32,16 @@ impl RowContext {
     ///
     /// # Errors
     ///
-    /// The message of the error that was raised.
-    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, String> {
+    /// What was raised.
+    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, Problem> {
         // SAFETY: a live context; nothing that `work` returns is allocated in it, since no function
         // here hands out PostgreSQL's memory.
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo(self.context);
-            let result = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-                .catch_others(|error| Err(message(&error)))
-                .execute();
+            let result = guard::catch(work).map_err(Failure::into_problem);
             pg_sys::MemoryContextSwitchTo(before);
             pg_sys::MemoryContextReset(self.context);
             result
         }
-    }
-}
-
-fn message(error: &CaughtError) -> String {
-    match error {
-        CaughtError::PostgresError(report)
-        | CaughtError::ErrorReport(report)
-        | CaughtError::RustPanic { ereport: report, .. } => report.message().to_owned(),
     }
 }

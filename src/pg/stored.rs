@@ -5,18 +5,9 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 
 use super::storage::Storage;
+use super::sys;
 use super::tuple::Values;
 use super::varlena;
-
-unsafe extern "C-unwind" {
-    // utils/datum.h; missing from pgrx.
-    fn datum_image_eq(
-        a: pg_sys::Datum,
-        b: pg_sys::Datum,
-        by_value: bool,
-        length: std::ffi::c_int,
-    ) -> bool;
-}
 
 /// The storage of a column.
 #[derive(Clone, Copy)]
@@ -58,8 +49,7 @@ impl Stored {
         if self.storage.by_value {
             return old == new;
         }
-        // SAFETY: both are values of this column, in live tuples; the guarded call holds nothing
-        // that would need dropping.
+        // SAFETY: both are values of this column, in live tuples.
         unsafe {
             if self.is_varlena() {
                 if let (Some(old), Some(new)) = (varlena::plain(old), varlena::plain(new)) {
@@ -70,8 +60,7 @@ impl Stored {
                 }
             }
             let Storage { by_value, length, .. } = self.storage;
-            let length = i32::from(length);
-            pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq(old, new, by_value, length))
+            sys::datum_image_eq(old, new, by_value, i32::from(length))
         }
     }
 }

@@ -5,23 +5,18 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::{GucSetting, pg_sys};
 
+use super::sys;
+use crate::memory;
+
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
 const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
+
+/// What stands for what has no meaning.
+const REPLACEMENT: &str = "\u{FFFD}";
 
 unsafe extern "C-unwind" {
     // mb/pg_wchar.h. Not pgrx's wrapper, which guards a call that cannot raise.
     fn GetDatabaseEncoding() -> c_int;
-    // mb/pg_wchar.h; missing from pgrx.
-    fn pg_do_encoding_conversion_buf(
-        conversion: pg_sys::Oid,
-        from: c_int,
-        to: c_int,
-        source: *const u8,
-        length: c_int,
-        target: *mut u8,
-        room: c_int,
-        no_error: bool,
-    ) -> c_int;
 }
 
 /// Bytes converted at once. Each may become [`GROWTH`] bytes, and a NUL follows.
@@ -59,8 +54,28 @@ fn replace_invalid<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => {
             *lossy = true;
-            String::from_utf8_lossy(bytes)
+            let mut text = String::new();
+            append_lossy(&mut text, bytes);
+            Cow::Owned(text)
         }
+    }
+}
+
+/// As `String::from_utf8_lossy` would have it.
+fn append_lossy(text: &mut String, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        memory::append_text(text, chunk.valid());
+        if !chunk.invalid().is_empty() {
+            memory::append_text(text, REPLACEMENT);
+        }
+    }
+}
+
+/// The text, whose memory is the caller's.
+pub(super) fn owned(text: Cow<'_, str>) -> String {
+    match text {
+        Cow::Borrowed(text) => memory::text(text),
+        Cow::Owned(text) => text,
     }
 }
 
@@ -69,12 +84,12 @@ fn replace_invalid<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str> {
 fn convert(bytes: &[u8], encoding: i32, lossy: &mut bool) -> String {
     // SAFETY: looks the default conversion up in the catalogs, as every client with another
     // encoding makes PostgreSQL do.
-    let conversion = unsafe { pg_sys::FindDefaultConversionProc(encoding, UTF8) };
+    let conversion = unsafe { sys::FindDefaultConversionProc(encoding, UTF8) };
     if conversion == pg_sys::InvalidOid {
-        return replace_invalid(bytes, lossy).into_owned();
+        return owned(replace_invalid(bytes, lossy));
     }
     let mut target = [0u8; CHUNK * GROWTH + 1];
-    let mut text = String::with_capacity(bytes.len() * 2);
+    let mut text = String::new();
     let mut rest = bytes;
     while !rest.is_empty() {
         let (source, length) = (rest.as_ptr(), rest.len().min(CHUNK) as c_int);
@@ -82,22 +97,20 @@ fn convert(bytes: &[u8], encoding: i32, lossy: &mut bool) -> String {
         // SAFETY: the target has room for whatever `length` bytes may become and for a NUL; with
         // no_error the function stops at what it cannot convert, and returns how far it came.
         let taken = unsafe {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                pg_do_encoding_conversion_buf(
-                    conversion, encoding, UTF8, source, length, out, room, true,
-                )
-            })
+            sys::pg_do_encoding_conversion_buf(
+                conversion, encoding, UTF8, source, length, out, room, true,
+            )
         };
         match taken.max(0) as usize {
             // Cut off at the end of a chunk, a character comes to stand at the start of the next.
             0 => {
-                text.push(char::REPLACEMENT_CHARACTER);
+                memory::append_text(&mut text, REPLACEMENT);
                 *lossy = true;
                 rest = &rest[1..];
             }
             taken => {
                 let converted = CStr::from_bytes_until_nul(&target).unwrap_or_default();
-                text.push_str(&converted.to_string_lossy());
+                append_lossy(&mut text, converted.to_bytes());
                 rest = &rest[taken.min(rest.len())..];
             }
         }
@@ -128,7 +141,7 @@ pub fn copy_setting(setting: &GucSetting<Option<CString>>, text: &mut String) {
     unsafe {
         let value = *setting.as_ptr();
         if !value.is_null() {
-            text.push_str(&to_utf8(CStr::from_ptr(value).to_bytes()));
+            memory::append_text(text, &to_utf8(CStr::from_ptr(value).to_bytes()));
         }
     }
 }
@@ -143,5 +156,5 @@ pub(super) unsafe fn c_to_utf8(text: *const c_char) -> String {
         return String::new();
     }
     // SAFETY: the caller's.
-    to_utf8(unsafe { CStr::from_ptr(text) }.to_bytes()).into_owned()
+    owned(to_utf8(unsafe { CStr::from_ptr(text) }.to_bytes()))
 }

@@ -1,8 +1,5 @@
 //! The trigger function as PostgreSQL calls it, and a safe view of what it is called with.
 
-use pgrx::pg_sys;
-use pgrx::prelude::*;
-
 use super::catalog::{FunctionId, RelationId, with_inheritors};
 use super::columns::{self, Columns};
 use super::growth::Growth;
@@ -10,8 +7,10 @@ use super::invalidation::Dependencies;
 use super::rights::Role;
 use super::stored::Stored;
 use super::tuple::{Row, take_name};
-use super::{layout, text};
+use super::{guard, layout, sys, text};
+use crate::memory;
 use crate::place::{Place, TableFile};
+use pgrx::pg_sys;
 
 /// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
 ///
@@ -19,7 +18,6 @@ use crate::place::{Place, TableFile};
 ///
 /// Only PostgreSQL's function manager may call this.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub unsafe extern "C-unwind" fn amqp_change_data_capture(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
@@ -29,7 +27,8 @@ pub unsafe extern "C-unwind" fn amqp_change_data_capture(
         let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
         is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
     };
-    crate::capture::capture(call);
+    // SAFETY: called from C, with nothing that has a destructor.
+    unsafe { guard::at_boundary(|| crate::capture::capture(call)) };
     // What an AFTER trigger returns is ignored.
     pg_sys::Datum::from(0)
 }
@@ -105,9 +104,8 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: a live trigger with that many NUL-terminated arguments.
         unsafe {
             let trigger = &*self.data.tg_trigger;
-            (0..trigger.tgnargs.max(0) as usize)
-                .map(|n| text::c_to_utf8(*trigger.tgargs.add(n)))
-                .collect()
+            let count = trigger.tgnargs.max(0) as usize;
+            memory::collect((0..count).map(|n| text::c_to_utf8(*trigger.tgargs.add(n))))
         }
     }
 
@@ -130,30 +128,25 @@ impl<'a> TriggerCall<'a> {
     /// Schema of the table that fired.
     pub fn schema(&self) -> String {
         // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
-        unsafe { take_name(pg_sys::get_namespace_name(self.class().relnamespace)) }
+        unsafe { take_name(sys::get_namespace_name(self.class().relnamespace)) }
     }
 
     /// Name of the table, or of the topmost parent if the table is a partition.
     pub fn topmost_table(&self, dependencies: &mut Dependencies) -> String {
-        unsafe extern "C-unwind" {
-            // catalog/partition.h; missing from pgrx.
-            fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
-        }
         if !self.class().relispartition {
             return self.table();
         }
         let relation = self.relation().rd_id;
         // SAFETY: reads pg_inherits in a transaction; the last ancestor is the topmost.
         unsafe {
-            let ancestors =
-                pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(relation));
+            let ancestors = sys::get_partition_ancestors(relation);
             let mut name = None;
             for ancestor in pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid() {
                 dependencies.on_relation(ancestor);
                 name = Some(ancestor);
             }
             match name {
-                Some(topmost) => take_name(pg_sys::get_rel_name(topmost)),
+                Some(topmost) => take_name(sys::get_rel_name(topmost)),
                 None => self.table(),
             }
         }
@@ -222,11 +215,11 @@ impl<'a> TriggerCall<'a> {
         // SAFETY: the relation is open; the list is palloc'd; each tuple is released after its last
         // use, and holds as many attribute numbers as it says.
         unsafe {
-            let indexes = pg_sys::RelationGetIndexList(self.data.tg_relation);
+            let indexes = sys::RelationGetIndexList(self.data.tg_relation);
             for index in pgrx::PgList::<pg_sys::Oid>::from_pg(indexes).iter_oid() {
                 let key = pg_sys::Datum::from(index);
                 let cache = pg_sys::SysCacheIdentifier::INDEXRELID as i32;
-                let tuple = pg_sys::SearchSysCache1(cache, key);
+                let tuple = sys::SearchSysCache1(cache, key);
                 if tuple.is_null() {
                     continue;
                 }
@@ -365,7 +358,7 @@ fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
     with_inheritors(RelationId::of(table)).into_iter().find_map(|table| {
         // SAFETY: a relation that is there; it is closed as it was opened.
         unsafe {
-            let relation = pg_sys::RelationIdGetRelation(table.oid());
+            let relation = sys::RelationIdGetRelation(table.oid());
             if relation.is_null() {
                 return None;
             }
@@ -379,5 +372,5 @@ fn first_partitions_file(table: pg_sys::Oid) -> Option<TableFile> {
 /// Name of the current database.
 pub fn database() -> String {
     // SAFETY: a syscache look-up in a transaction; the result is palloc'd or null.
-    unsafe { take_name(pg_sys::get_database_name(pg_sys::MyDatabaseId)) }
+    unsafe { take_name(sys::get_database_name(pg_sys::MyDatabaseId)) }
 }

@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::{layout, text};
+use super::{layout, sys, text};
+use crate::memory;
 
 // Not pgrx's wrappers, which guard each call: none of these raises an error (xact.c, combocid.c).
 unsafe extern "C-unwind" {
@@ -48,12 +49,12 @@ impl ValueMemory {
     pub fn take_apart<'a>(&'a mut self, row: Row<'a>) -> Values<'a> {
         // SAFETY: a live descriptor.
         let count = unsafe { (*row.descriptor).natts.max(0) as usize };
-        self.values.resize(count, Cell::new(pg_sys::Datum::from(0)));
-        self.nulls.resize(count, true);
+        memory::resize(&mut self.values, count, Cell::new(pg_sys::Datum::from(0)));
+        memory::resize(&mut self.nulls, count, true);
         // SAFETY: room for every attribute of the descriptor that the tuple was made by; a Cell is laid out
         // as what it holds.
         unsafe {
-            pg_sys::heap_deform_tuple(
+            sys::heap_deform_tuple(
                 row.tuple,
                 row.descriptor,
                 self.values.as_mut_ptr().cast(),
@@ -142,7 +143,7 @@ impl<'a> Row<'a> {
             let header = (*self.tuple).t_data;
             let infomask = u32::from((*header).t_infomask);
             let xmax = if infomask & pg_sys::HEAP_XMAX_IS_MULTI != 0 {
-                pg_sys::HeapTupleGetUpdateXid(header)
+                sys::HeapTupleGetUpdateXid(header)
             } else {
                 (*header).t_choice.t_heap.t_xmax
             };
@@ -162,7 +163,7 @@ pub(super) unsafe fn take_name(name: *mut std::ffi::c_char) -> String {
     }
     // SAFETY: the caller's.
     unsafe {
-        let owned = text::to_utf8(CStr::from_ptr(name).to_bytes()).into_owned();
+        let owned = text::owned(text::to_utf8(CStr::from_ptr(name).to_bytes()));
         pg_sys::pfree(name.cast());
         owned
     }

@@ -3,12 +3,12 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
-use std::panic::AssertUnwindSafe;
 
 use pgrx::pg_sys;
 
 use super::kind::{Function, Kind};
-use super::{escape, given, json::Json, jsonb, moment, numeric, output, varlena};
+use super::{escape, given, guard, json::Json, jsonb, moment, numeric, output, sys, varlena};
+use crate::memory;
 
 /// Values above this size are not rendered, whatever the limit: a quarter of the longest text that
 /// PostgreSQL's functions can make (memutils.h: `MaxAllocSize`), since text is longer than what it is
@@ -122,10 +122,11 @@ impl Kind {
                 return Some(size);
             }
             // Decompressing takes no lock and pins nothing, so that nothing is left behind by an error.
-            let fetched = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| Some(varlena::fetch(value))))
-                .catch_others(|_| None)
-                .execute();
-            let Some(fetched) = fetched else { return Some(0) };
+            let fetched = match guard::catch(|| varlena::fetch(value)) {
+                Ok(fetched) => fetched,
+                Err(failure) if failure.is_for_memory() => failure.rethrow(),
+                Err(_) => return Some(0),
+            };
             let growth = self.growth(fetched, varlena::plain(fetched), most);
             pg_sys::pfree(fetched.cast_mut_ptr());
             growth.map(|growth| growth.max(size))
@@ -216,7 +217,7 @@ impl Kind {
                 }
                 Kind::Array(elements) => elements.render(value, json),
                 Kind::ToJson(function) => {
-                    let made = pg_sys::OidFunctionCall1Coll(*function, pg_sys::InvalidOid, value);
+                    let made = sys::OidFunctionCall1Coll(*function, pg_sys::InvalidOid, value);
                     varlena::with_content(made, |text| json.push(text));
                     json.settle(start, false);
                 }
@@ -248,6 +249,7 @@ fn integer(json: &mut Json, number: i64) {
 
 fn uuid(json: &mut Json, bytes: &[u8; 16]) {
     let out = json.bytes_mut();
+    memory::reserve(out, "\"00000000-0000-0000-0000-000000000000\"".len());
     for (n, part) in [&bytes[..4], &bytes[4..6], &bytes[6..8], &bytes[8..10], &bytes[10..]]
         .into_iter()
         .enumerate()
@@ -272,7 +274,7 @@ fn is_number(text: &[u8]) -> bool {
 unsafe fn with_output(function: Function, value: pg_sys::Datum, use_it: impl FnOnce(&[u8])) {
     // SAFETY: the caller's; the function returns a NUL-terminated string in the current context.
     unsafe {
-        let made = pg_sys::OutputFunctionCall(function, value);
+        let made = sys::OutputFunctionCall(function, value);
         let text = CStr::from_ptr(made).to_bytes();
         let is_large = text.len() > LARGE;
         use_it(text);

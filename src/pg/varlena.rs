@@ -3,6 +3,8 @@
 
 use pgrx::pg_sys;
 
+use super::sys;
+
 /// The bytes of a value that is stored plain.
 ///
 /// # Safety
@@ -43,7 +45,7 @@ pub(super) unsafe fn with_content<T>(value: pg_sys::Datum, use_it: impl FnOnce(&
             return use_it(bytes);
         }
         let stored = value.cast_mut_ptr::<pg_sys::varlena>();
-        let fetched = pg_sys::pg_detoast_datum_packed(stored);
+        let fetched = sys::pg_detoast_datum_packed(stored);
         let result = use_it(content(fetched));
         if !std::ptr::eq(fetched, stored) {
             pg_sys::pfree(fetched.cast());
@@ -62,7 +64,7 @@ pub(super) unsafe fn fetch(value: pg_sys::Datum) -> pg_sys::Datum {
     unsafe {
         match plain(value) {
             Some(_) => value,
-            None => pg_sys::Datum::from(pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr())),
+            None => pg_sys::Datum::from(sys::pg_detoast_datum_packed(value.cast_mut_ptr())),
         }
     }
 }
@@ -78,7 +80,7 @@ pub(super) unsafe fn content_size(value: pg_sys::Datum) -> usize {
     unsafe {
         match plain(value) {
             Some(bytes) => bytes.len(),
-            None => pg_sys::toast_raw_datum_size(value).saturating_sub(pg_sys::VARHDRSZ),
+            None => sys::toast_raw_datum_size(value).saturating_sub(pg_sys::VARHDRSZ),
         }
     }
 }

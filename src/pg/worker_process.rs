@@ -1,7 +1,6 @@
 //! The background worker as a process: its registration, signals and end.
 
 use std::ffi::c_void;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,9 +9,8 @@ use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
 };
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
-use pgrx::prelude::{PgTryBuilder, pg_guard};
 
+use super::guard::{self, Failure};
 use super::report::Report;
 use super::{shared, threads};
 
@@ -76,38 +74,14 @@ fn load() {
 
 /// Where the postmaster starts the worker. The argument is unused.
 #[unsafe(no_mangle)]
-#[pg_guard]
 pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    let Err(failure) = catch(crate::worker::run);
-    crate::worker::failed(failure.message());
-    failure.rethrow()
-}
-
-/// An ERROR, or a panic, that was caught.
-pub struct Failure(Box<CaughtError>);
-
-impl Failure {
-    /// What it says.
-    pub fn message(&self) -> &str {
-        self.report().message()
-    }
-
-    /// Whether a file is not there.
-    pub fn is_about_a_missing_file(&self) -> bool {
-        self.report().sql_error_code() == PgSqlErrorCode::ERRCODE_UNDEFINED_FILE
-    }
-
-    fn report(&self) -> &ErrorReportWithLevel {
-        match &*self.0 {
-            CaughtError::PostgresError(report)
-            | CaughtError::ErrorReport(report)
-            | CaughtError::RustPanic { ereport: report, .. } => report,
-        }
-    }
-
-    /// Goes on with it.
-    pub fn rethrow(self) -> ! {
-        self.0.rethrow()
+    // SAFETY: called from C, with nothing that has a destructor.
+    unsafe {
+        guard::at_boundary(|| {
+            let Err(failure) = catch(crate::worker::run);
+            crate::worker::failed(failure.message());
+            failure.rethrow()
+        })
     }
 }
 
@@ -118,18 +92,15 @@ impl Failure {
 ///
 /// What failed.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(work())))
-        .catch_others(|error| Err(Failure(Box::new(error))))
-        .catch_rust_panic(|error| Err(Failure(Box::new(error))))
-        .execute();
-    if result.is_err() {
-        // SAFETY: main thread of a process that holds no lock on purpose across what may fail.
-        unsafe {
+    // SAFETY: main thread of a process that holds no lock on purpose across what may fail.
+    unsafe {
+        let result = guard::catch(work);
+        if result.is_err() {
             pg_sys::LWLockReleaseAll();
             pg_sys::ConditionVariableCancelSleep();
         }
+        result
     }
-    result
 }
 
 /// Makes this process the worker: signal handlers, a connection without a database (so that it

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::{answer, shared};
+use super::{answer, shared, sys};
 use crate::lsn::Lsn;
 
 /// Whether the current transaction wrote an event. Of this process, as are the others.
@@ -46,8 +46,8 @@ pub fn prepare_to_emit() {
     if !REGISTERED.load(Ordering::Relaxed) {
         // SAFETY: the callbacks have the C ABI, no argument and no way to unwind.
         unsafe {
-            pg_sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
-            pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
+            sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
+            sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
         }
         answer::prepare();
         REGISTERED.store(true, Ordering::Relaxed);

@@ -7,9 +7,11 @@ use std::ffi::{CStr, c_char, c_int};
 use pgrx::pg_sys;
 
 use super::change_records::{self, Change};
+use super::guard::guard;
 use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
 use super::{server, worker_process};
 use crate::lsn::Lsn;
+use crate::memory;
 
 // The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
 unsafe extern "C-unwind" {
@@ -226,7 +228,7 @@ impl XLogReader {
         // A record begins at a multiple of eight, so that its length lies on the same page.
         // SAFETY: main thread; the buffer holds a page; nothing in the guarded call has a destructor.
         let read = unsafe {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            guard(|| {
                 read_local_xlog_page_no_wait(state, start, offset as c_int + 4, record.0, buffer)
             })
         };
@@ -280,7 +282,7 @@ impl XLogReader {
         // buffer in the current one. No frame that an ERROR leaves has a destructor, and nothing
         // panics. A record that was read is there until the next read.
         let mut read = || unsafe {
-            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            guard(|| {
                 let mut record = std::ptr::null_mut();
                 for _ in 0..PASSED_AT_ONCE {
                     record = XLogReadRecord(state, &mut message);
@@ -299,6 +301,10 @@ impl XLogReader {
         };
         let record = match worker_process::catch(&mut read) {
             Ok(record) => record,
+            Err(failure) if failure.is_for_memory() => {
+                self.lose_buffer();
+                failure.rethrow()
+            }
             Err(failure) => {
                 let message = failure.message().to_owned();
                 let is_missing = failure.is_about_a_missing_file();
@@ -316,6 +322,17 @@ impl XLogReader {
         // SAFETY: as above.
         self.is_swollen = unsafe { (*state.record).header.xl_tot_len > LARGE_RECORD };
         Ok(parse(state).map_or(Step::Skipped, Step::Record))
+    }
+
+    /// There was no memory for a record: the buffer that was too small for it may be free already (xlogreader.c:
+    /// `allocate_recordbuf`). If it is not, it stays for as long as the process.
+    fn lose_buffer(&mut self) {
+        // SAFETY: no record of the state is in use any more.
+        unsafe {
+            (*self.state).readRecordBuf = std::ptr::null_mut();
+            (*self.state).readRecordBufSize = 0;
+        }
+        self.begin(self.next);
     }
 
     fn shrink(&mut self) {
@@ -400,7 +417,9 @@ fn allocate(page_read: &mut Box<PageReadState>) -> *mut pg_sys::XLogReaderState 
         pg_sys::MemoryContextSwitchTo(before);
         state
     };
-    assert!(!state.is_null(), "out of memory while allocating a WAL reader");
+    if state.is_null() {
+        memory::refuse(0);
+    }
     state
 }
 

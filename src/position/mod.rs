@@ -18,6 +18,7 @@ use pgrx::PgSqlErrorCode;
 use crate::beginning::{self, Beginning};
 use crate::gap::Gap;
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::pg::report::Report;
 use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
@@ -419,12 +420,16 @@ impl WalFiles<'_> {
     /// If the directory cannot be read: what is not seen must not be taken for gone.
     fn list(timelines: &Timelines) -> Result<WalFiles<'_>, ReadError> {
         let segment_size = server::wal_segment_size();
-        let names = || -> std::io::Result<Vec<_>> {
-            fs::read_dir("pg_wal")?.map(|file| Ok(file?.file_name())).collect()
+        let parse = |name: OsString| wal_file::parse(name.to_str()?, segment_size);
+        let list = || -> std::io::Result<HashSet<_>> {
+            let mut files = HashSet::new();
+            for file in fs::read_dir("pg_wal")? {
+                memory::reserve_member(&mut files);
+                files.extend(parse(file?.file_name()));
+            }
+            Ok(files)
         };
-        let names = names().map_err(failed("read", "pg_wal"))?;
-        let parse = |name: &OsString| wal_file::parse(name.to_str()?, segment_size);
-        let files = names.iter().filter_map(parse).collect();
+        let files = list().map_err(failed("read", "pg_wal"))?;
         Ok(WalFiles { timelines, segment_size, files })
     }
 

@@ -9,6 +9,7 @@ use super::Position;
 use crate::bytes::{Reader, put_number};
 use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// A position alone, as it was recorded first.
 const POSITION_ONLY: u8 = 1;
@@ -45,10 +46,11 @@ impl Notes {
                     known.gap = known.gap.and(owed.gap);
                     known.last = known.last.max(owed.last);
                 }
-                None => self.owed.push(owed),
+                None => memory::push(&mut self.owed, owed),
             }
         }
         self.exchanges.retain(|known| !later.exchanges.contains(known));
+        memory::reserve(&mut self.exchanges, later.exchanges.len());
         self.exchanges.extend(later.exchanges);
     }
 }
@@ -60,7 +62,7 @@ pub fn encode(position: &Position, notes: &Notes) -> Vec<u8> {
     for OwedGap { exchange, gap, last } in &notes.owed {
         let mut value = Vec::new();
         put_lsns(&mut value, [gap.from.unwrap_or_default(), gap.to, *last]);
-        value.extend_from_slice(exchange.as_bytes());
+        memory::append(&mut value, exchange.as_bytes());
         put_field(&mut bytes, OWED, &value);
     }
     for exchange in &notes.exchanges {
@@ -95,9 +97,10 @@ fn take_notes(reader: &mut Reader<'_>) -> Option<Notes> {
             OWED => {
                 let [from, to, last] = take_lsns(&mut value)?;
                 let gap = Gap { from: from.is_valid().then_some(from), to };
-                notes.owed.push(OwedGap { exchange: text(value.rest())?, gap, last });
+                let owed = OwedGap { exchange: text(value.rest())?, gap, last };
+                memory::push(&mut notes.owed, owed);
             }
-            EXCHANGE => notes.exchanges.push(text(value.rest())?),
+            EXCHANGE => memory::push(&mut notes.exchanges, text(value.rest())?),
             IS_PARTIAL => notes.is_partial = true,
             _ => {}
         }
@@ -106,13 +109,13 @@ fn take_notes(reader: &mut Reader<'_>) -> Option<Notes> {
 }
 
 fn put_field(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    out.push(tag);
+    memory::push(out, tag);
     put_number(out, value.len() as u64);
-    out.extend_from_slice(value);
+    memory::append(out, value);
 }
 
 fn put_lsns(out: &mut Vec<u8>, lsns: [Lsn; 3]) {
-    lsns.iter().for_each(|lsn| out.extend_from_slice(&lsn.0.to_le_bytes()));
+    lsns.iter().for_each(|lsn| memory::append(out, &lsn.0.to_le_bytes()));
 }
 
 fn take_lsns(reader: &mut Reader<'_>) -> Option<[Lsn; 3]> {

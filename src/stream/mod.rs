@@ -7,6 +7,7 @@ mod waiting;
 use std::collections::VecDeque;
 
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::position::Position;
 use crate::wal::min_queue::MinQueue;
 use crate::wal::transactions::{CommittedTransaction, RecordedEvent};
@@ -83,6 +84,7 @@ impl Stream {
         if self.transactions.is_empty() {
             waiting.skip(self.confirmed_in_front.min(size) as usize);
         }
+        memory::reserve_place(&mut self.transactions);
         self.bytes += bytes;
         self.first_lsns.push(transaction.first_lsn);
         self.transactions.push_back(InStream {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// LSNs that come and go at the two ends of a queue.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ impl MinQueue {
     /// Adds one at the end.
     pub fn push(&mut self, lsn: Lsn) {
         while self.least.pop_back_if(|(_, other)| *other >= lsn).is_some() {}
+        memory::reserve_place(&mut self.least);
         self.least.push_back((self.added, lsn));
         self.added += 1;
     }

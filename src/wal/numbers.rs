@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::bytes::{Reader, put_number};
+use crate::memory;
 
 /// Rows of `N` numbers. Each number is written as its difference from the one in the row before: a
 /// byte where it is small.
@@ -156,7 +157,7 @@ impl<const N: usize> SortedRows<N> {
     pub fn push(&mut self, row: [u64; N]) {
         let continued = self.runs.partition_point(|run| run.last().is_some_and(|last| last > row));
         if continued == self.runs.len() {
-            self.runs.push(NumberList::default());
+            memory::push(&mut self.runs, NumberList::default());
         }
         self.runs[continued].push(row);
     }
@@ -176,9 +177,14 @@ impl<const N: usize> SortedRows<N> {
 fn merge<T: Ord>(
     sources: impl Iterator<Item = impl Iterator<Item = T>>,
 ) -> impl Iterator<Item = T> {
-    let mut sources: Vec<_> = sources.collect();
+    let mut sources = sources.fold(Vec::new(), |mut list, source| {
+        memory::push(&mut list, source);
+        list
+    });
     let next = |(number, source): (usize, &mut _)| Some(Reverse((Iterator::next(source)?, number)));
-    let mut heap: BinaryHeap<_> = sources.iter_mut().enumerate().filter_map(next).collect();
+    let mut first = memory::with_room(sources.len());
+    first.extend(sources.iter_mut().enumerate().filter_map(next));
+    let mut heap = BinaryHeap::from(first);
     std::iter::from_fn(move || {
         let Reverse((row, number)) = heap.pop()?;
         if let Some(next) = sources[number].next() {

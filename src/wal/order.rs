@@ -29,6 +29,7 @@ use super::event_list::{Entry, place_from_numbers, place_to_numbers};
 use super::numbers::{Cursor, NumberList, SortedRows};
 use crate::event::{ChangeKey, Highest};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::place::{Place, TableFile, Trace};
 
 /// Whether a transaction's events, in the order of the WAL, are in the order of its changes.
@@ -144,7 +145,7 @@ impl Order {
         self.sought.push([command, lsn.0, tablespace, database, number, block, offset]);
         match self.ranges.last_mut() {
             Some(last) if start <= last.end => last.end = last.end.max(lsn),
-            _ => self.ranges.push(start..lsn),
+            _ => memory::push(&mut self.ranges, start..lsn),
         }
     }
 
@@ -188,8 +189,9 @@ impl Order {
             let Some(spot) = search.spot_of(key.trace, key.place.unwrap_or_default()) else {
                 break;
             };
-            search.wanted.push(Wanted { spot, lsn, record: Lsn::INVALID });
+            memory::push(&mut search.wanted, Wanted { spot, lsn, record: Lsn::INVALID });
             if key.trace == Trace::Storage {
+                memory::reserve(&mut search.truncated, 1);
                 search.truncated.extend(key.place.map(|place| place.file));
             }
             search.extend_range(self.start_of_range(lsn)..lsn);
@@ -329,7 +331,10 @@ impl Search {
         let file = match self.files.get(&place.file) {
             Some(&file) => file,
             None if number == MOST_FILES => return None,
-            None => *self.files.entry(place.file).or_insert(number as u64),
+            None => {
+                memory::reserve_entry(&mut self.files);
+                *self.files.entry(place.file).or_insert(number as u64)
+            }
         };
         Some(spot(file, trace, place))
     }
@@ -337,7 +342,7 @@ impl Search {
     fn extend_range(&mut self, range: Range<Lsn>) {
         match self.ranges.last_mut() {
             Some(last) if last.start == range.start => last.end = last.end.max(range.end),
-            _ => self.ranges.push(range),
+            _ => memory::push(&mut self.ranges, range),
         }
     }
 

@@ -11,6 +11,7 @@ use super::min_queue::MinQueue;
 use super::order::{Order, Search, WANTED_BYTES};
 use super::transactions::{CommittedTransaction, Found};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::place::{Place, TableFile, Trace};
 
 /// Bytes of memory of the events that one pass looks for, at most. What is more takes another pass.
@@ -67,7 +68,10 @@ impl OrderQueue {
         let order = transaction.events.order();
         let is_searching = order.as_ref().is_some_and(|order| !order.is_known());
         let xids = if is_searching {
-            std::iter::once(transaction.xid as u32).chain(subxids.iter().copied()).collect()
+            let mut xids = memory::with_room(1 + subxids.len());
+            xids.push(transaction.xid as u32);
+            xids.extend_from_slice(subxids);
+            xids.into_boxed_slice()
         } else {
             Box::default()
         };
@@ -76,6 +80,7 @@ impl OrderQueue {
             + xids.len() * size_of::<u32>();
         self.searching += usize::from(is_searching);
         self.bytes += bytes;
+        memory::reserve_place(&mut self.queue);
         self.first_lsns.push(transaction.first_lsn);
         self.queue.push_back(Queued { transaction, bytes, order, xids });
     }
@@ -165,21 +170,24 @@ pub struct Pass {
 impl Pass {
     fn add(&mut self, number: usize, xids: &[u32], search: Search) {
         let own = self.searches.len() as u32;
+        memory::reserve(&mut self.xids, xids.len());
         self.xids.extend(xids.iter().map(|&xid| (xid, own)));
         for &file in search.truncated() {
+            memory::reserve_entry(&mut self.truncates);
             let searches = self.truncates.entry(file).or_default();
             if searches.last() != Some(&own) {
-                searches.push(own);
+                memory::push(searches, own);
             }
         }
+        memory::reserve(&mut self.ranges, search.ranges().len());
         self.ranges.extend_from_slice(search.ranges());
-        self.searches.push((number, search));
+        memory::push(&mut self.searches, (number, search));
     }
 
     fn begin(&mut self) {
         self.xids.sort_unstable();
         self.ranges.sort_unstable_by_key(|range| range.start);
-        let mut union: Vec<Range<Lsn>> = Vec::with_capacity(self.ranges.len());
+        let mut union: Vec<Range<Lsn>> = memory::with_room(self.ranges.len());
         for range in self.ranges.drain(..) {
             match union.last_mut() {
                 Some(last) if range.start <= last.end => last.end = last.end.max(range.end),

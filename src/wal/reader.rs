@@ -8,6 +8,7 @@ use pgrx::PgSqlErrorCode;
 
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::snapshot::{Outcome, SnapshotMemory};
@@ -229,6 +230,7 @@ impl TransactionReader {
                 }
                 Record::PlainMessage { prefix, payload } => {
                     if is_earlier && prefix == POSITION_PREFIX {
+                        memory::reserve(&mut self.notes, 1);
                         self.notes.extend(position::decode(payload).and_then(|(_, notes)| notes));
                     }
                 }
@@ -245,16 +247,20 @@ impl TransactionReader {
             return;
         }
         let snapshot = self.snapshot.get_or_insert_with(SnapshotMemory::new).take();
-        let (mut committed, mut unknown) = (Vec::new(), Vec::new());
+        let (mut committed, mut unknown) = (Vec::new(), String::new());
         for xid in self.open.older_than(oldest_running) {
             let real = self.xids.real(xid);
             match snapshot.outcome(real.unwrap_or_else(|| snapshot.running().youngest(xid as u32)))
             {
                 // Of those that may still run, only a prepared one does.
                 Outcome::Running => self.open.prepare(xid, &[]),
-                Outcome::Committed => committed.push(xid),
+                Outcome::Committed => memory::push(&mut committed, xid),
                 Outcome::Aborted => {}
-                Outcome::Unknown => unknown.push((xid as u32).to_string()),
+                Outcome::Unknown => {
+                    let separator = if unknown.is_empty() { "" } else { ", " };
+                    memory::append_text(&mut unknown, separator);
+                    memory::append_text(&mut unknown, &(xid as u32).to_string());
+                }
             }
         }
         drop(snapshot);
@@ -262,8 +268,7 @@ impl TransactionReader {
             Report::new(
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 format!(
-                    "transactions {} ended in the part of the WAL that is damaged, and nothing tells how",
-                    unknown.join(", ")
+                    "transactions {unknown} ended in the part of the WAL that is damaged, and nothing tells how"
                 ),
             )
             .detail("They did not commit, or pg_xact does not reach back to them. Their events are not published.")
@@ -272,7 +277,7 @@ impl TransactionReader {
         // Which of them belong together is not known, and nothing is published of one that is not whole
         // without saying so.
         if let Some((&xid, others)) = committed.split_first() {
-            let others: Vec<u32> = others.iter().map(|&xid| xid as u32).collect();
+            let others = memory::collect(others.iter().map(|&xid| xid as u32));
             let end = self.reader.position();
             if let Some(transaction) = self.open.commit(xid, &others, end, self.commit_time) {
                 self.unordered.push(transaction, &others);
@@ -330,7 +335,7 @@ impl TransactionReader {
             Step::Record(Record::TransactionalMessage { lsn: found, prefix, payload, .. })
                 if found == lsn && prefix == EVENT_PREFIX =>
             {
-                Ok(payload.to_vec())
+                Ok(memory::copy(payload))
             }
             _ => Err(ReadError::new(lsn, "the event that was there is gone")),
         }

@@ -11,6 +11,7 @@ use super::event_list::{Entry, EventCursor, EventList, SortedEvents};
 use super::family::{Family, FamilyCursor};
 use super::numbers::{Cursor, NumberList};
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// Events and xids that are passed at most to find an xid in a run.
 const MARK_DISTANCE: usize = 128;
@@ -31,6 +32,7 @@ impl SpilledEvents {
         firsts: impl Iterator<Item = (Lsn, u64)>,
     ) {
         let greatest_before = self.runs.back().map_or(0, |run| run.greatest_so_far);
+        memory::reserve_place(&mut self.runs);
         self.runs.extend(Run::new(groups, firsts, greatest_before));
     }
 
@@ -132,7 +134,7 @@ struct Ended {
 
 impl Ended {
     fn push(&mut self, group: Group) {
-        self.xids.push(group.xid);
+        memory::push(&mut self.xids, group.xid);
         self.events += group.count;
     }
 }
@@ -160,7 +162,7 @@ impl Run {
         let before = passed(self);
         if self.marks.last().is_none_or(|mark| before - mark.passed() >= MARK_DISTANCE) {
             let (groups, events) = (self.groups.end(), self.events.end());
-            self.marks.push(Mark { xid, groups, events });
+            memory::push(&mut self.marks, Mark { xid, groups, events });
         }
         let count = self.events.len();
         self.events.extend(events);
@@ -218,6 +220,7 @@ impl Run {
             self.shrink(&ended.xids);
             return;
         }
+        memory::reserve_members(&mut self.dead, ended.xids.len());
         self.dead.extend(ended.xids);
         if self.oldest.is_some_and(|(_, xid)| self.dead.contains(&xid)) {
             self.find_oldest();

@@ -24,6 +24,7 @@ use super::order::{Order, is_in_order};
 use super::spilled_events::SpilledEvents;
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
+use crate::memory;
 use prepared::PreparedTransactions;
 
 /// What an event in memory takes beside its payload.
@@ -179,6 +180,7 @@ impl Found {
         match (self, order) {
             (Found::Kept(events), None) => OrderedEvents::Kept(events),
             (Found::Kept(mut events), Some(order)) => {
+                let mut ordered = memory::with_room(events.len());
                 let mut take = |lsn| {
                     let number = events.binary_search_by_key(&lsn, |event| event.lsn).ok()?;
                     Some(RecordedEvent {
@@ -186,7 +188,8 @@ impl Found {
                         payload: std::mem::take(&mut events[number].payload),
                     })
                 };
-                OrderedEvents::Kept(order.lsns().filter_map(&mut take).collect())
+                ordered.extend(order.lsns().filter_map(&mut take));
+                OrderedEvents::Kept(ordered)
             }
             (Found::Spilled(list), None) => {
                 OrderedEvents::Spilled(list.iter().map(|entry| [entry.lsn.0]).collect())
@@ -239,22 +242,27 @@ impl Transactions {
     /// An event of `xid`, a transaction or subtransaction. It lies behind all those before.
     pub fn event(&mut self, xid: u64, lsn: Lsn, payload: &[u8]) {
         let size = payload.len() + OVERHEAD;
+        // The trees below ask for a node at a time.
+        memory::check();
         if self.kept_bytes + size + XID_OVERHEAD > self.memory_limit {
             self.spill();
         }
-        if size + XID_OVERHEAD > self.memory_limit {
+        let fits = size + XID_OVERHEAD <= self.memory_limit;
+        let Some(payload) = fits.then(|| memory::try_copy(payload)).flatten() else {
+            // What is in memory lies behind what is not.
+            self.spill();
             let entry = Entry { lsn, key: ChangeKey::of(payload) };
             let group = (xid, std::iter::once(entry));
             self.spilled.push(std::iter::once(group), std::iter::once((lsn, xid)));
             return;
-        }
+        };
         let events = self.kept.entry(xid).or_insert_with(|| {
             self.kept_firsts.insert(lsn, xid);
             self.kept_bytes += XID_OVERHEAD;
             // Most subtransactions have no more.
-            Vec::with_capacity(1)
+            memory::with_room(1)
         });
-        events.push(RecordedEvent { lsn, payload: payload.to_vec() });
+        memory::push(events, RecordedEvent { lsn, payload });
         self.kept_bytes += size;
     }
 
@@ -327,8 +335,10 @@ impl Transactions {
     /// Takes out those that are in memory, by xid.
     fn take_kept(&mut self, family: Family<'_>) -> Vec<RecordedEvent> {
         if self.kept.len() < family.len() {
-            let open: Vec<u64> =
-                self.kept.range(family.xid..=family.last()).map(|(&xid, _)| xid).collect();
+            let mut open = Vec::new();
+            for &xid in self.kept.range(family.xid..=family.last()).map(|(xid, _)| xid) {
+                memory::push(&mut open, xid);
+            }
             let mut members = FamilyCursor::new(family);
             let own = open.into_iter().filter(|&xid| members.seek(xid) == Some(xid));
             self.take_each(own)
@@ -345,6 +355,7 @@ impl Transactions {
             if taken.is_empty() {
                 taken = events;
             } else {
+                memory::reserve(&mut taken, events.len());
                 taken.append(&mut events);
             }
         }
@@ -378,7 +389,12 @@ impl Transactions {
     /// Those that are older and have events, subtransactions for themselves, but not the prepared ones.
     pub fn older_than(&self, xid: u64) -> BTreeSet<u64> {
         let kept = self.kept.range(..xid).map(|(&xid, _)| xid);
-        kept.chain(self.spilled.older_than(xid)).collect()
+        let mut xids = BTreeSet::new();
+        for xid in kept.chain(self.spilled.older_than(xid)) {
+            memory::check();
+            xids.insert(xid);
+        }
+        xids
     }
 
     /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.

@@ -11,6 +11,7 @@ mod held;
 mod images;
 mod lost;
 mod memory;
+mod memory_runs_out;
 mod message;
 mod old_transactions;
 mod options;

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Assembled, Found};
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// By xid of the transaction.
 #[derive(Debug, Default)]
@@ -16,11 +17,14 @@ pub struct PreparedTransactions {
 impl PreparedTransactions {
     /// Adds one.
     pub fn insert(&mut self, xid: u64, transaction: Assembled) {
+        // The tree asks for a node at a time.
+        memory::check();
         self.first_lsns.insert(transaction.first_lsn);
         let same = match transaction.events {
             Found::Kept(_) => &mut self.kept,
             Found::Spilled(_) => &mut self.spilled,
         };
+        memory::reserve_entry(same);
         same.insert(xid, transaction);
     }
 
@@ -33,6 +37,7 @@ impl PreparedTransactions {
 
     /// Forgets every payload.
     pub fn spill(&mut self) {
+        memory::reserve_entries(&mut self.spilled, self.kept.len());
         let spilled = self.kept.drain().map(|(xid, Assembled { events, first_lsn })| {
             (xid, Assembled { events: events.spill(), first_lsn })
         });
