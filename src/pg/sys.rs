@@ -3,6 +3,7 @@
 //! ([`guard`]), and some of these it does not have.
 
 #![allow(non_snake_case)]
+#![allow(clippy::too_many_arguments)] // They are C's.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 

@@ -332,12 +332,15 @@ impl XLogReader {
             (*self.state).readRecordBuf = std::ptr::null_mut();
             (*self.state).readRecordBufSize = 0;
         }
-        self.begin(self.next);
+        // The reader relies on having one.
+        self.is_swollen = true;
     }
 
     fn shrink(&mut self) {
+        // Where there is no memory for another one, this one stays.
+        let state = allocate(&mut self.page_read);
         self.free();
-        self.state = allocate(&mut self.page_read);
+        self.state = state;
         self.is_swollen = false;
         self.begin(self.next);
     }
