@@ -27,6 +27,11 @@ impl Span {
         Span { from, to: micros_now() }
     }
 
+    /// Whether something arrived that committed afterwards.
+    pub fn is_over(self, deliveries: &[Delivery]) -> bool {
+        deliveries.last().is_some_and(|last| last.committed_at >= self.to)
+    }
+
     fn holds(self, time: i64) -> bool {
         (self.from..self.to).contains(&time)
     }

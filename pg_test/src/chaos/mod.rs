@@ -113,7 +113,7 @@ pub fn run(plan: Plan) -> Report {
             scope.spawn(move || drain.run(&broker, after));
         }
         let monitor = scope.spawn(|| monitor::watch(&stage, &after));
-        let played = play(&stage, &curtain, plan);
+        let played = play(&stage, &drains, &curtain, plan);
         settle(&stage, &drains);
         after.fall();
         let observed: Observed = monitor.join().unwrap_or_default();
@@ -136,7 +136,7 @@ impl Drop for FallOnDrop<'_> {
 }
 
 /// Clients work, at first undisturbed, and then faults happen until the time is up and everything is healed.
-fn play(stage: &Stage, curtain: &Curtain, plan: Plan) -> Played {
+fn play(stage: &Stage, drains: &[Drain], curtain: &Curtain, plan: Plan) -> Played {
     let company = Company::new(stage.connection_string(), plan.seed, curtain);
     let sabotage = Mutex::new(Sabotage::default());
     let (began, calm) = (Instant::now(), (plan.duration / CALM).min(LONGEST_CALM));
@@ -151,6 +151,9 @@ fn play(stage: &Stage, curtain: &Curtain, plan: Plan) -> Played {
         let without = Span::of(|| pass(calm));
         clients.push(work(WRITER_OF_GIANTS));
         let with = Span::of(|| pass(calm));
+        wait_until("what was timed has arrived", SETTLING, || {
+            with.is_over(&drains[0].received().deliveries).then_some(())
+        });
         for (lane, number) in [(Lane::Broker, 101), (Lane::Network, 102), (Lane::Postgres, 103)] {
             let saboteur = Saboteur::new(stage, curtain, Dice::new(plan.seed, number));
             let injected = &sabotage;
