@@ -72,7 +72,7 @@ impl Verdict {
             ..Verdict::default()
         };
         let mut events = verdict.first_deliveries(&received.deliveries);
-        verdict.check_order(&received.deliveries);
+        verdict.check_order(&received.deliveries, &received.gaps);
         verdict.check_exchanges(&received.deliveries, &received.gaps);
         verdict.check_renderings(&events);
         events.sort_by_key(|delivery| delivery.place);
@@ -127,19 +127,20 @@ impl Verdict {
     }
 
     /// First deliveries are in the order of the stream. One that says that it was sent before may come
-    /// after later ones if these come again behind it: a resend repeats a suffix.
-    fn check_order(&mut self, deliveries: &[Delivery]) {
+    /// after later ones if these come again behind it: a resend repeats a suffix, but for what is passed over by then.
+    fn check_order(&mut self, deliveries: &[Delivery], gaps: &Gaps) {
         let mut seen: HashSet<&str> = HashSet::new();
-        let mut places: BTreeSet<Place> = BTreeSet::new();
-        let mut owed: BTreeSet<Place> = BTreeSet::new();
+        let mut places: BTreeMap<Place, &Change> = BTreeMap::new();
+        let mut owed: BTreeMap<Place, &Change> = BTreeMap::new();
         for event in deliveries {
             owed.remove(&event.place);
             if !seen.insert(&event.message_id) {
                 continue;
             }
             let later = places.range(event.place..);
-            if let Some(highest) = places.last().filter(|&&highest| event.place <= highest) {
-                if event.resent.is_some() && !places.contains(&event.place) {
+            let highest = places.last_key_value().map(|(&highest, _)| highest);
+            if let Some(highest) = highest.filter(|&highest| event.place <= highest) {
+                if event.resent.is_some() && !places.contains_key(&event.place) {
                     self.overtaken += 1;
                     owed.extend(later);
                 } else {
@@ -149,9 +150,14 @@ impl Verdict {
                     ));
                 }
             }
-            places.insert(event.place);
+            places.insert(event.place, &event.change);
         }
-        let never_again = owed.iter().map(|place| format!("{place} overtook and came not again"));
+        owed.retain(|place, change| {
+            exchanges::of(&change.table) != SKIPPING || !gaps.tell(SKIPPING, place.commit_lsn)
+        });
+        let never_again = owed
+            .iter()
+            .map(|(place, change)| format!("{change} at {place} overtook and came not again"));
         self.out_of_order.extend(never_again);
     }
 
@@ -606,6 +612,22 @@ mod tests {
         deliveries.push(deliveries[2].clone());
         let verdict = Verdict::on(&receive(deliveries), &ledger, &source);
         assert_eq!((verdict.overtaken, verdict.out_of_order.len()), (1, 0));
+    }
+
+    /// When the suffix came again, its exchange was gone.
+    #[test]
+    fn what_was_passed_over_by_then_need_not_come_again() {
+        let (ledger, mut deliveries, source) = story();
+        deliveries.swap(2, 3);
+        deliveries[3].resent = Some("restart".to_owned());
+        deliveries[2].change.table = tables::SKIPPED.to_owned();
+        let mut received = receive(deliveries);
+        let mut out_of_order = |to| {
+            let gap = Gap { exchange: SKIPPING.to_owned(), from: Some(10), to };
+            received.gaps = Gaps::from(vec![gap]);
+            Verdict::on(&received, &ledger, &source).out_of_order.len()
+        };
+        assert!(out_of_order(20) < out_of_order(19));
     }
 
     #[test]
