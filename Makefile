@@ -26,6 +26,8 @@ build: setup ## compile the extension (release)
 install: setup ## build and install into the PostgreSQL of PG_CONFIG
 	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(SUDO)
 
+# Tests mostly wait for what servers do: two of them for each core.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 test: install ## unit, in-server and end-to-end tests, against throwaway servers
 	cargo test --release --workspace $(FEATURES)
 

@@ -4,6 +4,7 @@
 
 mod backup;
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ use crate::wait::{DEADLINE, poll, wait_until};
 use crate::{ordinary_user, send_signal};
 
 const LOG: &str = "postgres.log";
+
+/// The data directory, in a cluster's folder.
+const DATA: &str = "data";
 
 /// Crash recovery and shutdown of a cluster that has been written to take their time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -191,7 +195,7 @@ impl Postgres {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.join("data")
+        self.folder.join(DATA)
     }
 
     /// The cluster's temporary folder; it also holds the Unix socket.
@@ -229,17 +233,36 @@ impl Postgres {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Each kind of cluster is made once, and then copied. They have the same system identifier.
     fn initdb(&self, arguments: &[&str]) {
+        static MADE: Mutex<BTreeMap<String, Folder>> = Mutex::new(BTreeMap::new());
+        let made = {
+            let mut kinds = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+            let make = || {
+                let folder = Folder::new(Place::Disk, StopSignal::Quit);
+                Postgres::run_initdb(&folder, arguments);
+                folder
+            };
+            kinds.entry(arguments.join(" ")).or_insert_with(make).join(DATA)
+        };
+        let mut command = ordinary_user::command("cp");
+        command.arg("--archive").arg(made).arg(self.data_dir());
+        let process = Process::start("cp", command, &self.folder, "cp.log");
+        let status = process.wait(PATIENCE);
+        assert!(status.success(), "could not copy:\n{}", self.folder.read("cp.log"));
+    }
+
+    fn run_initdb(folder: &Folder, arguments: &[&str]) {
         let mut command = command_of("initdb");
         command
             .args(["--username=postgres", "--auth=trust", "--no-sync", "--no-instructions"])
             .args(["--encoding=UTF8", "--no-locale"])
             .args(arguments)
             .arg("--pgdata")
-            .arg(self.data_dir());
-        let process = Process::start("initdb", command, &self.folder, "initdb.log");
+            .arg(folder.join(DATA));
+        let process = Process::start("initdb", command, folder, "initdb.log");
         let status = process.wait(PATIENCE);
-        assert!(status.success(), "initdb failed:\n{}", self.folder.read("initdb.log"));
+        assert!(status.success(), "initdb failed:\n{}", folder.read("initdb.log"));
     }
 
     fn configure(&self, lines: &[&str]) {

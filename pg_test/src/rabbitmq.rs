@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,10 @@ pub struct RabbitMq {
     amqp: Port,
     distribution: Port,
     epmd_port: Port,
+    /// Whether anything was done to it but by way of AMQP.
+    is_altered: AtomicBool,
+    /// Where its log begins for who has it now.
+    log_begins: AtomicUsize,
 }
 
 impl RabbitMq {
@@ -73,6 +78,8 @@ impl RabbitMq {
             amqp: free_port(),
             distribution: free_port(),
             epmd_port: free_port(),
+            is_altered: AtomicBool::new(false),
+            log_begins: AtomicUsize::new(0),
         };
         rabbitmq.configure();
         rabbitmq.epmd = Some(rabbitmq.start_epmd());
@@ -116,6 +123,19 @@ impl RabbitMq {
         }
     }
 
+    /// Forgets every exchange and queue, for somebody else. False if it may not be like a new one then.
+    pub(crate) fn begin_anew(&self) -> bool {
+        const FORGET: &str = "{_, _, ok} = {
+            rabbit_vhost:delete(<<\"/\">>, <<\"test\">>), rabbit_vhost:add(<<\"/\">>, <<\"test\">>),
+            rabbit_auth_backend_internal:set_permissions(
+                <<\"guest\">>, <<\"/\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)}.";
+        let is_forgotten = !self.is_altered.load(Ordering::Relaxed)
+            && self.run_ctl(&["eval", FORGET]).is_ok()
+            && self.broker().try_connection().is_ok();
+        self.log_begins.store(self.whole_log().len(), Ordering::Relaxed);
+        is_forgotten
+    }
+
     /// Shuts the node down gracefully, and returns when it is gone.
     #[track_caller]
     pub fn stop(&self) {
@@ -141,6 +161,15 @@ impl RabbitMq {
     /// If rabbitmqctl fails.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> String {
+        self.is_altered.store(true, Ordering::Relaxed);
+        match self.run_ctl(arguments) {
+            Ok(text) => text,
+            Err(said) => panic!("rabbitmqctl {arguments:?}: {said}"),
+        }
+    }
+
+    /// What it printed, or what it said if it failed.
+    fn run_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = self.command("rabbitmqctl");
         let (key, value) = janitor::mark(self.folder.path());
         let output = command
@@ -152,8 +181,7 @@ impl RabbitMq {
             .expect("could not run rabbitmqctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}{errors}");
-        text
+        if output.status.success() { Ok(text) } else { Err(format!("{text}{errors}")) }
     }
 
     /// Has each quorum queue elect a leader, unless it has one. The only member of a queue should
@@ -191,6 +219,8 @@ impl RabbitMq {
     /// If the node does not run.
     #[track_caller]
     pub fn pid(&self) -> u32 {
+        // Who asks sends signals.
+        self.is_altered.store(true, Ordering::Relaxed);
         match self.process().as_ref() {
             Some(process) => process.id(),
             None => panic!("this RabbitMQ does not run"),
@@ -202,9 +232,14 @@ impl RabbitMq {
         self.folder.path()
     }
 
-    /// Everything the node logged so far, over all its starts.
+    /// What the node logged so far, over all its starts, for whoever has it now.
     pub fn log(&self) -> String {
-        self.folder.read(OUTPUT) + &self.folder.read(LOG)
+        let begin = self.log_begins.load(Ordering::Relaxed);
+        self.folder.read(OUTPUT) + self.whole_log().get(begin..).unwrap_or_default()
+    }
+
+    fn whole_log(&self) -> String {
+        self.folder.read(LOG)
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
@@ -213,6 +248,7 @@ impl RabbitMq {
 
     #[track_caller]
     fn end(&self, signal: &str) {
+        self.is_altered.store(true, Ordering::Relaxed);
         let process = self.process().take().expect("this RabbitMQ does not run");
         process.stop(signal, PATIENCE);
     }

@@ -2,7 +2,8 @@
 //! share one testbed and get a [`Scene`] each; a test that breaks servers starts a private one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
 
 use ::postgres::Client;
 
@@ -42,7 +43,8 @@ pub fn testbed() -> &'static Testbed {
 }
 
 impl Testbed {
-    /// A testbed for one test, which may break it. `conf` holds further lines of postgresql.conf.
+    /// A testbed for one test, which may break it. Its broker may be one of which an earlier test has left nothing
+    /// but the node: that starts in four seconds. `conf` holds further lines of postgresql.conf.
     #[track_caller]
     pub fn private(conf: &[&str]) -> Testbed {
         Testbed::private_with(&[], conf)
@@ -51,14 +53,20 @@ impl Testbed {
     /// Like [`Testbed::private`], with further arguments to initdb, such as `--wal-segsize=1`.
     #[track_caller]
     pub fn private_with(initdb: &[&str], conf: &[&str]) -> Testbed {
-        Testbed::start(Arc::new(RabbitMq::create()), initdb, PRELOAD, conf, true)
+        Testbed::start(spare_broker(), initdb, PRELOAD, conf, true)
     }
 
-    /// A testbed with the broker of another one, for measurements one after the other: a broker takes
-    /// seconds to start.
+    /// A testbed with the broker of another one, for measurements one after the other, or for several servers at
+    /// once: a broker takes seconds to start.
     #[track_caller]
     pub fn beside(rabbitmq: &Arc<RabbitMq>, conf: &[&str]) -> Testbed {
-        Testbed::start(Arc::clone(rabbitmq), &[], PRELOAD, conf, true)
+        Testbed::beside_with(rabbitmq, &[], conf)
+    }
+
+    /// Like [`Testbed::beside`], with further arguments to initdb.
+    #[track_caller]
+    pub fn beside_with(rabbitmq: &Arc<RabbitMq>, initdb: &[&str], conf: &[&str]) -> Testbed {
+        Testbed::start(Arc::clone(rabbitmq), initdb, PRELOAD, conf, true)
     }
 
     /// A testbed whose PostgreSQL does not have the extension: the harness's own tests, and what
@@ -120,5 +128,36 @@ impl Testbed {
         ];
         let postgres = Postgres::create_with(initdb, &[preload, &own, conf].concat());
         Testbed { postgres, rabbitmq, has_extension, logs_printed: AtomicBool::new(false) }
+    }
+}
+
+/// Brokers of testbeds, to be used again once their testbeds are gone.
+static BROKERS: Mutex<Vec<Arc<RabbitMq>>> = Mutex::new(Vec::new());
+
+/// A broker that nobody else has.
+#[track_caller]
+fn spare_broker() -> Arc<RabbitMq> {
+    let take = || {
+        let mut brokers = BROKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_spare = |broker: &Arc<RabbitMq>| Arc::strong_count(broker) == 1;
+        let at = brokers.iter().position(is_spare)?;
+        Some(brokers.swap_remove(at))
+    };
+    while let Some(broker) = take() {
+        if broker.begin_anew() {
+            return broker;
+        }
+    }
+    Arc::new(RabbitMq::create())
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let mut brokers = BROKERS.lock().unwrap_or_else(PoisonError::into_inner);
+            if !brokers.iter().any(|broker| Arc::ptr_eq(broker, &self.rabbitmq)) {
+                brokers.push(Arc::clone(&self.rabbitmq));
+            }
+        }
     }
 }

@@ -11,20 +11,27 @@ use ::postgres::error::{Severity, SqlState};
 use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 use super::curtain::Curtain;
+use super::giants;
 use super::ledger::{Change, Outcome, Transaction};
 use super::script::{Ending, Script, Step};
-use super::tables::{BULK, JOURNAL, SMALL};
+use super::tables::{BULK, ENORMOUS, JOURNAL, SMALL};
 use super::triggers::{Returned, Statement, truncate};
 use crate::dice::Dice;
 
-/// How many there are.
+/// How many there are, but for one more.
 pub(super) const CLIENTS: u64 = 16;
+
+/// That one, which writes enormous values beside the others.
+pub(super) const WRITER_OF_GIANTS: u64 = CLIENTS;
 
 /// So many of them hold transactions open for seconds.
 const PATIENT: u64 = 2;
 
 /// Longest time between two transactions of a client, in milliseconds.
 const LONGEST_REST: u64 = 700;
+
+/// The same of the client that writes enormous values: it does so all the time.
+const LONGEST_REST_OF_GIANTS: u64 = 60;
 
 /// The rows that a client copies have keys between its number times this and the next one's.
 const KEYS_OF_A_CLIENT: u64 = 1_000_000_000;
@@ -83,8 +90,10 @@ impl<'a> Company<'a> {
             copied: 0,
             account: Account::default(),
         };
+        let longest_rest =
+            if number == WRITER_OF_GIANTS { LONGEST_REST_OF_GIANTS } else { LONGEST_REST };
         loop {
-            let rest = actor.dice.time(0, LONGEST_REST);
+            let rest = actor.dice.time(0, longest_rest);
             if self.curtain.falls_within(rest) {
                 return actor.account;
             }
@@ -190,7 +199,10 @@ impl Actor<'_> {
     /// Runs a transaction and writes down how it ended. False if the session has ended.
     fn transact(&mut self, session: &mut Client) -> bool {
         self.transactions += 1;
-        let script = Script::roll(&mut self.dice, self.number < PATIENT);
+        let script = match self.number {
+            WRITER_OF_GIANTS => Script::roll_giants(&mut self.dice),
+            number => Script::roll(&mut self.dice, number < PATIENT),
+        };
         let mut transaction = Transaction {
             tag: format!("c{}-{}", self.number, self.transactions),
             changes: Vec::new(),
@@ -371,6 +383,7 @@ impl Actor<'_> {
                     list(keys)
                 ),
             ),
+            Step::Giants { keys } => (ENORMOUS, giants::upsert(&list(keys), &stamp)),
             Step::Delete { table, keys } => {
                 (*table, format!("DELETE FROM {table} WHERE key IN ({})", list(keys)))
             }

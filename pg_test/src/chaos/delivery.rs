@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::giants;
+use super::latency::micros;
 use super::ledger::Change;
 use crate::message::Message;
 
@@ -15,9 +18,6 @@ const LONGEST_VALUE: usize = 100;
 
 /// A row: its columns' values as texts, long ones shortened.
 pub(super) type Row = BTreeMap<String, String>;
-
-/// A row's table and key.
-pub(super) type RowName = (String, String);
 
 /// Where an event stands in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     pub message_id: String,
+    pub exchange: String,
     /// Fingerprint of the body.
     pub body: u64,
     pub place: Place,
@@ -51,14 +52,22 @@ pub(super) struct Delivery {
     pub after: Option<u64>,
     /// Header `resent`.
     pub resent: Option<String>,
+    /// Header `refused`.
+    pub refused: Option<String>,
+    /// Whether it says that it holds the key alone.
+    pub is_oversize: bool,
+    /// In microseconds since 1970.
+    pub committed_at: i64,
+    /// Likewise.
+    pub arrived_at: i64,
 }
 
 impl Delivery {
-    /// What a message says, and the row after the change.
+    /// What a message says that arrived at this time, in microseconds since 1970, and the row after the change.
     ///
     /// # Errors
     /// What is not as it should be.
-    pub fn read(message: &Message) -> Result<(Delivery, Option<Row>), String> {
+    pub fn read(message: &Message, arrived_at: i64) -> Result<(Delivery, Option<Row>), String> {
         let body: Value = serde_json::from_slice(&message.body)
             .map_err(|error| format!("a body is not JSON: {error}"))?;
         let (before, after) = (row(&body["previous"]), row(&body["current"]));
@@ -76,8 +85,15 @@ impl Delivery {
         let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
         let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
         let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn);
+        let committed_at = header("commit_ts")?.as_str().and_then(micros);
+        let is_oversize = message.headers.contains_key("oversize");
+        let holds_more = |row: &Row| row.keys().any(|column| !giants::KEY.contains(&&**column));
+        if is_oversize && before.iter().chain(&after).any(holds_more) {
+            return Err(format!("{change} has header oversize, and more than the key"));
+        }
         let delivery = Delivery {
             message_id: message.message_id.clone().ok_or("no message_id")?,
+            exchange: message.exchange.clone(),
             body: fingerprint(&message.body),
             place: Place {
                 commit_lsn: commit_lsn.ok_or("header commit_lsn: no LSN")?,
@@ -88,18 +104,22 @@ impl Delivery {
             before: before.as_ref().map(stable),
             after: after.as_ref().map(stable),
             resent: message.headers.get("resent").map(text),
+            refused: message.headers.get("refused").map(text),
+            is_oversize,
+            committed_at: committed_at.ok_or("header commit_ts: no time")?,
+            arrived_at,
         };
         Ok((delivery, after))
+    }
+
+    /// From the commit to the consumer.
+    pub fn latency(&self) -> Duration {
+        Duration::from_micros((self.arrived_at - self.committed_at).max(0) as u64)
     }
 
     /// Whether it empties its table.
     pub fn is_truncate(&self) -> bool {
         self.change.operation == "truncate"
-    }
-
-    /// The row that changed.
-    pub fn row_name(&self) -> RowName {
-        (self.change.table.clone(), self.change.key.clone())
     }
 }
 
@@ -134,7 +154,7 @@ fn fingerprint(bytes: &[u8]) -> u64 {
 }
 
 /// An LSN as PostgreSQL writes it, such as `16/B374D848`.
-fn lsn(text: &str) -> Option<u64> {
+pub(super) fn lsn(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
     Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
 }

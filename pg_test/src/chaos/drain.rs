@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::curtain::Curtain;
 use super::delivery::Delivery;
+use super::latency::micros_now;
 use super::verdict::Received;
 use crate::broker::{Broker, Queue, runtime};
 use crate::consumer::subscribe;
@@ -75,11 +76,14 @@ impl Drain {
     }
 
     fn take(&self, message: &Message) {
-        // Where damaged WAL was passed: no event was in it.
         if message.kind.as_deref() == Some("gap") {
+            let mut received = self.received();
+            if let Err(problem) = received.gaps.add(message) {
+                received.unreadable.push(format!("{:?}: {problem}", message.message_id));
+            }
             return;
         }
-        let read = Delivery::read(message);
+        let read = Delivery::read(message, micros_now());
         let mut received = self.received();
         received.longest = received.longest.max(message.body.len());
         match read {

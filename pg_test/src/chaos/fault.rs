@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::curtain::Curtain;
-use super::stage::{EXCHANGE, PASSWORD, Stage, USER};
-use super::tables::HOT;
+use super::exchanges::{EXCHANGE, LETTERING, SKIPPING};
+use super::stage::{PASSWORD, Stage, USER};
+use super::tables::{self, HOT, SMALL};
 use crate::broker::Queue;
 use crate::dice::Dice;
 use crate::postgres::Shutdown;
@@ -25,6 +26,8 @@ pub(super) enum Fault {
     MemoryAlarm,
     QueueFull,
     ExchangeDeleted,
+    SkippedExchangeDeleted,
+    LetteredExchangeDeleted,
     BindingRemoved,
     CredentialsChanged,
     NetworkSilent,
@@ -36,6 +39,7 @@ pub(super) enum Fault {
     WorkerKilled,
     PostgresCrashed,
     PostgresRestarted,
+    WorkerUnplaced,
     Reloads,
     WalDamaged,
     ColumnAdded,
@@ -64,6 +68,12 @@ const WORKER_RESTART: Duration = Duration::from_secs(8);
 /// Faults of the other lanes are healed in this time, so that the worker comes to say that it cannot read on.
 const PASSING: Duration = Duration::from_secs(120);
 
+/// The longest that an exchange is gone before something was refused there: the stream may stand still.
+const REFUSAL: Duration = Duration::from_secs(6);
+
+/// Between two looks whether it was.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// Bytes of a page of the WAL.
 const PAGE: u64 = 8192;
 
@@ -80,6 +90,10 @@ impl Fault {
             Fault::MemoryAlarm => "broker's memory alarm",
             Fault::QueueFull => "full queue rejects (nack)",
             Fault::ExchangeDeleted => "exchange deleted and made again",
+            Fault::SkippedExchangeDeleted => "exchange of policy skip deleted and made again",
+            Fault::LetteredExchangeDeleted => {
+                "exchange of policy dead_letter deleted and made again"
+            }
             Fault::BindingRemoved => "binding removed",
             Fault::CredentialsChanged => "password changed and changed back",
             Fault::NetworkSilent => "connection dead without FIN",
@@ -91,6 +105,9 @@ impl Fault {
             Fault::WorkerKilled => "worker killed, crash restart",
             Fault::PostgresCrashed => "PostgreSQL stopped immediately and started",
             Fault::PostgresRestarted => "PostgreSQL restarted (fast)",
+            Fault::WorkerUnplaced => {
+                "PostgreSQL restarted without a place for the worker, and with one"
+            }
             Fault::Reloads => "configuration reloaded in a loop",
             Fault::WalDamaged => "WAL damaged and passed",
             Fault::ColumnAdded => "column added",
@@ -102,9 +119,16 @@ impl Fault {
 
     /// Whether the broker may have taken a message and not one before it: those that it has not
     /// confirmed it loses piecemeal when it is killed, and returns piecemeal while queues are
-    /// bound again.
+    /// bound again. What was passed over may come after all when the worker was killed meanwhile.
     pub fn lets_messages_overtake(self) -> bool {
-        matches!(self, Fault::BrokerKilled | Fault::ExchangeDeleted | Fault::BindingRemoved)
+        matches!(
+            self,
+            Fault::BrokerKilled
+                | Fault::ExchangeDeleted
+                | Fault::SkippedExchangeDeleted
+                | Fault::LetteredExchangeDeleted
+                | Fault::BindingRemoved
+        )
     }
 }
 
@@ -119,6 +143,8 @@ impl Lane {
                 Fault::MemoryAlarm,
                 Fault::QueueFull,
                 Fault::ExchangeDeleted,
+                Fault::SkippedExchangeDeleted,
+                Fault::LetteredExchangeDeleted,
                 Fault::BindingRemoved,
                 Fault::CredentialsChanged,
             ],
@@ -134,6 +160,7 @@ impl Lane {
                 Fault::WorkerKilled,
                 Fault::PostgresCrashed,
                 Fault::PostgresRestarted,
+                Fault::WorkerUnplaced,
                 Fault::Reloads,
                 Fault::WalDamaged,
                 Fault::ColumnAdded,
@@ -176,12 +203,15 @@ pub(super) struct Saboteur<'a> {
     added: Vec<(&'static str, String)>,
     /// Damaged records that are to be passed.
     passed: Vec<String>,
+    /// What was not as it should be while a fault lasted.
+    pub findings: Vec<String>,
 }
 
 impl<'a> Saboteur<'a> {
     /// One for a lane.
     pub fn new(stage: &'a Stage, curtain: &'a Curtain, dice: Dice) -> Saboteur<'a> {
-        Saboteur { stage, curtain, dice, columns: 0, added: Vec::new(), passed: Vec::new() }
+        let (added, passed, findings) = (Vec::new(), Vec::new(), Vec::new());
+        Saboteur { stage, curtain, dice, columns: 0, added, passed, findings }
     }
 
     /// Injects a fault, lets it last, and heals it. Whether it took place.
@@ -206,15 +236,13 @@ impl<'a> Saboteur<'a> {
                 rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
             }
             Fault::QueueFull => self.fill_queue(),
-            Fault::ExchangeDeleted => {
-                self.stage.broker().delete_exchange(EXCHANGE);
-                self.let_last(0, 2_000);
-                self.stage.bind();
-            }
+            Fault::ExchangeDeleted => self.delete_exchange(EXCHANGE),
+            Fault::SkippedExchangeDeleted => self.refuse_events(SKIPPING),
+            Fault::LetteredExchangeDeleted => self.refuse_events(LETTERING),
             Fault::BindingRemoved => {
-                self.stage.unbind();
+                self.stage.unbind(EXCHANGE);
                 self.let_last(0, 3_000);
-                self.stage.bind();
+                self.stage.bind(EXCHANGE);
             }
             Fault::CredentialsChanged => {
                 rabbitmq.ctl(&["change_password", USER, "wrong"]);
@@ -241,6 +269,7 @@ impl<'a> Saboteur<'a> {
                 postgres.start();
             }
             Fault::PostgresRestarted => postgres.restart(Shutdown::Fast),
+            Fault::WorkerUnplaced => self.leave_no_place_for_the_worker(),
             Fault::Reloads => self.reload_in_a_loop(),
             Fault::WalDamaged => return self.damage_wal(),
             Fault::ColumnAdded => return self.add_column(),
@@ -267,6 +296,28 @@ impl<'a> Saboteur<'a> {
         try_to_signal(broker, "STOP");
         Curtain::default().falls_within(FREEZE);
         try_to_signal(broker, "CONT");
+    }
+
+    fn delete_exchange(&mut self, exchange: &str) {
+        self.stage.broker().delete_exchange(exchange);
+        self.let_last(0, 2_000);
+        self.stage.bind(exchange);
+    }
+
+    /// Of an exchange with another policy than to hold. It mostly lasts until something was refused there.
+    fn refuse_events(&mut self, exchange: &str) {
+        self.stage.broker().delete_exchange(exchange);
+        let query = "SELECT coalesce(refusing_exchanges, '') FROM amqp.status";
+        let is_refusing = || {
+            let row = self.stage.try_connect()?.query_one(query, &[]).ok()?;
+            row.get::<_, &str>(0).contains(exchange).then_some(())
+        };
+        let mut looks = 0..REFUSAL.as_millis() / LOOK.as_millis();
+        while looks.next().is_some() && is_refusing().is_none() {
+            self.curtain.falls_within(LOOK);
+        }
+        self.let_last(0, 2_000);
+        self.stage.bind(exchange);
     }
 
     /// A further queue, of which the other ones know nothing: they get each message again.
@@ -350,6 +401,36 @@ impl<'a> Saboteur<'a> {
         poll(DEADLINE, || witness.simple_query("").err())?;
         drop(self.stage.connect());
         Some(())
+    }
+
+    /// PostgreSQL's own worker, which starts replication, takes the only place.
+    fn leave_no_place_for_the_worker(&mut self) {
+        let postgres = &self.stage.bed.postgres;
+        postgres.set("max_worker_processes", "1");
+        postgres.restart(Shutdown::Fast);
+        self.let_last(500, 2_000);
+        // Whoever emptied the small table and is still prepared keeps others away from it.
+        let tables = tables::all().filter(|&table| table != SMALL);
+        let found: Vec<_> = tables.filter_map(|table| self.refuses_writes(table).err()).collect();
+        self.findings.extend(found);
+        postgres.reset("max_worker_processes");
+        postgres.restart(Shutdown::Fast);
+    }
+
+    /// A write to this table fails as it has to where nobody will publish it.
+    fn refuses_writes(&self, table: &str) -> Result<(), String> {
+        let written = self.stage.connect().batch_execute(&format!(
+            "SET chaos.stamp = 'nobody'; BEGIN;
+             INSERT INTO {table} (key, stamp) VALUES (-7, 'nobody'); ROLLBACK"
+        ));
+        let Err(error) = written else {
+            return Err(format!("{table} could be written while there was no worker"));
+        };
+        let told = error.as_db_error().map(|error| (error.code().code(), error.message()));
+        match told {
+            Some(("55000", "change data capture has no background worker")) => Ok(()),
+            _ => Err(format!("{table} could not be written without a worker: {error:?}")),
+        }
     }
 
     fn reload_in_a_loop(&mut self) {

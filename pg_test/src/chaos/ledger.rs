@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// A row's table and key.
+pub(super) type RowName = (String, String);
+
 /// One row change, as who made it and who hears of it name it alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Change {
@@ -13,6 +16,13 @@ pub(super) struct Change {
     /// What the row carries in its column `stamp` after the change, or before a delete. Each
     /// change writes a stamp that no other ever wrote to that key.
     pub stamp: String,
+}
+
+impl Change {
+    /// The row that changed.
+    pub fn row_name(&self) -> RowName {
+        (self.table.clone(), self.key.clone())
+    }
 }
 
 impl fmt::Display for Change {

@@ -5,12 +5,16 @@
 //! | module | owns |
 //! |---|---|
 //! | `stage`, `tables` | the servers, the way to the queues, what is captured |
+//! | `exchanges` | which table's events go to which exchange, and what becomes of those that it refuses |
+//! | `giants` | values that are enormous as text, and who writes them |
 //! | `triggers` | what writes in the middle of a statement, and in which order |
 //! | `clients`, `script` | who changes the tables, and what a transaction is to do |
 //! | `fault` | what goes wrong |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
 //! | `ledger` | what the clients know |
+//! | `gaps` | which events exchanges were told they lack |
 //! | `verdict`, `replica` | the checks, pure |
+//! | `latency` | how long events take while nothing is broken |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
 //! | `curtain` | the end of the run |
 
@@ -18,7 +22,11 @@ mod clients;
 mod curtain;
 mod delivery;
 mod drain;
+mod exchanges;
 mod fault;
+mod gaps;
+mod giants;
+mod latency;
 mod ledger;
 mod monitor;
 mod replica;
@@ -34,11 +42,12 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clients::{Account, CLIENTS, Company};
+use clients::{Account, CLIENTS, Company, WRITER_OF_GIANTS};
 use curtain::Curtain;
 
 use drain::Drain;
 use fault::{Fault, Lane, Saboteur};
+use latency::{Latency, Span};
 use ledger::Ledger;
 use monitor::Observed;
 pub use report::Report;
@@ -51,6 +60,13 @@ use crate::wait::wait_until;
 /// After the last fault is healed, until everything is confirmed and drained. A worker that
 /// failed starts again after 5 s, a broker that did not answer is asked again after up to 30 s.
 const SETTLING: Duration = Duration::from_secs(120);
+
+/// In this part of a run nothing breaks, and events are timed: without the client of enormous values, and then in
+/// as long a time with it.
+const CALM: u32 = 10;
+
+/// The longest that each of the two lasts.
+const LONGEST_CALM: Duration = Duration::from_secs(30);
 
 /// The tag of the last transaction: when it has arrived, everything has.
 const LAST: &str = "last";
@@ -69,6 +85,16 @@ struct Played {
     ledger: Ledger,
     errors: BTreeMap<String, usize>,
     faults: BTreeMap<Fault, usize>,
+    /// Without and with the client of enormous values.
+    calm: [Span; 2],
+    findings: Vec<String>,
+}
+
+/// What the lanes have to tell in the end.
+#[derive(Debug, Default)]
+struct Sabotage {
+    faults: BTreeMap<Fault, usize>,
+    findings: Vec<String>,
 }
 
 /// Runs it.
@@ -87,7 +113,7 @@ pub fn run(plan: Plan) -> Report {
             scope.spawn(move || drain.run(&broker, after));
         }
         let monitor = scope.spawn(|| monitor::watch(&stage, &after));
-        let played = play(&stage, &curtain, plan);
+        let played = play(&stage, &drains, &curtain, plan);
         settle(&stage, &drains);
         after.fall();
         let observed: Observed = monitor.join().unwrap_or_default();
@@ -109,38 +135,50 @@ impl Drop for FallOnDrop<'_> {
     }
 }
 
-/// Clients work and faults happen until the time is up and everything is healed.
-fn play(stage: &Stage, curtain: &Curtain, plan: Plan) -> Played {
+/// Clients work, at first undisturbed, and then faults happen until the time is up and everything is healed.
+fn play(stage: &Stage, drains: &[Drain], curtain: &Curtain, plan: Plan) -> Played {
     let company = Company::new(stage.connection_string(), plan.seed, curtain);
-    let faults = Mutex::new(BTreeMap::new());
-    let began = Instant::now();
-    let accounts: Vec<Account> = thread::scope(|scope| {
+    let sabotage = Mutex::new(Sabotage::default());
+    let (began, calm) = (Instant::now(), (plan.duration / CALM).min(LONGEST_CALM));
+    let (accounts, calm): (Vec<Account>, _) = thread::scope(|scope| {
         let _fall = FallOnDrop(curtain);
+        let company = &company;
+        let work = |number| scope.spawn(move || company.work(number));
+        let mut clients: Vec<_> = (0..CLIENTS).map(work).collect();
+        let pass = |time| _ = curtain.falls_within(time);
+        // What everybody does for the first time takes longer.
+        pass(calm / 2);
+        let without = Span::of(|| pass(calm));
+        clients.push(work(WRITER_OF_GIANTS));
+        let with = Span::of(|| pass(calm));
+        wait_until("what was timed has arrived", SETTLING, || {
+            with.is_over(&drains[0].received().deliveries).then_some(())
+        });
         for (lane, number) in [(Lane::Broker, 101), (Lane::Network, 102), (Lane::Postgres, 103)] {
             let saboteur = Saboteur::new(stage, curtain, Dice::new(plan.seed, number));
-            let faults = &faults;
+            let injected = &sabotage;
             let longest_rest = lane.longest_rest(plan.duration);
-            scope.spawn(move || sabotage(saboteur, lane, longest_rest, began, faults));
+            scope.spawn(move || break_things(saboteur, lane, longest_rest, began, injected));
         }
-        let company = &company;
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|number| scope.spawn(move || company.work(number))).collect();
-        curtain.falls_within(plan.duration);
+        pass(plan.duration.saturating_sub(began.elapsed()));
         curtain.fall();
-        clients.into_iter().map(|client| client.join().expect("a client failed")).collect()
+        let join =
+            |client: thread::ScopedJoinHandle<'_, Account>| client.join().expect("a client failed");
+        (clients.into_iter().map(join).collect(), [without, with])
     });
     let (ledger, errors) = close_books(accounts, &company);
-    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Played { ledger, errors, faults }
+    let Sabotage { faults, findings } =
+        sabotage.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Played { ledger, errors, faults, calm, findings }
 }
 
 /// Injects one lane's faults, dealt like cards: each kind comes once before any comes again.
-fn sabotage(
+fn break_things(
     mut saboteur: Saboteur<'_>,
     lane: Lane,
     longest_rest: u64,
     began: Instant,
-    injected: &Mutex<BTreeMap<Fault, usize>>,
+    sabotage: &Mutex<Sabotage>,
 ) {
     // A panic here, a server that does not come up, ends the run.
     let _fall = FallOnDrop(saboteur.curtain);
@@ -160,9 +198,10 @@ fn sabotage(
                 fault.name(),
                 if took_place { "" } else { " (not done)" }
             );
+            let mut sabotage = sabotage.lock().unwrap_or_else(PoisonError::into_inner);
+            sabotage.findings.append(&mut saboteur.findings);
             if took_place {
-                let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
-                *injected.entry(fault).or_default() += 1;
+                *sabotage.faults.entry(fault).or_default() += 1;
             }
         }
     }
@@ -191,6 +230,9 @@ fn settle(stage: &Stage, drains: &[Drain]) {
         let statement = format!("{verb} PREPARED '{}'", row.get::<_, &str>(0));
         session.batch_execute(&statement).expect("could not end a prepared transaction");
     }
+    // Exchanges that are there again are asked at once whether they take messages, and told what they lack.
+    stage.bed.postgres.reload();
+    stage.wait_until_confirmed(SETTLING);
     let last = format!("INSERT INTO {} VALUES ('{LAST}', '{LAST}#end')", tables::JOURNAL);
     session.batch_execute(&last).expect("could not write the last transaction");
     stage.wait_until_confirmed(SETTLING);
@@ -214,6 +256,12 @@ fn judge(
     let ledger = &mut played.ledger;
     ledger.enter(last_transaction());
     let contradictions = ledger.resolve(&tables::tags(&source));
+    let mut broken = std::mem::take(&mut played.findings);
+    broken.extend(stage.lost_places());
+    // That of the first queue: the others' differ by what RabbitMQ does with them.
+    let latencies = played
+        .calm
+        .map(|span| Latency::within(span, &drains[0].received().deliveries, WRITER_OF_GIANTS));
     let verdicts = drains.iter().map(|drain| {
         let verdict = Verdict::on(&drain.received(), ledger, &source);
         (drain.queue.name().to_owned(), verdict)
@@ -230,7 +278,16 @@ fn judge(
         midway: ledger.committed().map(|transaction| transaction.midway).sum(),
         longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
         errors: std::mem::take(&mut played.errors),
+        giants: ledger.committed().flat_map(|transaction| &transaction.changes).fold(
+            [0, 0],
+            |[whole, keys_only], change| match giants::is_keys_only(&change.table, &change.key) {
+                true => [whole, keys_only + 1],
+                false => [whole + usize::from(change.table == tables::ENORMOUS), keys_only],
+            },
+        ),
+        latencies,
         observed,
+        broken,
         contradictions,
     }
 }

@@ -1,8 +1,9 @@
 //! The tables as they come out of the messages alone. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::delivery::{Delivery, Place, Row, RowName};
+use super::delivery::{Delivery, Place, Row};
+use super::ledger::RowName;
 
 /// Starts empty; each message is applied to it, in the order of the stream: a message that comes
 /// again, or that an excused one overtook, changes nothing.
@@ -22,18 +23,22 @@ impl Replica {
             *last = delivery.place.max(*last);
             return;
         }
-        let name = delivery.row_name();
+        let name = delivery.change.row_name();
         let is_newer = self.rows.get(&name).is_none_or(|(place, _)| *place < delivery.place);
         if is_newer {
             self.rows.insert(name, (delivery.place, after));
         }
     }
 
-    /// How the replica differs from the source's rows. Columns that a row's last message does not
-    /// have (added or renamed since) are not compared.
-    pub fn differences(&self, source: &BTreeMap<RowName, Row>) -> Vec<String> {
+    /// How the replica differs from the source's rows, but for those whose last change may be missing. Columns
+    /// that a row's last message does not have (added or renamed since) are not compared.
+    pub fn differences(
+        &self,
+        source: &BTreeMap<RowName, Row>,
+        unknown: &BTreeSet<RowName>,
+    ) -> Vec<String> {
         let mut differences = Vec::new();
-        for (name, row) in source {
+        for (name, row) in source.iter().filter(|(name, _)| !unknown.contains(name)) {
             match self.row(name) {
                 None => differences.push(format!("{name:?} is in the source alone")),
                 Some(copy) if !agree(row, copy) => {
@@ -42,7 +47,7 @@ impl Replica {
                 Some(_) => {}
             }
         }
-        for name in self.rows.keys() {
+        for name in self.rows.keys().filter(|name| !unknown.contains(name)) {
             if self.row(name).is_some() && !source.contains_key(name) {
                 differences.push(format!("{name:?} is not in the source"));
             }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::fault::Fault;
+use super::latency::Latency;
 use super::monitor::Observed;
 use super::verdict::Verdict;
 
@@ -26,7 +27,13 @@ pub struct Report {
     /// Bytes of the longest message.
     pub(super) longest_message: usize,
     pub(super) errors: BTreeMap<String, usize>,
+    /// Events of enormous values: whole, and with their key alone.
+    pub(super) giants: [usize; 2],
+    /// Of all other events while nothing was broken, without and with the client of enormous values.
+    pub(super) latencies: [Latency; 2],
     pub(super) observed: Observed,
+    /// What was not as it should be besides.
+    pub(super) broken: Vec<String>,
     /// Transactions of which PostgreSQL said one thing and its table says another.
     pub(super) contradictions: Vec<String>,
     /// By queue.
@@ -41,7 +48,8 @@ impl Report {
             let was_overtaken = verdict.overtaken > 0 && !may_overtake;
             verdict.findings().iter().all(|(_, found)| found.is_empty()) && !was_overtaken
         };
-        self.contradictions.is_empty() && self.verdicts.iter().all(|(_, v)| is_clean(v))
+        let is_sound = self.contradictions.is_empty() && self.broken.is_empty();
+        is_sound && self.verdicts.iter().all(|(_, v)| is_clean(v))
     }
 
     /// Kinds of faults that were injected.
@@ -73,9 +81,15 @@ impl Report {
         line("serialization failures", self.met("40001").to_string())?;
         line("events committed", self.events.to_string())?;
         line("of them, made in the middle of a statement", self.midway.to_string())?;
+        let [whole, keys_only] = self.giants;
+        line(
+            "of them, of enormous values: whole / with the key alone",
+            format!("{whole} / {keys_only}"),
+        )?;
         let megabytes = self.longest_message as f64 / 1e6;
         line("longest message", format!("{megabytes:.1} MB"))?;
         line("messages returned", self.observed.returned.to_string())?;
+        line("writes refused, as there was no worker", self.met("55000").to_string())?;
         let mut by_queue = |what: &str, number: &dyn Fn(&Verdict) -> usize| {
             let numbers: Vec<_> =
                 self.verdicts.iter().map(|(_, v)| number(v).to_string()).collect();
@@ -84,9 +98,17 @@ impl Report {
         by_queue("received with header `resent`", &|verdict| verdict.resent)?;
         by_queue("received again", &|verdict| verdict.duplicates)?;
         by_queue("received after later ones, with header `resent`", &|verdict| verdict.overtaken)?;
+        by_queue("gap events", &|verdict| verdict.gaps)?;
+        by_queue("passed over, and told by a gap event", &|verdict| verdict.passed_over)?;
+        by_queue("dead letters, and told by a gap event", &|verdict| verdict.dead_lettered)?;
         for (number, (name, _)) in Verdict::default().findings().iter().enumerate() {
             by_queue(&format!("**{name}**"), &|verdict| verdict.findings()[number].1.len())?;
         }
+        let [without, with] = &self.latencies;
+        let latency =
+            "undisturbed, from commit to the classic queue's consumer, p50 / p99 / longest";
+        line(&format!("{latency}: all"), without.to_string())?;
+        line(&format!("{latency}: all others, beside enormous values"), with.to_string())?;
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         line("longest wait of a transaction for its confirms", seconds(self.observed.longest_lag))?;
         line("longest stand-still", seconds(self.observed.longest_standstill))
@@ -106,6 +128,7 @@ impl Report {
     /// What was wrong; empty if nothing was.
     pub fn findings(&self) -> String {
         let mut told = tell("PostgreSQL contradicts itself", &self.contradictions);
+        told += &tell("not as it should be", &self.broken);
         for (queue, verdict) in &self.verdicts {
             for (name, findings) in verdict.findings() {
                 told += &tell(&format!("{queue} queue, {name}"), findings);

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::tables::{BULK, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
+use super::giants;
+use super::tables::{APART, BULK, ENORMOUS, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
 use crate::dice::Dice;
 
 /// A transaction to be.
@@ -24,6 +25,8 @@ pub(super) enum Step {
     Update { table: &'static str, keys: Vec<u64>, bytes: u64 },
     /// Deletes the rows that are there.
     Delete { table: &'static str, keys: Vec<u64> },
+    /// Inserts rows with enormous values, or updates those that are there.
+    Giants { keys: Vec<u64> },
     /// Copies rows: new ones into the bulk table, or new versions of the client's own.
     Copy { table: &'static str, rows: u64, bytes: u64 },
     /// Deletes the oldest of the client's rows in the bulk table.
@@ -81,6 +84,17 @@ impl Script {
         }
         Script { isolation, steps, ending: ending(dice) }
     }
+
+    /// Rolls a script for the client that writes enormous values.
+    pub fn roll_giants(dice: &mut Dice) -> Script {
+        let step = |dice: &mut Dice| {
+            let keys = giants::keys(dice);
+            let is_delete = dice.chance(20);
+            if is_delete { Step::Delete { table: ENORMOUS, keys } } else { Step::Giants { keys } }
+        };
+        let steps = (0..dice.between(1, 2)).map(|_| step(dice)).collect();
+        Script { isolation: "READ COMMITTED", steps, ending: ending(dice) }
+    }
 }
 
 fn ending(dice: &mut Dice) -> Ending {
@@ -93,7 +107,11 @@ fn ending(dice: &mut Dice) -> Ending {
 }
 
 fn step(dice: &mut Dice) -> Step {
-    let table = if dice.chance(70) { dice.pick(&HOT) } else { dice.pick(&TRIGGERED) };
+    let table = match dice.between(1, 100) {
+        1..=60 => dice.pick(&HOT),
+        61..=85 => dice.pick(&TRIGGERED),
+        _ => dice.pick(&APART),
+    };
     match dice.between(1, 100) {
         1..=33 => {
             Step::Upsert { table, keys: keys(dice), bytes: bytes(dice), noted: dice.chance(20) }

@@ -1,20 +1,18 @@
 //! What a run plays on: a testbed whose worker reaches the broker through the proxy, as a user of
-//! its own; the exchange that it publishes to; and behind it, through a second exchange, the
-//! queues. That one binding between the exchanges is what faults take away: both queues always
+//! its own; the exchanges that it publishes to; and behind them, through one more exchange, the
+//! queues. These bindings between exchanges are what faults take away: both queues always
 //! get the same.
 
 use std::time::Duration;
 
 use ::postgres::{Client, NoTls};
 
+use super::exchanges::{self, DEAD, EXCHANGE, LETTERING, SKIPPING};
 use super::tables;
 use crate::broker::{Broker, Queue};
 use crate::proxy::Proxy;
 use crate::testbed::Testbed;
 use crate::wait::{DEADLINE, wait_until};
-
-/// What the worker publishes to.
-pub(super) const EXCHANGE: &str = "chaos";
 
 /// What passes everything on to the queues.
 const FAN: &str = "chaos-fan";
@@ -55,15 +53,16 @@ impl Stage {
         let bed = Testbed::private(CONF);
         let proxy = Proxy::start(bed.rabbitmq.port());
         bed.rabbitmq.ctl(&["add_user", USER, PASSWORD]);
-        bed.rabbitmq.ctl(&["set_permissions", USER, ".*", ".*", ".*"]);
+        // Exchanges that are gone it does not make anew where what it does without them is to be seen.
+        let configure = format!("^(?!({SKIPPING}|{LETTERING})$)");
+        bed.rabbitmq.ctl(&["set_permissions", USER, &configure, ".*", ".*"]);
         let mut stage = Stage { bed, proxy, holds_unroutable: false };
         let broker = stage.broker();
-        broker.declare_exchange(EXCHANGE, "topic");
         broker.declare_exchange(FAN, "fanout");
         for queue in Stage::queues() {
             broker.declare_queue(&queue);
         }
-        stage.bind();
+        exchanges::ALL.iter().for_each(|exchange| stage.bind(exchange));
         stage.configure();
         stage
     }
@@ -79,15 +78,15 @@ impl Stage {
         self.bed.rabbitmq.broker()
     }
 
-    /// Makes the exchange if it is not there, and gives the queues what comes to it.
-    pub fn bind(&self) {
-        self.broker().declare_exchange(EXCHANGE, "topic");
-        self.broker().bind_exchange(EXCHANGE, FAN);
+    /// Makes an exchange if it is not there, and gives the queues what comes to it.
+    pub fn bind(&self, exchange: &str) {
+        self.broker().declare_exchange(exchange, "topic");
+        self.broker().bind_exchange(exchange, FAN);
     }
 
-    /// Takes the only way to the queues away.
-    pub fn unbind(&self) {
-        self.broker().unbind_exchange(EXCHANGE, FAN);
+    /// Takes its only way to the queues away.
+    pub fn unbind(&self, exchange: &str) {
+        self.broker().unbind_exchange(exchange, FAN);
     }
 
     /// How sessions connect.
@@ -106,11 +105,22 @@ impl Stage {
         wait_until("PostgreSQL takes connections", DEADLINE, || self.try_connect())
     }
 
-    /// Waits until everything committed is confirmed, over restarts of the worker.
+    /// What the server's log has that only a worker says which lost its place.
+    pub fn lost_places(&self) -> Vec<String> {
+        let log = self.bed.postgres.log();
+        let is_first = |line: &&str| line.contains("stream begins at");
+        let first_starts = log.lines().filter(is_first).skip(1);
+        let losses = log.lines().filter(|line| line.contains("events are lost: WAL of the time"));
+        first_starts.chain(losses).map(str::to_owned).collect()
+    }
+
+    /// Waits until everything committed is confirmed, and exchanges are told what they lack, over restarts of the
+    /// worker.
     #[track_caller]
     pub fn wait_until_confirmed(&self, deadline: Duration) {
         const QUERY: &str = "SELECT state || coalesce(': ' || reason, ''), \
-             worker_pid IS NOT NULL AND lag_bytes = 0 AND lag_seconds IS NULL FROM amqp.status";
+             worker_pid IS NOT NULL AND lag_bytes = 0 AND lag_seconds IS NULL AND gaps_owed = 0 \
+             FROM amqp.status";
         let mut last = String::new();
         wait_until("everything committed is confirmed", deadline, || {
             let row = self.try_connect()?.query_one(QUERY, &[]).ok()?;
@@ -143,6 +153,8 @@ impl Stage {
             ("amqp.username", USER),
             ("amqp.password", PASSWORD),
             ("amqp.port", &self.proxy.port().to_string()),
+            ("amqp.dead_letter_exchange", DEAD),
+            ("amqp.exchange_policy", &exchanges::policy()),
         ] {
             postgres.set(name, value);
         }

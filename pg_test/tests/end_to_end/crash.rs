@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
-use pg_test::{DEADLINE, Message, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until};
+use pg_test::{
+    DEADLINE, Message, RabbitMq, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+};
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
@@ -21,15 +24,17 @@ const SEGMENT: u64 = 1024 * 1024;
 const SMALL_SEGMENTS: &str = "--wal-segsize=1";
 const SMALL_WAL: [&str; 3] = ["min_wal_size = 2MB", "max_wal_size = 4MB", "autovacuum = off"];
 
-/// 200 rounds on four servers at once: a round mostly waits until the position is saved.
+/// 200 rounds on eight servers at once: a round mostly waits until the position is saved.
 #[test]
 fn crashes_right_after_checkpoints_that_removed_wal_lose_nothing_and_tear_nothing() {
-    const SERVERS: usize = 4;
-    const ROUNDS: usize = 50;
+    const SERVERS: usize = 8;
+    const ROUNDS: usize = 25;
+    let rabbitmq = Arc::new(RabbitMq::create());
     thread::scope(|scope| {
         for server in 0..SERVERS {
+            let rabbitmq = &rabbitmq;
             scope.spawn(move || {
-                let bed = Testbed::private_with(&[SMALL_SEGMENTS], &SMALL_WAL);
+                let bed = Testbed::beside_with(rabbitmq, &[SMALL_SEGMENTS], &SMALL_WAL);
                 let scene = bed.scene("rounds");
                 let mut rounds = Rounds::begin(&scene);
                 for number in 0..ROUNDS {
