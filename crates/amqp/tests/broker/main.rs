@@ -1,8 +1,11 @@
-//! The protocol against a real broker.
+//! The protocol against a real broker, and against clients of others: what one side publishes the other consumes.
 
 mod client;
 mod consuming;
+mod everything;
+mod lapin;
 mod login;
+mod pika;
 mod publishing;
 mod record;
 #[path = "../shared/scenario.rs"]
