@@ -11,16 +11,16 @@
 mod connection;
 mod debts;
 mod dial;
+mod envelope;
 mod failure;
-mod frame;
 mod message;
 pub mod pause;
 mod policy;
 mod refusals;
 mod session;
 mod tally;
+mod transport;
 mod window;
-mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
