@@ -40,7 +40,8 @@
 //! | [`naming`] | message_id, properties and headers of an event's message |
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`beginning`] | whether something was captured once, where no position tells |
-//! | [`delivery`] | the AMQP connection, confirms, retries, in steps that never wait; calls no PostgreSQL |
+//! | `crates/amqp` | AMQP as a protocol: bytes in, events out |
+//! | [`delivery`] | the connection that it is spoken over, what is sent again, what is waited for, in steps that never wait; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`sleep`] | how the worker sleeps when nothing is left to do |
 //! | [`commit_rate`] | whether commits come so thick that not each is to wake the worker |

@@ -3,29 +3,27 @@
 //! one that is not opened again: a connection that failed is thrown away whole.
 
 use std::collections::HashMap;
-use std::io;
+use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use amq_protocol::frame::{AMQPFrame, ProtocolVersion};
-use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange};
-use amq_protocol::types::{AMQPValue, FieldTable, LongString, ShortString};
+use amqp::{
+    Credentials, Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf,
+};
 
-use super::failure::{Failure, NOT_FOUND, PRECONDITION_FAILED, SessionEnd};
-use super::frame::short;
+use super::failure::{Failure, SessionEnd};
 use super::message::{Message, ResendReason};
+use super::transport::{Transport, Trouble};
 use super::window::Answer;
-use super::wire::{FRAME_MAX, FRAME_MIN, Wire};
 use super::{Address, BrokerSettings, Link, Report};
 use crate::memory;
 
-/// `reply-code` of an orderly close (AMQP 0-9-1, 1.2).
-const REPLY_SUCCESS: u16 = 200;
-
-/// The channels; 0 is the connection itself (AMQP 0-9-1, 4.2.3).
-const CONNECTION: u16 = 0;
+/// The channels.
 const PUBLISHING: u16 = 1;
 const ASKING: u16 = 2;
+
+/// The largest frame that is asked for, and what RabbitMQ proposes.
+const FRAME_MAX: u32 = 128 * 1024;
 
 /// Exchanges whose names begin so are the broker's own (AMQP 0-9-1, 3.1.3.1): nobody else may declare them.
 const RESERVED: &str = "amq.";
@@ -76,15 +74,11 @@ struct Question {
 
 /// An open connection.
 pub struct Connection {
-    wire: Wire,
+    transport: Transport,
     is_asking_open: bool,
     asking: Option<Question>,
     answers: HashMap<String, Answered>,
     exchange_type: String,
-    /// Exchange and routing key of a message of which the broker returns the rest in the next frames.
-    returning: Option<(String, String)>,
-    /// Whether one side has closed the connection and the other one agreed.
-    is_closed: bool,
 }
 
 impl Connection {
@@ -96,72 +90,56 @@ impl Connection {
     pub async fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
         let settings = link.settings.clone();
         let deadline = Instant::now() + settings.connect_timeout;
-        let wire = connect(link, address, &settings, deadline).await?;
+        let socket = connect(link, address, &settings, deadline).await?;
+        let transport = Transport::new(socket, login(&settings, deadline));
         let mut connection = Connection {
-            wire,
+            transport: transport.map_err(|error| Failure::unreachable(&error.into(), &settings))?,
             is_asking_open: false,
             asking: None,
             answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
-            returning: None,
-            is_closed: false,
         };
-        connection.wire.put(&AMQPFrame::ProtocolHeader(ProtocolVersion::amqp_0_9_1()));
-        let start = match connection.expect_method(link, &settings, deadline).await? {
-            AMQPClass::Connection(connection::AMQPMethod::Start(start)) => start,
-            other => return Err(unexpected(&other)),
-        };
-        connection.warn_of_listeners(link, address);
-        connection.log_in(&start, &settings)?;
-        let tune = match connection.expect_method(link, &settings, deadline).await? {
-            AMQPClass::Connection(connection::AMQPMethod::Tune(tune)) => tune,
-            other => return Err(unexpected(&other)),
-        };
-        connection.tune(&tune, &settings)?;
-        match connection.expect_method(link, &settings, deadline).await? {
-            AMQPClass::Connection(connection::AMQPMethod::OpenOk(_)) => {}
-            other => return Err(unexpected(&other)),
+        while !connection.get_on(link, address, &settings)? {
+            link.obey()?;
+            if Instant::now() >= deadline {
+                return Err(Failure::no_answer(&settings).into());
+            }
+            let waited = connection.transport.wait(&link.desk.pause, Some(deadline)).await;
+            waited.map_err(|trouble| Failure::unreachable(&trouble, &settings))?;
         }
-        connection.open_channel(PUBLISHING);
-        match connection.expect_method(link, &settings, deadline).await? {
-            AMQPClass::Channel(channel::AMQPMethod::OpenOk(_)) => {}
-            other => return Err(unexpected(&other)),
-        }
-        let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
-        connection.put(PUBLISHING, AMQPClass::Confirm(select));
-        match connection.expect_method(link, &settings, deadline).await? {
-            AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(_)) => Ok(connection),
-            other => Err(unexpected(&other)),
-        }
+        Ok(connection)
     }
 
-    /// The broker's next method while the connection is being made.
-    async fn expect_method(
+    /// Hears what the broker says while the connection is being made. Whether that is done.
+    fn get_on(
         &mut self,
         link: &mut Link,
+        address: &Address,
         settings: &BrokerSettings,
-        deadline: Instant,
-    ) -> Result<AMQPClass, SessionEnd> {
-        let unreachable = |error: io::Error| Failure::unreachable(&error);
+    ) -> Result<bool, Failure> {
         loop {
-            link.obey()?;
-            match self.wire.next_frame().map_err(unreachable)? {
-                Some(AMQPFrame::Method(
-                    _,
-                    AMQPClass::Connection(connection::AMQPMethod::Close(close)),
-                )) => {
-                    self.agree_to_close();
-                    let text = format!("broker refused the connection: {}", close.reply_text);
-                    return Err(Failure::of_connection(text).into());
+            let event = match self.transport.amqp.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(false),
+                Err(error) => {
+                    // The last word.
+                    let _ = self.transport.flush();
+                    return Err(Failure::unreachable(&error.into(), settings));
                 }
-                Some(AMQPFrame::Method(_, method)) => return Ok(method),
-                // A heartbeat.
-                Some(_) => {}
-                None if Instant::now() >= deadline => return Err(no_answer(settings).into()),
-                None => {
-                    let waited = self.wire.wait(&link.desk.pause, Some(deadline)).await;
-                    waited.map_err(unreachable)?;
+            };
+            match event {
+                Event::Greeted { .. } => self.warn_of_listeners(link, address),
+                Event::Ready => {
+                    self.open_channel(PUBLISHING)?;
+                    self.transport.amqp.turn_confirms_on(PUBLISHING);
                 }
+                Event::ConfirmsOn { .. } => return Ok(true),
+                Event::ChannelRefused { refusal, .. } => {
+                    return Err(Failure::of_connection(format!(
+                        "broker opens no channel: {refusal}"
+                    )));
+                }
+                _ => {}
             }
         }
     }
@@ -169,93 +147,16 @@ impl Connection {
     /// The password is about to leave as it is. It stays on this machine only where the address that was
     /// connected to is a loopback one; the name does not tell.
     fn warn_of_listeners(&self, link: &mut Link, address: &Address) {
-        if let Some(peer) = self.wire.peer().filter(|peer| !peer.is_loopback())
+        if let Some(peer) = self.transport.peer().filter(|peer| !peer.is_loopback())
             && link.hosts_in_clear.insert(address.host.clone())
         {
             link.report(Report::PasswordInClear { host: address.host.clone(), peer });
         }
     }
 
-    /// Answers `connection.start`: who we are, and that we know of confirms and of alarms.
-    fn log_in(
-        &mut self,
-        start: &connection::Start,
-        settings: &BrokerSettings,
-    ) -> Result<(), Failure> {
-        const MECHANISM: &str = "PLAIN";
-        let offered = start.mechanisms.to_string();
-        if !offered.split(' ').any(|mechanism| mechanism == MECHANISM) {
-            let text =
-                format!("broker offers no login with a password, but \"{}\"", short(&offered));
-            return Err(Failure::of_connection(text));
-        }
-        let mut capabilities = FieldTable::default();
-        for name in [
-            "publisher_confirms",
-            "basic.nack",
-            "connection.blocked",
-            "authentication_failure_close",
-        ] {
-            capabilities.insert(name.into(), AMQPValue::Boolean(true));
-        }
-        let mut client_properties = FieldTable::default();
-        for (name, value) in [
-            ("product", env!("CARGO_PKG_NAME")),
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("platform", "PostgreSQL"),
-            ("connection_name", env!("CARGO_PKG_NAME")),
-        ] {
-            client_properties.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
-        }
-        client_properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
-        // RFC 4616, without an authorization identity.
-        let response = format!("\0{}\0{}", settings.username, settings.password.reveal());
-        self.put_on_connection(connection::AMQPMethod::StartOk(connection::StartOk {
-            client_properties,
-            mechanism: MECHANISM.into(),
-            response: response.into(),
-            locale: "en_US".into(),
-        }));
-        Ok(())
-    }
-
-    /// Answers `connection.tune`, and opens the virtual host. Of two limits the lower one holds; 0 is none.
-    fn tune(&mut self, tune: &connection::Tune, settings: &BrokerSettings) -> Result<(), Failure> {
-        let frame_max = match tune.frame_max {
-            0 => FRAME_MAX,
-            limit => FRAME_MAX.min(limit as usize),
-        };
-        if frame_max < FRAME_MIN {
-            return Err(Failure::of_connection(format!(
-                "broker takes frames of {frame_max} bytes only"
-            )));
-        }
-        let heartbeat = match (tune.heartbeat, settings.heartbeat) {
-            (0, ours) => ours,
-            (theirs, 0) => theirs,
-            (theirs, ours) => theirs.min(ours),
-        };
-        self.wire.tune(frame_max, Duration::from_secs(heartbeat.into()));
-        self.put_on_connection(connection::AMQPMethod::TuneOk(connection::TuneOk {
-            channel_max: tune.channel_max,
-            frame_max: frame_max as u32,
-            heartbeat,
-        }));
-        let virtual_host = short_string(&settings.vhost);
-        self.put_on_connection(connection::AMQPMethod::Open(connection::Open { virtual_host }));
-        Ok(())
-    }
-
-    fn open_channel(&mut self, number: u16) {
-        self.put(number, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})));
-    }
-
-    fn put_on_connection(&mut self, method: connection::AMQPMethod) {
-        self.put(CONNECTION, AMQPClass::Connection(method));
-    }
-
-    fn put(&mut self, channel: u16, method: AMQPClass) {
-        self.wire.put(&AMQPFrame::Method(channel, method));
+    fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
+        let opened = self.transport.amqp.open_channel(number);
+        opened.map_err(|error| Failure::of_connection(format!("no channel can be opened: {error}")))
     }
 
     /// What is known of an exchange. `may_declare`: one that is not there is to be declared.
@@ -287,51 +188,62 @@ impl Connection {
 
     /// Asks the broker whether the exchange is there, unless something has been asked already; if it is not,
     /// and `may_declare`, to declare it, durable.
-    pub fn ask(&mut self, exchange: &str, may_declare: bool) {
+    ///
+    /// # Errors
+    ///
+    /// If nothing can be asked any more.
+    pub fn ask(&mut self, exchange: &str, may_declare: bool) -> Result<(), Failure> {
         if self.asking.is_some() {
-            return;
+            return Ok(());
         }
         let exchange = exchange.to_owned();
-        self.put_question(Question { exchange, may_declare, missing: None });
+        self.put_question(Question { exchange, may_declare, missing: None })
     }
 
-    fn put_question(&mut self, question: Question) {
+    fn put_question(&mut self, question: Question) -> Result<(), Failure> {
         if !self.is_asking_open {
+            self.open_channel(ASKING)?;
             self.is_asking_open = true;
-            self.open_channel(ASKING);
         }
-        let declare = exchange::Declare {
-            exchange: short_string(&question.exchange),
-            kind: short_string(&self.exchange_type),
-            passive: question.missing.is_none(),
-            durable: true,
-            auto_delete: false,
-            internal: false,
-            nowait: false,
-            arguments: FieldTable::default(),
+        let declare = ExchangeDeclare {
+            exchange: &question.exchange,
+            kind: &self.exchange_type,
+            is_passive: question.missing.is_none(),
+            is_durable: true,
+            ..ExchangeDeclare::default()
         };
+        self.transport.amqp.declare_exchange(ASKING, &declare);
         self.asking = Some(question);
-        self.put(ASKING, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
+        Ok(())
     }
 
     /// Whether a message would be taken now. If the socket is full, waiting makes room.
     pub fn make_room(&mut self) -> bool {
-        if !self.wire.has_room() {
+        if !self.transport.amqp.has_room() {
             // If the connection is gone, the next wait says so, and what the broker said before.
-            let _ = self.wire.flush();
+            let _ = self.transport.flush();
         }
-        self.wire.has_room()
+        self.transport.amqp.has_room()
     }
 
     /// Whether a part of a message is still to be sent.
     pub fn is_in_message(&self) -> bool {
-        self.wire.is_in_message()
+        self.transport.amqp.is_in_message()
     }
 
     /// Publishes a message. Only after [`Connection::make_room`]; it goes out at the next wait at the
     /// latest.
-    pub fn publish(&mut self, message: Rc<Message>, resent: Option<ResendReason>) {
-        self.wire.put_message(PUBLISHING, message, resent);
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be sent, as it is or at all.
+    pub fn publish(
+        &mut self,
+        message: Rc<Message>,
+        resent: Option<ResendReason>,
+    ) -> Result<(), Failure> {
+        let put = self.transport.put_message(PUBLISHING, message, resent);
+        put.map_err(|reason| Failure::not_sent(&reason))
     }
 
     /// Sends what is to be sent, and waits for the next step, which is to come at this time at the latest.
@@ -340,8 +252,8 @@ impl Connection {
     ///
     /// If the connection is gone.
     pub async fn wait(&mut self, link: &Link, until: Option<Instant>) -> Result<(), Failure> {
-        let waited = self.wire.wait(&link.desk.pause, until).await;
-        waited.map_err(|error| Failure::lost(&error))
+        let waited = self.transport.wait(&link.desk.pause, until).await;
+        waited.map_err(|trouble| Failure::lost(&trouble))
     }
 
     /// What the broker said. All news are to be taken before the next wait.
@@ -350,51 +262,47 @@ impl Connection {
     ///
     /// If it closed the connection or the channel for publishing, or what it says makes no sense.
     pub fn next(&mut self) -> Result<Option<News>, Failure> {
-        while let Some(frame) = self.wire.next_frame().map_err(|error| Failure::lost(&error))? {
-            let news = match frame {
-                AMQPFrame::Method(_, AMQPClass::Basic(method)) => self.take_basic(method),
-                AMQPFrame::Method(
-                    number,
-                    AMQPClass::Channel(channel::AMQPMethod::Close(close)),
-                ) => self.take_channel_close(number, &close)?,
-                AMQPFrame::Method(_, AMQPClass::Connection(method)) => {
-                    self.take_connection(method)?
+        loop {
+            let event = match self.transport.amqp.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    // The last word. The broker may not wait for it.
+                    let _ = self.transport.flush();
+                    return Err(Failure::lost(&error.into()));
                 }
-                AMQPFrame::Method(_, AMQPClass::Exchange(exchange::AMQPMethod::DeclareOk(_))) => {
+            };
+            let news = match event {
+                Event::Acked { tag, is_multiple, .. } => {
+                    Some(News::Answered { tag, is_multiple, answer: Answer::Confirmed })
+                }
+                Event::Nacked { tag, is_multiple, .. } => {
+                    Some(News::Answered { tag, is_multiple, answer: Answer::Refused })
+                }
+                Event::Returned(returned) => Some(News::returned(&returned)),
+                Event::Blocked { reason } => Some(News::Blocked(reason.to_string())),
+                Event::Unblocked => Some(News::Unblocked),
+                Event::ExchangeDeclared { .. } => {
                     if let Some(question) = self.asking.take() {
                         self.take_answer(question, None);
                     }
                     None
                 }
-                AMQPFrame::Header(_, header) => {
-                    self.returning.take().map(|(exchange, routing_key)| {
-                        let id = header.properties.message_id().as_ref();
-                        let message_id = id.map_or_else(String::new, ShortString::to_string);
-                        News::Returned { exchange, message_id, routing_key }
-                    })
+                Event::ChannelRefused { channel: ASKING, refusal: Refusal { code, text, .. } } => {
+                    let reason = text.to_string().into();
+                    self.is_asking_open = false;
+                    self.take_denial(code, reason)?
                 }
-                // Heartbeats, a returned body, `channel.open-ok`.
+                Event::ChannelRefused { refusal: Refusal { code, text, .. }, .. } => {
+                    return Err(Failure::closed_channel(code, &text.to_string_lossy()));
+                }
+                // A returned body, and what was asked for on the way.
                 _ => None,
             };
             if news.is_some() {
                 return Ok(news);
             }
         }
-        Ok(None)
-    }
-
-    fn take_basic(&mut self, method: basic::AMQPMethod) -> Option<News> {
-        let (tag, is_multiple, answer) = match method {
-            basic::AMQPMethod::Ack(ack) => (ack.delivery_tag, ack.multiple, Answer::Confirmed),
-            basic::AMQPMethod::Nack(nack) => (nack.delivery_tag, nack.multiple, Answer::Refused),
-            basic::AMQPMethod::Return(returned) => {
-                let exchange = returned.exchange.to_string();
-                self.returning = Some((exchange, returned.routing_key.to_string()));
-                return None;
-            }
-            _ => return None,
-        };
-        Some(News::Answered { tag, is_multiple, answer })
     }
 
     fn take_answer(&mut self, question: Question, missing: Option<Rc<str>>) {
@@ -404,97 +312,43 @@ impl Connection {
     }
 
     /// The broker's answer to a question is no.
-    fn take_denial(&mut self, close: &channel::Close) -> Option<News> {
-        let question = self.asking.take()?;
-        let reason: Rc<str> = close.reply_text.as_str().into();
+    fn take_denial(&mut self, code: ReplyCode, reason: Rc<str>) -> Result<Option<News>, Failure> {
+        let Some(question) = self.asking.take() else { return Ok(None) };
         match &question.missing {
-            None if close.reply_code != NOT_FOUND => {
+            None if code != ReplyCode::NotFound => {
                 // Whatever that is: publishing will tell.
                 self.take_answer(question, None);
-                None
+                Ok(None)
             }
             None if question.may_declare && self.is_to_be_declared(&question.exchange) => {
-                self.put_question(Question { missing: Some(reason), ..question });
-                None
+                self.put_question(Question { missing: Some(reason), ..question })?;
+                Ok(None)
             }
             None => {
                 self.take_answer(question, Some(reason));
-                None
+                Ok(None)
             }
             Some(missing) => {
                 let missing = Rc::clone(missing);
                 let exchange = question.exchange.clone();
                 // Somebody else may have made it meanwhile, of another type.
-                let is_there = close.reply_code == PRECONDITION_FAILED;
+                let is_there = code == ReplyCode::PreconditionFailed;
                 self.take_answer(question, (!is_there).then_some(missing));
-                Some(News::Declined { exchange, reason: reason.to_string() })
+                Ok(Some(News::Declined { exchange, reason: reason.to_string() }))
             }
         }
     }
 
-    fn take_channel_close(
-        &mut self,
-        number: u16,
-        close: &channel::Close,
-    ) -> Result<Option<News>, Failure> {
-        let agree = AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {}));
-        if number == ASKING {
-            self.is_asking_open = false;
-            self.put(ASKING, agree);
-            return Ok(self.take_denial(close));
-        }
-        // In the middle of a message no other frame of its channel may come.
-        if !self.wire.abandon() {
-            self.put(PUBLISHING, agree);
-        }
-        Err(Failure::closed_channel(close.reply_code, close.reply_text.as_str()))
-    }
-
-    fn take_connection(&mut self, method: connection::AMQPMethod) -> Result<Option<News>, Failure> {
-        match method {
-            connection::AMQPMethod::Blocked(blocked) => {
-                Ok(Some(News::Blocked(blocked.reason.to_string())))
-            }
-            connection::AMQPMethod::Unblocked(_) => Ok(Some(News::Unblocked)),
-            connection::AMQPMethod::Close(close) => {
-                self.agree_to_close();
-                let text = format!("broker closed the connection: {}", close.reply_text);
-                Err(Failure::of_connection(text))
-            }
-            connection::AMQPMethod::CloseOk(_) => {
-                self.is_closed = true;
-                Ok(None)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Answers `connection.close`. The broker may not wait for it.
-    fn agree_to_close(&mut self) {
-        self.wire.abandon();
-        self.put_on_connection(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
-        let _ = self.wire.flush();
-        self.is_closed = true;
-    }
-
-    /// Says goodbye, in the middle of a message if it must be. [`Connection::is_closed`] tells when
+    /// Says goodbye, in the middle of a message if it must be. [`Connection::is_over`] tells when
     /// the broker has answered.
     pub fn close(&mut self) {
-        if self.is_closed {
-            return;
-        }
-        self.wire.abandon();
-        self.put_on_connection(connection::AMQPMethod::Close(connection::Close {
-            reply_code: REPLY_SUCCESS,
-            reply_text: "amqp_cdc stops".into(),
-            class_id: 0,
-            method_id: 0,
-        }));
+        self.transport.amqp.close("amqp_cdc stops");
     }
 
-    /// Whether one side has closed the connection and the other one agreed.
-    pub fn is_closed(&self) -> bool {
-        self.is_closed
+    /// Whether nothing that the broker says counts any more: one side has closed the connection and the other one
+    /// agreed, or it has failed.
+    pub fn is_over(&self) -> bool {
+        matches!(self.transport.amqp.phase(), Phase::Closed | Phase::Failed)
     }
 }
 
@@ -502,9 +356,45 @@ impl Connection {
 /// the next one's messages would be out of order.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.is_closed {
-            self.wire.abort();
+        if self.transport.amqp.phase() != Phase::Closed {
+            self.transport.abort();
         }
+    }
+}
+
+impl News {
+    fn returned(returned: &Returned<'_>) -> News {
+        News::Returned {
+            exchange: returned.exchange.to_string(),
+            message_id: returned
+                .properties
+                .message_id
+                .map_or_else(String::new, |id| id.to_string()),
+            routing_key: returned.routing_key.to_string(),
+        }
+    }
+}
+
+/// Who we are.
+fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
+    let mut properties = TableBuf::new();
+    properties
+        .put_text("product", env!("CARGO_PKG_NAME"))
+        .put_text("version", env!("CARGO_PKG_VERSION"))
+        .put_text("platform", "PostgreSQL")
+        .put_text("connection_name", env!("CARGO_PKG_NAME"));
+    Login {
+        credentials: Credentials::Password {
+            user: settings.username.clone(),
+            password: settings.password.reveal().to_owned(),
+        },
+        virtual_host: settings.vhost.clone(),
+        properties,
+        frame_max: FRAME_MAX,
+        // More than are used, and no more than RabbitMQ agrees to.
+        channel_max: 2047,
+        heartbeat: settings.heartbeat,
+        deadline,
     }
 }
 
@@ -514,30 +404,15 @@ async fn connect(
     address: &Address,
     settings: &BrokerSettings,
     deadline: Instant,
-) -> Result<Wire, SessionEnd> {
-    let unreachable = |error: io::Error| Failure::unreachable(&error);
+) -> Result<TcpStream, SessionEnd> {
+    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), settings);
     link.dialler.begin(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
     loop {
         link.obey()?;
         match link.dialler.take(address) {
-            Some(socket) => return Ok(socket.and_then(Wire::new).map_err(unreachable)?),
+            Some(socket) => return Ok(socket.map_err(unreachable)?),
             None if Instant::now() < deadline => link.pause_until(deadline).await,
-            None => return Err(no_answer(settings).into()),
+            None => return Err(Failure::no_answer(settings).into()),
         }
     }
-}
-
-fn no_answer(settings: &BrokerSettings) -> Failure {
-    let text = format!("broker did not answer within {:?}", settings.connect_timeout);
-    Failure::of_connection(text)
-}
-
-fn unexpected(method: &AMQPClass) -> SessionEnd {
-    let (class, method) = (method.get_amqp_class_id(), method.get_amqp_method_id());
-    let text = format!("broker said something else than was asked for: method {class}.{method}");
-    Failure::of_connection(text).into()
-}
-
-fn short_string(text: &str) -> ShortString {
-    ShortString::from(short(text))
 }

@@ -2,17 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
-use super::message::{Message, ResendReason};
-use crate::memory::OutOfMemory;
+use amqp::{Error, NotSent, ReplyCode, short};
 
-// `reply-code`s with which RabbitMQ refuses a message (AMQP 0-9-1, 1.2.2): its exchange must not be written
-// to; that is not there; the message is too large, or else not as it should be.
-const ACCESS_REFUSED: u16 = 403;
-pub const NOT_FOUND: u16 = 404;
-pub const PRECONDITION_FAILED: u16 = 406;
+use super::BrokerSettings;
+use super::message::{Message, ResendReason};
+use super::transport::Trouble;
+use crate::memory::OutOfMemory;
 
 /// What the `reply-text` says of a message that is too large (RabbitMQ 3.10 to 4.3).
 const SIZE: &str = "message size";
@@ -110,22 +107,52 @@ impl Failure {
     }
 
     /// The connection cannot be made.
-    pub fn unreachable(error: &io::Error) -> Failure {
-        Failure::of_connection(format!("broker cannot be reached: {error}"))
+    pub fn unreachable(trouble: &Trouble, settings: &BrokerSettings) -> Failure {
+        let Trouble::Protocol(error) = trouble else {
+            return Failure::of_connection(format!("broker cannot be reached: {trouble}"));
+        };
+        Failure::of_connection(match error {
+            Error::NoAnswer(_) => return Failure::no_answer(settings),
+            Error::Closed { text, .. } => format!("broker refused the connection: {text}"),
+            Error::MechanismNotOffered(offered) => {
+                format!("broker offers no login with a password, but \"{}\"", short(offered))
+            }
+            Error::FramesTooSmall(_) | Error::Unexpected(_) => error.to_string(),
+            _ => format!("broker cannot be reached: {error}"),
+        })
+    }
+
+    /// The connection is not there in time.
+    pub fn no_answer(settings: &BrokerSettings) -> Failure {
+        let text = format!("broker did not answer within {:?}", settings.connect_timeout);
+        Failure::of_connection(text)
     }
 
     /// The connection was in use.
-    pub fn lost(error: &io::Error) -> Failure {
-        Failure::of_connection(format!("connection to the broker was lost: {error}"))
+    pub fn lost(trouble: &Trouble) -> Failure {
+        Failure::of_connection(match trouble {
+            Trouble::Protocol(error @ Error::Closed { .. }) => error.to_string(),
+            _ => format!("connection to the broker was lost: {trouble}"),
+        })
+    }
+
+    /// A message was not sent, and what follows it would be taken for it.
+    pub fn not_sent(reason: &NotSent) -> Failure {
+        match reason {
+            NotSent::PropertiesTooLarge(_) => {
+                Failure::new(FailureKind::Rejected, reason.to_string())
+            }
+            _ => Failure::of_connection(format!("a message cannot be sent: {reason}")),
+        }
     }
 
     /// The broker closed the channel for publishing, with these `reply-code` and `reply-text`.
-    pub fn closed_channel(code: u16, text: &str) -> Failure {
+    pub fn closed_channel(code: ReplyCode, text: &str) -> Failure {
         let kind = match code {
-            ACCESS_REFUSED => FailureKind::Refused,
-            NOT_FOUND => FailureKind::Missing,
-            PRECONDITION_FAILED if text.contains(SIZE) => FailureKind::TooLarge,
-            PRECONDITION_FAILED => FailureKind::Rejected,
+            ReplyCode::AccessRefused => FailureKind::Refused,
+            ReplyCode::NotFound => FailureKind::Missing,
+            ReplyCode::PreconditionFailed if text.contains(SIZE) => FailureKind::TooLarge,
+            ReplyCode::PreconditionFailed => FailureKind::Rejected,
             _ => FailureKind::ChannelClosed,
         };
         let words = match kind {
@@ -219,7 +246,7 @@ mod tests {
 
     #[test]
     fn what_the_broker_says_when_it_closes_a_channel_tells_what_it_refuses() {
-        let kind = |code, text| Failure::closed_channel(code, text).kind();
+        let kind = |code: u16, text| Failure::closed_channel(code.into(), text).kind();
         assert_eq!(kind(403, "ACCESS_REFUSED - write access"), FailureKind::Refused);
         assert_eq!(kind(404, "NOT_FOUND - no exchange"), FailureKind::Missing);
         let too_large =
@@ -227,7 +254,10 @@ mod tests {
         assert_eq!(kind(406, too_large), FailureKind::TooLarge);
         assert_eq!(kind(406, "PRECONDITION_FAILED - else"), FailureKind::Rejected);
         assert_eq!(kind(541, "INTERNAL_ERROR"), FailureKind::ChannelClosed);
-        assert_eq!(Failure::closed_channel(406, too_large).reason(), too_large);
+        assert_eq!(
+            Failure::closed_channel(ReplyCode::PreconditionFailed, too_large).reason(),
+            too_large
+        );
     }
 
     #[test]

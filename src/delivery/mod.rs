@@ -11,8 +11,8 @@
 mod connection;
 mod debts;
 mod dial;
+mod envelope;
 mod failure;
-mod frame;
 mod message;
 pub mod pause;
 mod policy;
@@ -20,8 +20,8 @@ mod refusals;
 mod session;
 mod spares;
 mod tally;
+mod transport;
 mod window;
-mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::frame::short;
+use amqp::short;
 
 /// What is done with such an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -151,7 +151,7 @@ mod tests {
     fn an_exchange_is_believed_to_refuse_everything_for_a_while() {
         let now = Instant::now();
         let mut refusals = Refusals::default();
-        let failure = Failure::closed_channel(403, "ACCESS_REFUSED");
+        let failure = Failure::closed_channel(403.into(), "ACCESS_REFUSED");
         refusals.note(&failure, &message("a", "1", 1), now);
         let why = refusals.why(&message("a", "2", 1), now).expect("it is known");
         assert_eq!((&*why.reason, why.is_size), ("ACCESS_REFUSED", false));
@@ -169,7 +169,7 @@ mod tests {
         let now = Instant::now();
         let mut refusals = Refusals::default();
         let failure =
-            Failure::closed_channel(406, "PRECONDITION_FAILED - message size 9 is larger");
+            Failure::closed_channel(406.into(), "PRECONDITION_FAILED - message size 9 is larger");
         refusals.note(&failure, &message("a", "1", 9), now);
         refusals.note(&failure, &message("b", "2", 12), now);
         assert_eq!(refusals.why(&message("a", "3", 8), now), None);
@@ -182,7 +182,7 @@ mod tests {
     fn what_is_refused_for_what_it_is_says_nothing_of_others() {
         let now = Instant::now();
         let mut refusals = Refusals::default();
-        let failure = Failure::closed_channel(406, "PRECONDITION_FAILED - invalid");
+        let failure = Failure::closed_channel(406.into(), "PRECONDITION_FAILED - invalid");
         refusals.note(&failure, &message("a", "1", 9), now);
         assert!(refusals.why(&message("a", "1", 9), now).is_some());
         assert_eq!(refusals.why(&message("a", "2", 99), now), None);

@@ -237,7 +237,7 @@ impl Session<'_> {
     async fn send(&mut self) -> Result<(), SessionEnd> {
         while self.connection.make_room() {
             if self.window.is_oldest_due() {
-                self.publish_next();
+                self.publish_next()?;
                 continue;
             }
             if self.window.in_flight() >= self.limit() {
@@ -307,22 +307,23 @@ impl Session<'_> {
             }
             self.window.suspect_next();
         }
-        self.publish_next();
+        self.publish_next()?;
         Ok(true)
     }
 
-    fn publish_next(&mut self) {
+    fn publish_next(&mut self) -> Result<(), Failure> {
         if self.window.in_flight() == 0 {
             self.progress_at = Instant::now();
         }
-        let Some((message, resent)) = self.window.send_next() else { return };
+        let Some((message, resent)) = self.window.send_next() else { return Ok(()) };
         self.bytes_in_flight += message.body.len();
-        self.connection.publish(Rc::clone(message), resent);
+        self.connection.publish(Rc::clone(message), resent)?;
         let is_resent = resent.is_some_and(ResendReason::is_certain);
         self.link.count(|done| {
             done.published += 1;
             done.resent += u64::from(is_resent);
         });
+        Ok(())
     }
 
     /// Does with the next message what is done with one of which it is known that it would be refused. Whether
@@ -359,7 +360,7 @@ impl Session<'_> {
             _ if self.connection.make_room() => {
                 self.window.insert_gap(debt.announcement());
                 self.window.suspect_next();
-                self.publish_next();
+                self.publish_next()?;
             }
             _ => {}
         }
@@ -388,7 +389,7 @@ impl Session<'_> {
                 let text = format!("broker did not answer about an exchange within {timeout:?}");
                 return Err(Failure::of_connection(text).into());
             }
-            self.connection.ask(exchange, may_declare);
+            self.connection.ask(exchange, may_declare)?;
             self.wait(Some(deadline)).await?;
             self.link.obey()?;
             self.hear()?;
@@ -532,7 +533,7 @@ impl Session<'_> {
             let heard = self.take_news();
             // What the broker objects to is for the next session.
             let _ = self.settle();
-            if self.connection.is_closed() || Instant::now() >= deadline {
+            if self.connection.is_over() || Instant::now() >= deadline {
                 break;
             }
             match heard {
