@@ -10,6 +10,8 @@ mod bytes;
 mod event;
 #[path = "../../src/lsn.rs"]
 mod lsn;
+#[path = "../../src/memory.rs"]
+mod memory;
 #[path = "../../src/place.rs"]
 mod place;
 
