@@ -9,6 +9,7 @@ mod arguments;
 pub mod exchange_right;
 mod options;
 mod plan;
+mod sql_version;
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use super::arguments::{Arguments, Problem, routing_key};
 use super::{OPERATIONS, exchange_right};
 use crate::body::{self, Shape};
+use crate::capture::sql_version;
 use crate::event::{EncodedNames, Operation};
 use crate::memory;
 use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
-use crate::sql_version;
 
 /// What the events of one trigger have in common.
 pub struct Plan {

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::message::{HeaderValue, Message};
-use crate::gap::{self, OwedGap};
 use crate::memory;
+use crate::stream::gap::{self, OwedGap};
 
 /// Exchanges that are remembered at most.
 const MOST: usize = 64;
@@ -188,8 +188,8 @@ impl Debts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gap::Gap;
     use crate::lsn::Lsn;
+    use crate::stream::gap::Gap;
 
     fn debt(exchange: &str, lsn: u64) -> Debt {
         let message = Message {

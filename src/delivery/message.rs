@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::refusals::Why;
 use crate::body::keys_alone;
-use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::memory;
+use crate::stream::gap::Gap;
 
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -47,8 +47,8 @@ use spares::Spares;
 use tally::Tally;
 use window::{Kind, Unconfirmed, Window};
 
-use crate::gap::OwedGap;
 use crate::memory;
+use crate::stream::gap::OwedGap;
 
 /// Messages that may wait for their turn. It would not help to have more of them made.
 const MOST_WAITING: usize = 1000;
@@ -157,7 +157,7 @@ pub enum Report {
     /// Something that the operator may want to know, without effect on the stream.
     Notice(String),
     /// The password goes unencrypted to this host, which was found at this address and is another machine.
-    /// Said once of a host.
+    /// LogLimit once of a host.
     PasswordInClear { host: String, peer: IpAddr },
     /// So many messages came back because no queue was bound, the last one being this.
     Returned { count: u64, example: String },

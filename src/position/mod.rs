@@ -5,6 +5,7 @@
 //! for WAL that is gone. What is lost by a crash between two saves is only knowledge of confirms:
 //! those events are sent again. When to save, [`schedule`] tells.
 
+pub mod beginning;
 mod record;
 mod schedule;
 
@@ -15,8 +16,6 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::beginning::{self, Beginning};
-use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
@@ -24,8 +23,10 @@ use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{message, server};
+use crate::stream::gap::Gap;
+use crate::wal::file_name;
 use crate::wal::reader::{Survey, survey};
-use crate::wal_file;
+use beginning::Beginning;
 pub use record::{Notes, decode};
 use schedule::{Due, Schedule};
 
@@ -420,7 +421,7 @@ impl WalFiles<'_> {
     /// If the directory cannot be read: what is not seen must not be taken for gone.
     fn list(timelines: &Timelines) -> Result<WalFiles<'_>, ReadError> {
         let segment_size = server::wal_segment_size();
-        let parse = |name: OsString| wal_file::parse(name.to_str()?, segment_size);
+        let parse = |name: OsString| file_name::parse(name.to_str()?, segment_size);
         let list = || -> std::io::Result<HashSet<_>> {
             let mut files = HashSet::new();
             for file in fs::read_dir("pg_wal")? {

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use super::Position;
 use crate::bytes::{Reader, put_number};
-use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
 use crate::memory;
+use crate::stream::gap::{Gap, OwedGap};
 
 /// A position alone, as it was recorded first.
 const POSITION_ONLY: u8 = 1;

@@ -2,6 +2,7 @@
 //! in commit order. Pure. It knows which may be announced, which event is next, and what the
 //! position is; it never waits.
 
+pub mod gap;
 mod waiting;
 
 use std::collections::VecDeque;

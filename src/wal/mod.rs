@@ -6,6 +6,7 @@
 
 pub mod event_list;
 mod family;
+pub mod file_name;
 pub mod min_queue;
 pub mod numbers;
 pub mod order;

@@ -9,9 +9,9 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Texts, and when they were said.
 #[derive(Debug, Default)]
-pub struct Said(HashMap<String, Instant>);
+pub struct LogLimit(HashMap<String, Instant>);
 
-impl Said {
+impl LogLimit {
     /// Whether the text is to be said now; then it counts as said.
     pub fn is_news(&mut self, text: &str) -> bool {
         self.0.retain(|_, at| at.elapsed() < REPEAT_INTERVAL);

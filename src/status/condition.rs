@@ -7,8 +7,8 @@ use pgrx::PgSqlErrorCode;
 
 use crate::delivery;
 use crate::pg::report::{self, Report};
-use crate::said::Said;
-use crate::standstill::{Cause, Standstill};
+use crate::status::log_limit::LogLimit;
+use crate::status::standstill::{Cause, Standstill};
 use crate::status::{self, State};
 
 /// The state of the stream.
@@ -31,7 +31,7 @@ pub struct Condition {
     /// Why no message can be made of the event that is held.
     unreadable: UnreadableKind,
     /// The notices of the delivery that were logged.
-    notices: Said,
+    notices: LogLimit,
 }
 
 /// Why no message can be made of an event.

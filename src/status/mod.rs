@@ -1,12 +1,16 @@
 //! What the operator sees: the worker tells it to shared memory, `amqp.status` reads it from there.
 
+pub mod condition;
+mod log_limit;
+pub mod standstill;
+
 use std::sync::atomic::Ordering;
 
 use crate::delivery::Published;
-use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::pg::{server, shared};
 use crate::position::Position;
+use crate::stream::gap::Gap;
 
 /// What the worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,12 +180,12 @@ pub mod amqp {
     use pgrx::prelude::*;
 
     use super::{State, lag};
-    use crate::beginning;
     use crate::lsn::Lsn;
     use crate::memory;
     use crate::pg::report::Report;
     use crate::pg::worker_process::MISSING_HINT;
     use crate::pg::{server, shared};
+    use crate::position::beginning;
     use crate::settings;
 
     /// Why nothing is published where the postmaster has not taken the worker.

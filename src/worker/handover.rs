@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::gap::OwedGap;
 use crate::lsn::Lsn;
 use crate::position::Notes;
+use crate::stream::gap::OwedGap;
 
 /// Exchanges that are remembered: those that are told of a gap.
 const MOST: usize = 64;

@@ -11,12 +11,12 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// The lag as it was in the last seconds.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct CatchUp {
     /// When, and how many bytes.
     looks: VecDeque<(Instant, u64)>,
 }
 
-impl Pace {
+impl CatchUp {
     /// Whether it is time to look at the lag again.
     pub fn is_due(&self, now: Instant) -> bool {
         self.looks.back().is_none_or(|&(last, _)| now.duration_since(last) >= INTERVAL)
@@ -41,13 +41,13 @@ mod tests {
     use super::*;
 
     fn looks(lags: &[(u64, u64)]) -> Option<f64> {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut catch_up, start) = (CatchUp::default(), Instant::now());
         let mut outlook = None;
         for &(second, lag) in lags {
             let now = start + Duration::from_secs(second);
-            assert!(pace.is_due(now));
-            outlook = pace.look(now, lag);
-            assert!(!pace.is_due(now));
+            assert!(catch_up.is_due(now));
+            outlook = catch_up.look(now, lag);
+            assert!(!catch_up.is_due(now));
         }
         outlook
     }

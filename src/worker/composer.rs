@@ -8,16 +8,16 @@ use pgrx::PgSqlErrorCode;
 
 use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Names, Operation};
-use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
 use crate::memory::OutOfMemory;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
-use crate::rendering::{Rendered, Rendering};
 use crate::stream::NextEvent;
-use crate::wal_file;
+use crate::stream::gap::{Gap, OwedGap};
+use crate::wal::file_name;
+use crate::worker::rendering::{Rendered, Rendering};
 
 /// Seconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const POSTGRES_EPOCH: i64 = 946_684_800;
@@ -27,7 +27,7 @@ const POSTGRES_EPOCH: i64 = 946_684_800;
 const LONGEST_ID: usize = 64;
 
 /// Names events for ever, and makes messages of them.
-pub struct Naming {
+pub struct Composer {
     system_identifier: u64,
     timelines: Timelines,
     /// Where the WAL began that the worker has read. A transaction whose first event lies before it
@@ -55,11 +55,11 @@ pub struct Unreadable {
     pub is_for_memory: bool,
 }
 
-impl Naming {
+impl Composer {
     /// For this server, with the history of its timeline, and for WAL read from `begin` on, which an
     /// earlier life of the worker may have read up to `maybe_sent_until`.
-    pub fn new(timelines: Timelines, begin: Lsn, maybe_sent_until: Lsn) -> Naming {
-        Naming {
+    pub fn new(timelines: Timelines, begin: Lsn, maybe_sent_until: Lsn) -> Composer {
+        Composer {
             system_identifier: server::system_identifier(),
             timelines,
             begin,
@@ -94,8 +94,8 @@ impl Naming {
     pub fn message(&mut self, next: NextEvent, spare: Message) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
-        let unreadable = |naming: &Naming, problem: String| Unreadable {
-            message_id: naming.message_id(lsn, ""),
+        let unreadable = |composer: &Composer, problem: String| Unreadable {
+            message_id: composer.message_id(lsn, ""),
             size,
             problem,
             is_for_memory: false,
@@ -186,7 +186,7 @@ impl Naming {
     /// The WAL file that holds this place.
     pub fn file_of(&self, lsn: Lsn) -> String {
         let segment_size = server::wal_segment_size();
-        wal_file::name(self.timelines.of(lsn), lsn.segment(segment_size), segment_size)
+        file_name::name(self.timelines.of(lsn), lsn.segment(segment_size), segment_size)
     }
 
     /// The name of a record for ever.

@@ -1,7 +1,7 @@
 //! Why nothing is published for now: what the operator is shown, and when it is worth a line in the
 //! log. Pure, but for the clock. Several causes can hold at once; each comes and goes by itself.
 
-use crate::said::Said;
+use crate::status::log_limit::LogLimit;
 
 /// One cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Standstill {
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
     /// What was logged.
-    said: Said,
+    said: LogLimit,
     /// Whether the log has it that the stream stands still.
     is_in_log: bool,
 }

@@ -4,19 +4,20 @@
 //! It never waits for anything but its wait set, and looks at signals after every batch of WAL records. Any
 //! ERROR ends the process, once what is confirmed is saved; the postmaster starts it again.
 
+mod catch_up;
+mod commit_rate;
+mod composer;
+mod handover;
+mod rendering;
+mod sleep;
+
 use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::commit_rate::CommitRate;
-use crate::condition::{Condition, UnreadableKind};
 use crate::delivery::{Delivery, Published};
-use crate::gap::{Gap, OwedGap};
-use crate::handover::Handover;
 use crate::lsn::Lsn;
 use crate::memory;
-use crate::naming::{Naming, Unreadable};
-use crate::pace::Pace;
 use crate::pg::guard::Failure;
 use crate::pg::report::{self, Report};
 use crate::pg::snapshot::SnapshotMemory;
@@ -26,11 +27,17 @@ use crate::pg::xlog_reader::{ReadError, XLogReader};
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Notes, Origin, Position, PositionKeeper};
 use crate::settings;
-use crate::sleep::{self, Facts, Sleep, decide};
-use crate::standstill::Cause;
+use crate::status::condition::{Condition, UnreadableKind};
+use crate::status::standstill::Cause;
 use crate::status::{self, State};
+use crate::stream::gap::{Gap, OwedGap};
 use crate::stream::{Peeked, Stream};
 use crate::wal::reader::{Passed, Reached, TransactionReader};
+use crate::worker::catch_up::CatchUp;
+use crate::worker::commit_rate::CommitRate;
+use crate::worker::composer::{Composer, Unreadable};
+use crate::worker::handover::Handover;
+use sleep::{Facts, Sleep, decide};
 
 /// Bytes of committed events that are read ahead of the delivery.
 const READ_AHEAD_BYTES: usize = 32 * 1024 * 1024;
@@ -111,7 +118,7 @@ struct Worker {
     wait: WaitSet,
     /// Whether the broker has said something since the delivery last looked.
     is_readable: bool,
-    naming: Naming,
+    composer: Composer,
     /// What the delivery had done when it was last asked.
     seen: Published,
     /// Messages that were handed to the delivery.
@@ -138,7 +145,7 @@ struct Worker {
     /// Since when a committed transaction lacks nothing but a synchronous standby.
     awaiting_standby: Option<Instant>,
     /// How fast the lag falls.
-    pace: Pace,
+    catch_up: CatchUp,
     /// Since when a committed transaction waits for its order to be looked up.
     unordered_since: Option<Instant>,
     /// Where the WAL cannot be read on.
@@ -194,7 +201,7 @@ impl Worker {
             delivery: None,
             wait: WaitSet::new(),
             is_readable: false,
-            naming: Naming::new(timelines, position.restart, maybe_sent_until),
+            composer: Composer::new(timelines, position.restart, maybe_sent_until),
             seen: Published::default(),
             handed_over: 0,
             held: None,
@@ -208,7 +215,7 @@ impl Worker {
             condition: Condition::default(),
             snapshot: SnapshotMemory::new(),
             awaiting_standby: None,
-            pace: Pace::default(),
+            catch_up: CatchUp::default(),
             unordered_since: None,
             damage: None,
             giving_up: None,
@@ -295,7 +302,7 @@ impl Worker {
         let memory_limit = server::logical_decoding_work_mem();
         self.reader = TransactionReader::new(begin, memory_limit, Lsn::INVALID);
         self.stream = Stream::resume(Position::default());
-        self.naming.begin_at(begin);
+        self.composer.begin_at(begin);
         (self.held, self.damage, self.awaiting_standby) = (None, None, None);
         // Another one: what is on its way in this one is given up as well.
         (self.delivery, self.seen, self.handed_over) = (None, Published::default(), 0);
@@ -310,14 +317,14 @@ impl Worker {
     /// Has the delivery announce what exchanges are owed.
     fn owe(&mut self, owed: Vec<OwedGap>) {
         if let Some(delivery) = &self.delivery {
-            owed.into_iter().for_each(|owed| delivery.owe(self.naming.debt(owed)));
+            owed.into_iter().for_each(|owed| delivery.owe(self.composer.debt(owed)));
         }
     }
 
     /// The WAL cannot be read on. What was read is published all the same.
     fn be_stuck(&mut self, error: ReadError) {
         let lsn = error.lsn;
-        let record = self.naming.record_id(lsn);
+        let record = self.composer.record_id(lsn);
         if settings::skips_wal(&record)
             && let Some(passed) = self.reader.pass_damage()
         {
@@ -325,7 +332,7 @@ impl Worker {
             self.condition.be_stuck(None);
             match passed {
                 Passed::Unread { next } => {
-                    self.naming.add_damage(lsn..next);
+                    self.composer.add_damage(lsn..next);
                     let gap = Gap { from: Some(lsn), to: next };
                     self.announce(gap, format!("events are lost: damaged WAL {gap} is passed"));
                 }
@@ -338,7 +345,7 @@ impl Worker {
             }
             return;
         }
-        let file = self.naming.file_of(lsn);
+        let file = self.composer.file_of(lsn);
         let reason = format!(
             "WAL cannot be read at {lsn}, in file {file}: {}; to pass what is damaged: amqp.skip_wal = '{record}'",
             error.message
@@ -527,7 +534,7 @@ impl Worker {
             match self.stream.peek() {
                 Some(Peeked::InMemory(size)) if delivery.has_room_for(size) => {
                     let Some(next) = self.stream.next() else { break };
-                    match self.naming.message(next, delivery.spare()) {
+                    match self.composer.message(next, delivery.spare()) {
                         Ok(message) => {
                             self.was_large |= size.max(message.body.len()) > LARGE_EVENT_BYTES;
                             self.handover.note(&message.exchange);
@@ -550,13 +557,13 @@ impl Worker {
                         failed => {
                             unreadable = Some(match failed {
                                 Err(failure) if failure.is_for_memory() => {
-                                    self.naming.without_memory(lsn, failure.bytes_wanted())
+                                    self.composer.without_memory(lsn, failure.bytes_wanted())
                                 }
                                 Err(failure) => failure.rethrow(),
                                 // It was whole when it was read first.
                                 Ok(read) => {
                                     let problem = read.err().map(|error| error.message);
-                                    self.naming.unreadable(lsn, problem.unwrap_or_default())
+                                    self.composer.unreadable(lsn, problem.unwrap_or_default())
                                 }
                             });
                             // It counts as handed out.
@@ -625,8 +632,8 @@ impl Worker {
             self.stream.oldest_unconfirmed().or_else(|| self.reader.oldest_unordered()),
         );
         let now = Instant::now();
-        if self.pace.is_due(now) {
-            status::set_catch_up(self.pace.look(now, status::lag().bytes));
+        if self.catch_up.is_due(now) {
+            status::set_catch_up(self.catch_up.look(now, status::lag().bytes));
         }
     }
 
