@@ -12,7 +12,10 @@
 
 use std::rc::Rc;
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
+use super::error::DecodeError;
+use super::head::{ChangeKey, Codec, Decoded, EventHead};
+use super::names::Names;
+use super::operation::{Operation, trace_of};
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
 use crate::memory;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::DecodeError;
+use super::error::DecodeError;
 use crate::bytes::Reader;
 use crate::memory;
 

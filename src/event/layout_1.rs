@@ -5,7 +5,10 @@
 //! (u64); where a flag says so, the bytes of the whole body (u64); exchange, routing key, database, schema
 //! and table, each with its length (u16) ahead; the content.
 
-use super::{ChangeKey, Codec, DecodeError, Decoded, EventHead, Names, Operation, trace_of};
+use super::error::DecodeError;
+use super::head::{ChangeKey, Codec, Decoded, EventHead};
+use super::names::Names;
+use super::operation::{Operation, trace_of};
 use crate::bytes::Reader;
 use crate::lsn::Lsn;
 

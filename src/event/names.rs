@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::DecodeError;
+use super::error::DecodeError;
 
 /// Names that were seen last.
 #[derive(Debug, Default)]

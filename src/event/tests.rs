@@ -3,7 +3,8 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::place::TableFile;
+use crate::lsn::Lsn;
+use crate::place::{Place, TableFile};
 
 fn decode(payload: Vec<u8>) -> Result<Event, DecodeError> {
     Event::decode(payload, &mut Names::default())

@@ -1,0 +1,88 @@
+//! An event without its content, and its place among the events of its transaction. Pure.
+
+use std::rc::Rc;
+
+use super::operation::Operation;
+use crate::lsn::Lsn;
+use crate::place::{Place, Trace};
+
+/// One event without its content, as the worker reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventHead {
+    /// Command of the transaction that changed the row.
+    pub command_id: u32,
+    /// LSN of the transaction's first event, or invalid in that first event itself. If it lies
+    /// before the WAL that the worker has, the transaction has lost its beginning.
+    pub first_lsn: Lsn,
+    /// Where the change left its trace in the WAL. Only a late event says so, one that was written after
+    /// the event of a later command ([`crate::wal::order`]).
+    pub place: Option<Place>,
+    /// What happened.
+    pub operation: Operation,
+    /// Exchange to publish to.
+    pub exchange: Rc<str>,
+    /// Routing key to publish with.
+    pub routing_key: Rc<str>,
+    /// Database in which the change was made.
+    pub database: Rc<str>,
+    /// Schema of the table that fired.
+    pub schema: Rc<str>,
+    /// The table that fired.
+    pub table: Rc<str>,
+    /// Whether bytes of the body that are not valid UTF-8 had to be replaced (SQL_ASCII databases).
+    pub lossy: bool,
+    /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
+    pub oversize: Option<u64>,
+    /// Names of the columns that identify the rows of a large body, as a JSON array.
+    pub key: Option<Rc<String>>,
+}
+
+impl EventHead {
+    /// One that says no more than this.
+    pub fn new(operation: Operation, command_id: u32) -> EventHead {
+        EventHead {
+            command_id,
+            first_lsn: Lsn::INVALID,
+            place: None,
+            operation,
+            exchange: Rc::default(),
+            routing_key: Rc::default(),
+            database: Rc::default(),
+            schema: Rc::default(),
+            table: Rc::default(),
+            lossy: false,
+            oversize: None,
+            key: None,
+        }
+    }
+}
+
+/// Which content follows the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// The body as it stands.
+    Body,
+    /// [`Images`].
+    Images,
+}
+
+/// A head, which content comes behind it, and where that begins.
+pub(super) struct Decoded {
+    pub(super) head: EventHead,
+    pub(super) codec: Codec,
+    pub(super) content_at: usize,
+}
+
+/// What tells an event's place among those of its transaction ([`crate::wal::order`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangeKey {
+    /// Command of the transaction that made the change.
+    pub command_id: u32,
+    /// What the change left in the WAL.
+    pub trace: Trace,
+    /// Where it left that, if the event says so.
+    pub place: Option<Place>,
+    /// Whether the event is of the layout that could not say so: such a transaction's events keep the order
+    /// that they had then, by command and LSN.
+    pub is_of_layout_1: bool,
+}

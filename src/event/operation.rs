@@ -1,0 +1,61 @@
+//! What happened to a row. Pure.
+
+use crate::place::Trace;
+
+/// What happened to the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+    /// Not a change: events may be missing before this one. Only the worker makes these, and never
+    /// writes them into the WAL.
+    Gap,
+}
+
+impl Operation {
+    /// The word for it in routing keys, bodies and the AMQP property `type`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Insert => "insert",
+            Operation::Update => "update",
+            Operation::Delete => "delete",
+            Operation::Truncate => "truncate",
+            Operation::Gap => "gap",
+        }
+    }
+
+    /// The byte for it.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Operation::Insert => 1,
+            Operation::Update => 2,
+            Operation::Delete => 3,
+            Operation::Truncate => 4,
+            Operation::Gap => 5,
+        }
+    }
+
+    /// The inverse of [`Operation::code`].
+    pub(super) fn from_code(code: u8) -> Option<Operation> {
+        match code {
+            1 => Some(Operation::Insert),
+            2 => Some(Operation::Update),
+            3 => Some(Operation::Delete),
+            4 => Some(Operation::Truncate),
+            5 => Some(Operation::Gap),
+            _ => None,
+        }
+    }
+}
+
+/// What a change with this operation code leaves in the WAL. One that is not known is held when its turn
+/// comes; its place among the others is that of a row.
+pub(super) fn trace_of(operation: u8) -> Trace {
+    match Operation::from_code(operation) {
+        Some(Operation::Delete) => Trace::Deletion,
+        Some(Operation::Truncate) => Trace::Storage,
+        Some(Operation::Insert | Operation::Update | Operation::Gap) | None => Trace::NewVersion,
+    }
+}
