@@ -1,10 +1,7 @@
 //! The arguments of CREATE TRIGGER: resource, routing key prefix, then `key=value` options. Pure.
 
-use pgrx::PgSqlErrorCode;
-
 use super::options::{self, Options};
-use crate::event::Operation;
-use crate::pg::report::Report;
+use super::problem::Problem;
 
 /// Prefix of the routing key unless the trigger names another.
 const DEFAULT_PREFIX: &str = "cdc";
@@ -18,14 +15,6 @@ pub struct Arguments {
     pub prefix: String,
     /// The other arguments.
     pub options: Options,
-}
-
-/// Why the arguments make no sense.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Problem {
-    pub argument: String,
-    pub message: String,
-    pub hint: String,
 }
 
 impl Arguments {
@@ -44,20 +33,6 @@ impl Arguments {
             options: Options::parse(arguments)?,
         })
     }
-}
-
-impl Problem {
-    /// The error of a trigger that has it.
-    pub fn of_trigger(self, name: &str) -> Report {
-        Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, self.message)
-            .detail(format!("Trigger \"{name}\" has argument \"{}\".", self.argument))
-            .hint(self.hint)
-    }
-}
-
-/// The routing key of these events of a resource.
-pub fn routing_key(prefix: &str, resource: &str, operation: Operation) -> String {
-    format!("{prefix}.{resource}.{}", operation.as_str()).to_lowercase()
 }
 
 /// The arguments of a trigger with other names in place of the columns' that its options name; without those that

@@ -4,39 +4,49 @@
 //! rendered here. The function refuses,
 //! with an error that says what to do, wherever an event would be lost or could not be what the user
 //! meant; it never waits and never fails because of the broker.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`arguments`], [`options`], [`problem`] | what a trigger is defined with |
+//! | [`names`], [`exchange_right`] | the routing key and the exchange: what AMQP can carry, and who may send there |
+//! | [`requirements`] | what must be so for a change to be captured |
+//! | [`plan`], [`sql_version`] | what the events of one trigger have in common, and the look at the SQL's version |
+//! | [`emission`] | writing an event into the WAL, whoever emits it |
 
 mod arguments;
+mod emission;
 pub mod exchange_right;
+mod names;
 mod options;
 mod plan;
+mod problem;
+mod requirements;
 mod sql_version;
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 
 use crate::body::{BodyMemory, Change};
-use crate::event::{
-    Codec, EVENT_PREFIX, HeadStart, Highest, Image, ImagesStart, MAX_SHORT_STRING, Operation,
-};
+use crate::event::{Codec, HeadStart, Image, ImagesStart};
 use crate::memory;
 use crate::pg::json::Json;
 use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
-use crate::pg::trigger::{Action, Timing, TriggerCall};
+use crate::pg::server;
+use crate::pg::trigger::TriggerCall;
 use crate::pg::tuple::{Row, ValueMemory};
-use crate::pg::worker_process::MISSING_HINT;
-use crate::pg::{message, server, shared, xact};
 use crate::settings::{self, Oversize};
-pub use arguments::{Arguments, arguments_with, routing_key};
+pub use arguments::{Arguments, arguments_with};
+use names::require_short_string;
+pub use names::{long_part_problem, routing_key, short_string_problem};
+pub use plan::OPERATIONS;
 use plan::{OperationPlan, Plan};
+use requirements::{require_a_server_that_keeps_events, require_a_trigger_that_sees_the_outcome};
+pub use requirements::{require_preload, timing_problem};
 
-/// The operations that triggers fire for.
-pub const OPERATIONS: [Operation; 4] =
-    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
 /// Bytes of a body that some broker may find too large.
 const LARGE: usize = 16 * 1024;
 
@@ -56,80 +66,6 @@ pub fn capture(call: Option<TriggerCall<'_>>) {
     require_a_server_that_keeps_events();
     require_a_trigger_that_sees_the_outcome(&call);
     emit(&call);
-}
-
-/// Errors wherever an event would be written that nobody will ever publish.
-fn require_a_server_that_keeps_events() {
-    require_preload();
-    if server::wal_level_is_minimal() {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "change data capture needs a wal_level of replica or logical",
-        )
-        .detail("wal_level is minimal, so that no replication slot can retain the events.")
-        .hint("Set wal_level = replica and restart the server, or SET amqp.capture = off for a migration.")
-        .raise();
-    }
-    let missing = &shared::numbers().missing;
-    if missing.worker.load(Ordering::Relaxed) {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "change data capture has no background worker",
-        )
-        .detail("The server could not register it when it started, so that nobody would publish the events of this change.")
-        .hint(MISSING_HINT)
-        .raise();
-    }
-    if missing.slot.load(Ordering::Relaxed) {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "change data capture has no replication slot",
-        )
-        .detail("Without its slot \"amqp_cdc\" the events of this change could be lost.")
-        .hint("See amqp.status and the server log; max_replication_slots may need to be raised.")
-        .raise();
-    }
-}
-
-/// Errors if the library is not preloaded.
-pub fn require_preload() {
-    if !shared::is_available() {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "amqp_cdc must be loaded via shared_preload_libraries",
-        )
-        .detail("The worker that publishes the events is started with the server.")
-        .hint("Add amqp_cdc to shared_preload_libraries and restart the server.")
-        .raise();
-    }
-}
-
-/// Errors for triggers that fire before the change is final, or without its rows.
-fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
-    let has_its_rows = call.is_for_each_row() || call.action() == Action::Truncate;
-    if call.timing() == Timing::After && has_its_rows {
-        return;
-    }
-    if let Some(problem) = timing_problem(&call.trigger_name(), call.timing(), has_its_rows) {
-        problem.raise();
-    }
-}
-
-/// The error of a trigger that fires before the change is final, or without the rows that the change has.
-pub fn timing_problem(trigger: &str, timing: Timing, has_its_rows: bool) -> Option<Report> {
-    let wrong = match (timing, has_its_rows) {
-        (Timing::Before, _) => "fires BEFORE the change",
-        (Timing::InsteadOf, _) => "fires INSTEAD OF the change",
-        (Timing::After, false) => "fires FOR EACH STATEMENT and sees no rows",
-        (Timing::After, true) => return None,
-    };
-    let report = Report::new(
-        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
-        "amqp_change_data_capture() must be an AFTER ... FOR EACH ROW trigger",
-    )
-    .detail(format!("Trigger \"{trigger}\" {wrong}."))
-    .hint("Define it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.");
-    Some(report)
 }
 
 /// What the next event is likely to need again. Close together, and found in one step: in a statement
@@ -232,14 +168,14 @@ fn write_images(
         }
     }
     head.clear();
-    let start = head_start(call, operation, Codec::Images, json.is_lossy(), exchange);
+    let start = head_of(call, operation, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
     let given = json.bytes();
     ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    insert(&start, &[head, given, old, new]);
+    emission::write(&start, &[head, given, old, new]);
     true
 }
 
@@ -286,82 +222,22 @@ fn write_body(
         oversize,
         // A broker may find it too large, and then wants the keys alone.
         key: (json.bytes().len() >= LARGE).then_some(plan.key_names.as_slice()),
-        ..head_start(call, operation, Codec::Body, json.is_lossy(), exchange)
+        ..head_of(call, operation, Codec::Body, json.is_lossy(), exchange)
     };
     start.encode_into(&operation.names, head);
-    insert(&start, &[head, json.bytes()]);
+    emission::write(&start, &[head, json.bytes()]);
 }
 
-fn head_start<'a>(
+/// The head of the event of this call.
+fn head_of<'a>(
     call: &TriggerCall<'_>,
     operation: &OperationPlan,
     codec: Codec,
     lossy: bool,
     exchange: &'a str,
 ) -> HeadStart<'a> {
-    let command_id = call.command_id();
-    let is_late = highest().makes_late(command_id, operation.operation == Operation::Truncate);
-    HeadStart {
-        codec,
-        command_id,
-        first_lsn: xact::first_event(),
-        place: if is_late { call.place(command_id) } else { None },
-        operation: operation.operation,
-        exchange,
-        lossy,
-        oversize: None,
-        key: None,
-    }
-}
-
-/// Writes an event into the WAL.
-fn insert(start: &HeadStart<'_>, parts: &[&[u8]]) {
-    xact::prepare_to_emit();
-    xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
-    let mut highest = highest();
-    highest.note(start.command_id, start.operation == Operation::Truncate);
-    xact::set_notes([highest.any, highest.row]);
-}
-
-/// The highest commands of which the current transaction has written events.
-fn highest() -> Highest {
-    let [any, row] = xact::notes();
-    Highest { any, row }
-}
-
-/// As much of a user's text as is worth being told in an error.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(4 * MAX_SHORT_STRING)]
-}
-
-/// Errors for what AMQP cannot carry.
-fn require_short_string(what: &str, value: &str) {
-    if let Some(problem) = short_string_problem(what, value) {
-        problem.raise();
-    }
-}
-
-/// The error of what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
-pub fn short_string_problem(what: &str, value: &str) -> Option<Report> {
-    if value.len() <= MAX_SHORT_STRING {
-        return None;
-    }
-    let report = Report::new(
-        PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-        format!("{what} is longer than {MAX_SHORT_STRING} bytes"),
-    )
-    .detail(format!("\"{}\" has {} bytes.", cut(value), value.len()))
-    .hint("Shorten the trigger's arguments or amqp.exchange; AMQP allows no more.");
-    Some(report)
-}
-
-/// The error of what a routing key cannot be made of, as long as it is: in lower case a letter may take a third of its
-/// bytes, no less.
-pub fn long_part_problem(prefix: &str, resource: &str) -> Option<Report> {
-    let longest = if prefix.len() > resource.len() { prefix } else { resource };
-    (longest.len() > 3 * MAX_SHORT_STRING)
-        .then(|| short_string_problem("routing key", longest))
-        .flatten()
+    let id = call.command_id();
+    emission::head(operation.operation, codec, id, || call.place(id), lossy, exchange)
 }
 
 fn refuse_oversize(table: &str, size: u64, limit: usize) -> ! {

@@ -13,8 +13,8 @@
 //! blanks around a name do not count. A name that holds a comma, or blanks at its ends, can be given
 //! in double quotes, and a double quote in it is doubled.
 
-use super::arguments::Problem;
-use super::cut;
+use super::names::cut;
+use super::problem::Problem;
 use crate::memory;
 
 const EXCLUDE: &str = "exclude";

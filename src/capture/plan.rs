@@ -6,16 +6,21 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
-use super::arguments::{Arguments, Problem, routing_key};
-use super::{OPERATIONS, exchange_right};
+use super::arguments::Arguments;
+use super::names::{long_part_problem, require_short_string, routing_key};
+use super::problem::Problem;
+use super::{exchange_right, sql_version};
 use crate::body::{self, Shape};
-use crate::capture::sql_version;
 use crate::event::{EncodedNames, Operation};
 use crate::memory;
 use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored::Stored;
 use crate::pg::trigger::{self, Action, TriggerCall};
+
+/// The operations that triggers fire for.
+pub const OPERATIONS: [Operation; 4] =
+    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
 
 /// What the events of one trigger have in common.
 pub struct Plan {
@@ -127,7 +132,7 @@ impl Plan {
         let arguments = accept(call, Arguments::parse(call.arguments()));
         let options = arguments.options;
         if let Some(exchange) = &options.exchange {
-            super::require_short_string("exchange", exchange);
+            require_short_string("exchange", exchange);
             if let Some(refusal) = exchange_right::refusal(exchange, call.owner()) {
                 // CREATE TRIGGER refuses it, but an earlier version did not: what it made goes on.
                 refusal.log();
@@ -141,7 +146,7 @@ impl Plan {
         let key = memory::collect(chosen.published.iter().map(is_key));
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
-        if let Some(problem) = super::long_part_problem(&arguments.prefix, &resource) {
+        if let Some(problem) = long_part_problem(&arguments.prefix, &resource) {
             problem.raise();
         }
         let operations = OPERATIONS.map(|operation| {

@@ -1,0 +1,45 @@
+//! Writes events into the WAL, inside the current transaction: those of a trigger, and whatever else is to be an
+//! event at its place among them.
+
+use crate::event::{Codec, EVENT_PREFIX, HeadStart, Highest, Operation};
+use crate::pg::{message, xact};
+use crate::place::Place;
+
+/// The head of an event that the command with this id writes now. `place`: where its change left its trace in the
+/// WAL, which only a late event says.
+pub fn head<'a>(
+    operation: Operation,
+    codec: Codec,
+    command_id: u32,
+    place: impl FnOnce() -> Option<Place>,
+    lossy: bool,
+    exchange: &'a str,
+) -> HeadStart<'a> {
+    let is_late = highest().makes_late(command_id, operation == Operation::Truncate);
+    HeadStart {
+        codec,
+        command_id,
+        first_lsn: xact::first_event(),
+        place: if is_late { place() } else { None },
+        operation,
+        exchange,
+        lossy,
+        oversize: None,
+        key: None,
+    }
+}
+
+/// Writes an event: the parts of its bytes, of which the first begins with the encoded head.
+pub fn write(head: &HeadStart<'_>, parts: &[&[u8]]) {
+    xact::prepare_to_emit();
+    xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
+    let mut highest = highest();
+    highest.note(head.command_id, head.operation == Operation::Truncate);
+    xact::set_notes([highest.any, highest.row]);
+}
+
+/// The highest commands of which the current transaction has written events.
+fn highest() -> Highest {
+    let [any, row] = xact::notes();
+    Highest { any, row }
+}
