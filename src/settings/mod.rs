@@ -1,22 +1,23 @@
 //! Every setting of the extension, and owned snapshots of them. Nobody else
 //! reads a setting. All take effect on reload; README.md lists them for users.
 
+mod hosts;
+mod password;
+
 use std::ffi::{CStr, CString};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use crate::delivery::{Address, BrokerSettings, Policies, Secret, Unroutable};
+use crate::delivery::{BrokerSettings, Policies, Unroutable};
 use crate::event::{MAX_BODY, MAX_SHORT_STRING};
 use crate::pg::{secret, server, text};
+use hosts::parse_hosts;
+pub use password::PasswordSource;
+use password::{password, source_of};
 
 /// The AMQP port without TLS (IANA).
 const DEFAULT_PORT: u16 = 5672;
-
-/// The password where none is set: RabbitMQ's own of user guest.
-const DEFAULT_PASSWORD: &str = "guest";
 
 /// What to do with a message that no queue is bound for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -310,39 +311,9 @@ pub fn broker() -> Result<BrokerSettings, String> {
     })
 }
 
-/// Where the password comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// The file that `amqp.password_file` names.
-    File,
-    /// `amqp.password`.
-    Setting,
-    /// Neither is set.
-    Default,
-}
-
-impl PasswordSource {
-    /// The word for it in `amqp.status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PasswordSource::File => "file",
-            PasswordSource::Setting => "setting",
-            PasswordSource::Default => "default",
-        }
-    }
-}
-
 /// Where the password comes from, as the settings stand now.
 pub fn password_source() -> PasswordSource {
     source_of(&string(&PASSWORD_FILE), PASSWORD.get().is_some())
-}
-
-fn source_of(file: &str, is_set: bool) -> PasswordSource {
-    match (file, is_set) {
-        ("", false) => PasswordSource::Default,
-        ("", true) => PasswordSource::Setting,
-        _ => PasswordSource::File,
-    }
 }
 
 fn string(setting: &GucSetting<Option<CString>>) -> String {
@@ -351,117 +322,4 @@ fn string(setting: &GucSetting<Option<CString>>) -> String {
 
 fn seconds(setting: &GucSetting<i32>) -> Duration {
     Duration::from_secs(setting.get() as u64)
-}
-
-/// `host[:port]`, comma-separated; an IPv6 address with a port is written in brackets.
-fn parse_hosts(list: &str, default_port: u16) -> Result<Vec<Address>, String> {
-    let addresses = list
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-        .map(|entry| parse_host(entry, default_port))
-        .collect::<Result<Vec<_>, _>>()?;
-    if addresses.is_empty() {
-        return Err("amqp.host is empty".to_owned());
-    }
-    Ok(addresses)
-}
-
-fn parse_host(entry: &str, default_port: u16) -> Result<Address, String> {
-    let invalid = || format!("amqp.host has an invalid entry: \"{entry}\"");
-    let (host, port) = if let Some(rest) = entry.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or_else(invalid)?;
-        match after {
-            "" => (host, None),
-            _ => (host, Some(after.strip_prefix(':').ok_or_else(invalid)?)),
-        }
-    } else if entry.matches(':').count() == 1 {
-        let (host, port) = entry.split_once(':').ok_or_else(invalid)?;
-        (host, Some(port))
-    } else {
-        (entry, None)
-    };
-    let port = match port {
-        None => default_port,
-        Some(text) => text.parse().ok().filter(|&p| p != 0).ok_or_else(invalid)?,
-    };
-    if host.is_empty() {
-        return Err(invalid());
-    }
-    Ok(Address { host: host.to_owned(), port })
-}
-
-fn password(file: &str, setting: Option<CString>) -> Result<Secret, String> {
-    match source_of(file, setting.is_some()) {
-        PasswordSource::File => read_password(file),
-        PasswordSource::Setting | PasswordSource::Default => {
-            let text = setting.map(|text| text.to_string_lossy().into_owned());
-            Ok(Secret::new(text.unwrap_or_else(|| DEFAULT_PASSWORD.to_owned())))
-        }
-    }
-}
-
-fn read_password(file: &str) -> Result<Secret, String> {
-    let problem = |what: &str| format!("amqp.password_file \"{file}\" {what}");
-    let metadata = fs::metadata(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(problem("is accessible to others; its permissions should be 0600"));
-    }
-    let text = fs::read_to_string(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
-    Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(host: &str, port: u16) -> Address {
-        Address { host: host.to_owned(), port }
-    }
-
-    #[test]
-    fn hosts_are_a_list_with_optional_ports() {
-        assert_eq!(
-            parse_hosts("a, b:1234 ,::1,[::1]:99,[fe80::2]", 5672).unwrap(),
-            [
-                address("a", 5672),
-                address("b", 1234),
-                address("::1", 5672),
-                address("::1", 99),
-                address("fe80::2", 5672),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_bad_host_is_named() {
-        for bad in ["a:x", "a:0", "a:70000", ":1", "[::1", "[::1]x"] {
-            assert!(parse_hosts(bad, 1).unwrap_err().contains(bad), "{bad}");
-        }
-        assert_eq!(parse_hosts(" , ", 1).unwrap_err(), "amqp.host is empty");
-    }
-
-    #[test]
-    fn a_password_file_must_be_private() {
-        let path = std::env::temp_dir().join(format!("amqp_cdc-{}", std::process::id()));
-        fs::write(&path, "s3cret\n").unwrap();
-        let name = path.to_str().unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = password(name, None).unwrap_err();
-        assert!(error.contains("0600") && !error.contains("s3cret"), "{error}");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(password(name, None).unwrap(), Secret::new("s3cret".to_owned()));
-        fs::remove_file(&path).unwrap();
-        assert!(password(name, None).unwrap_err().contains("cannot be read"));
-    }
-
-    #[test]
-    fn a_file_goes_before_the_setting_and_that_before_the_default() {
-        assert_eq!(source_of("file", true), PasswordSource::File);
-        assert_eq!(source_of("", true), PasswordSource::Setting);
-        assert_eq!(source_of("", false), PasswordSource::Default);
-        let secret = |text: &str| Secret::new(text.to_owned());
-        assert_eq!(password("", Some(c"s3cret".to_owned())).unwrap(), secret("s3cret"));
-        assert_eq!(password("", None).unwrap(), secret("guest"));
-    }
 }
