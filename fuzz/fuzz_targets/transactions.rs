@@ -16,6 +16,7 @@ mod memory;
 mod place;
 #[path = "../../src/wal"]
 mod wal {
+    pub mod committed;
     pub mod event_list;
     mod family;
     pub mod min_queue;
@@ -32,8 +33,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use lsn::Lsn;
 use place::{Place, TableFile, Trace};
+use wal::committed::OrderedEvents;
 use wal::order_queue::OrderQueue;
-use wal::transactions::{OrderedEvents, Transactions};
+use wal::transactions::Transactions;
 
 #[derive(Arbitrary, Debug)]
 enum Step {

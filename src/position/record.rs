@@ -5,11 +5,14 @@
 
 use std::rc::Rc;
 
-use super::Position;
+use super::pair::Position;
 use crate::bytes::{Reader, put_number};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::stream::gap::{Gap, OwedGap};
+
+/// Prefix of the logical message that carries a position record; unforgeable like the events' one.
+pub const POSITION_PREFIX: &[u8] = b"amqp_cdc\0position\0";
 
 /// A position alone, as it was recorded first.
 const POSITION_ONLY: u8 = 1;

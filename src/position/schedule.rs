@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Position;
+use super::pair::Position;
 
 /// Shortest time between two looks at the position.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

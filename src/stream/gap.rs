@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::event::{EventHead, Operation};
 use crate::lsn::Lsn;
 use crate::memory;
-use crate::wal::transactions::{CommittedTransaction, OrderedEvents, RecordedEvent};
+use crate::wal::committed::{CommittedTransaction, OrderedEvents, RecordedEvent};
 
 /// Routing key of the event that announces a gap.
 pub const ROUTING_KEY: &str = "amqp_cdc.gap";

@@ -1,6 +1,6 @@
 //! The committed transactions between the WAL and the broker: read but not yet wholly confirmed,
 //! in commit order. Pure. It knows which may be announced, which event is next, and what the
-//! position is; it never waits.
+//! position is; it never waits. Where events are missing, it holds a [`gap`].
 
 pub mod gap;
 mod waiting;
@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::position::Position;
+use crate::wal::committed::{CommittedTransaction, RecordedEvent};
 use crate::wal::min_queue::MinQueue;
-use crate::wal::transactions::{CommittedTransaction, RecordedEvent};
 pub use waiting::Peeked;
 use waiting::Waiting;
 
@@ -198,7 +198,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wal::transactions::OrderedEvents;
+    use crate::wal::committed::OrderedEvents;
 
     fn transaction(xid: u64, first: u64, commit: u64, events: usize) -> CommittedTransaction {
         CommittedTransaction {

@@ -4,8 +4,8 @@
 use std::iter::Peekable;
 
 use crate::lsn::Lsn;
+use crate::wal::committed::{OrderedEvents, RecordedEvent};
 use crate::wal::numbers;
-use crate::wal::transactions::{OrderedEvents, RecordedEvent};
 
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]

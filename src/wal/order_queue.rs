@@ -7,9 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
+use super::committed::{CommittedTransaction, Found};
 use super::min_queue::MinQueue;
 use super::order::{Order, Search, WANTED_BYTES};
-use super::transactions::{CommittedTransaction, Found};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::place::{Place, TableFile, Trace};
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::event::{EventHead, Operation};
     use crate::place::TableFile;
-    use crate::wal::transactions::{OrderedEvents, RecordedEvent};
+    use crate::wal::committed::{OrderedEvents, RecordedEvent};
 
     fn place(xid: u32) -> Place {
         let file = TableFile { tablespace: 1663, database: 5, number: 16_384 };

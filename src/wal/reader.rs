@@ -6,6 +6,12 @@ use std::ops::ControlFlow;
 
 use pgrx::PgSqlErrorCode;
 
+use super::batch::Batch;
+use super::change_reader::ChangeReader;
+use super::committed::CommittedTransaction;
+use super::order_queue::{OrderQueue, Pass};
+use super::transactions::Transactions;
+use super::xid_counter::XidCounter;
 use crate::event::EVENT_PREFIX;
 use crate::lsn::Lsn;
 use crate::memory;
@@ -13,33 +19,6 @@ use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::snapshot::{Outcome, SnapshotMemory};
 use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
-use crate::position::{self, Notes, POSITION_PREFIX, Position};
-use crate::wal::order_queue::{OrderQueue, Pass};
-use crate::wal::transactions::{CommittedTransaction, Transactions};
-use crate::wal::xid_counter::XidCounter;
-
-/// What is read in one go, before the caller looks at signals and at the broker again: so many records...
-const BATCH_RECORDS: usize = 1000;
-
-/// ...and not much more WAL than this: on a cold disk each page may take milliseconds.
-const BATCH_BYTES: u64 = 64 * 1024;
-
-/// How far one batch goes.
-struct Batch {
-    records: usize,
-    end: Lsn,
-}
-
-impl Batch {
-    fn begin(reader: &XLogReader) -> Batch {
-        let records = reader.records() + BATCH_RECORDS;
-        Batch { records, end: Lsn(reader.position().0 + BATCH_BYTES) }
-    }
-
-    fn is_over(&self, reader: &XLogReader) -> bool {
-        reader.records() >= self.records || reader.position() >= self.end
-    }
-}
 
 /// What a batch ended with.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,23 +59,23 @@ pub struct TransactionReader {
     snapshot: Option<SnapshotMemory>,
     /// When the last transaction committed.
     commit_time: i64,
-    /// The position records that begin before this are of earlier lives of the worker...
-    earlier_until: Lsn,
-    /// ...and say this besides the position, as far as was not asked for.
-    notes: Vec<Notes>,
-}
-
-/// Reads records of changes.
-struct ChangeReader {
-    reader: XLogReader,
-    /// Where the range ends that is being read.
-    end: Lsn,
+    /// The plain messages that are collected, as far as they begin before this...
+    collected_until: Lsn,
+    /// ...have this prefix...
+    collected_prefix: &'static [u8],
+    /// ...and were not asked for yet.
+    collected: Vec<Vec<u8>>,
 }
 
 impl TransactionReader {
     /// Begins at `start`, the first byte of a record. Keeps at most `memory_limit` bytes of the
-    /// events of open transactions. Position records before `earlier_until` are an earlier life's.
-    pub fn new(start: Lsn, memory_limit: usize, earlier_until: Lsn) -> TransactionReader {
+    /// events of open transactions. Collects the plain messages of `prefix` that begin before `until`.
+    pub fn new(
+        start: Lsn,
+        memory_limit: usize,
+        prefix: &'static [u8],
+        until: Lsn,
+    ) -> TransactionReader {
         TransactionReader {
             reader: XLogReader::new(start),
             xids: XidCounter::default(),
@@ -109,8 +88,9 @@ impl TransactionReader {
             doubtful_before: Lsn::INVALID,
             snapshot: None,
             commit_time: 0,
-            earlier_until,
-            notes: Vec::new(),
+            collected_until: until,
+            collected_prefix: prefix,
+            collected: Vec::new(),
         }
     }
 
@@ -170,7 +150,7 @@ impl TransactionReader {
     /// Tries once more to read what could not be read.
     pub fn retry(&mut self) {
         match (&self.pass, &mut self.changes) {
-            (Some(_), Some(changes)) => changes.reader.retry(),
+            (Some(_), Some(changes)) => changes.retry(),
             _ => self.reader.retry(),
         }
     }
@@ -180,9 +160,7 @@ impl TransactionReader {
     pub fn pass_damage(&mut self) -> Option<Passed> {
         // Records of changes were read before: their transactions are known, and no event is among them.
         if let (Some(_), Some(changes)) = (&self.pass, &mut self.changes) {
-            let next = XLogReader::next_whole(changes.reader.position())?;
-            changes.reader.begin(next);
-            return Some(Passed::Changes { next });
+            return changes.pass_damage().map(|next| Passed::Changes { next });
         }
         let next = XLogReader::next_whole(self.reader.position())?;
         self.reader.begin(next);
@@ -198,7 +176,7 @@ impl TransactionReader {
         }
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
-            let is_earlier = self.reader.position() < self.earlier_until;
+            let is_collected = self.reader.position() < self.collected_until;
             let record = match self.reader.read()? {
                 Step::Record(record) => record,
                 Step::Skipped => continue,
@@ -229,9 +207,8 @@ impl TransactionReader {
                     self.open.retire_all();
                 }
                 Record::PlainMessage { prefix, payload } => {
-                    if is_earlier && prefix == POSITION_PREFIX {
-                        memory::reserve(&mut self.notes, 1);
-                        self.notes.extend(position::decode(payload).and_then(|(_, notes)| notes));
+                    if is_collected && prefix == self.collected_prefix {
+                        memory::push(&mut self.collected, memory::copy(payload));
                     }
                 }
                 Record::Checkpoint { .. } => {}
@@ -240,8 +217,8 @@ impl TransactionReader {
         Ok(Reached::More)
     }
 
-    /// Those transactions older than this one, in doubt since a damaged record, that would be taken for dead now:
-    /// their end may have been in it. pg_xact knows it.
+    /// Asks pg_xact how those transactions ended that are older than this one, in doubt since a damaged record, and
+    /// would be taken for dead now: their end may have been in it.
     fn ask_for_doubtful(&mut self, oldest_running: u64) {
         if self.open.oldest_lsn().is_none_or(|first| first >= self.doubtful_before) {
             return;
@@ -285,7 +262,7 @@ impl TransactionReader {
         }
     }
 
-    /// There, the counter of the server is that of the WAL.
+    /// Learns the epoch of the xids at the end of the WAL, where the counter of the server is that of the WAL.
     fn reach_end(&mut self) -> Reached {
         if !self.xids.is_known() {
             self.xids.learn(server::next_xid());
@@ -293,13 +270,13 @@ impl TransactionReader {
         Reached::EndOfWal
     }
 
-    /// The xid of a transaction that was handed on, with its epoch, if that is known yet.
+    /// Returns the xid of a transaction that was handed on with its epoch, if that is known yet.
     pub fn real_xid(&self, counted: u64) -> Option<u64> {
         self.xids.real(counted)
     }
 
-    /// To be called while a transaction is held back, which may wait for no more than its epoch: looks for that
-    /// ahead of what is read, a batch at a time. Whether it was found, or there is more to be read for it.
+    /// Looks ahead of what is read for the epoch of the xids, a batch at a time: a transaction that is held back may
+    /// wait for no more than that. Returns true if it was found, or there is more to be read for it.
     pub fn look_for_epoch(&mut self) -> bool {
         if self.xids.is_known() {
             self.ahead = None;
@@ -341,9 +318,9 @@ impl TransactionReader {
         }
     }
 
-    /// What earlier lives of the worker noted in the WAL that was read since the last call.
-    pub fn take_notes(&mut self) -> Vec<Notes> {
-        std::mem::take(&mut self.notes)
+    /// The messages that were collected since the last call.
+    pub fn take_collected(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.collected)
     }
 
     /// The first byte that was not read yet.
@@ -351,14 +328,14 @@ impl TransactionReader {
         self.reader.position()
     }
 
-    /// To be called when nothing is left to be read a second time: who keeps an old segment open keeps its
+    /// Closes old segments, when nothing is left to be read a second time: who keeps one open keeps its
     /// disk space from being freed.
     pub fn forget_old_wal(&mut self) {
         self.second = None;
         if self.pass.is_none() {
             let segment = |lsn: Lsn| lsn.segment(server::wal_segment_size());
             let here = segment(self.position());
-            self.changes.take_if(|changes| segment(changes.reader.position()) != here);
+            self.changes.take_if(|changes| segment(changes.position()) != here);
         }
     }
 
@@ -375,7 +352,7 @@ impl TransactionReader {
         self.unordered.oldest()
     }
 
-    /// Whether a prepared transaction has events.
+    /// Returns true if a prepared transaction has events.
     pub fn has_prepared(&self) -> bool {
         self.open.has_prepared()
     }
@@ -395,98 +372,4 @@ fn count(xids: &mut XidCounter, record: &Record<'_>) -> u64 {
         }
         Record::NothingRuns { next_xid: None } | Record::PlainMessage { .. } => 0,
     }
-}
-
-impl ChangeReader {
-    fn new() -> ChangeReader {
-        ChangeReader { reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
-    }
-
-    /// Reads a batch. Breaks when everything was read.
-    fn read_batch(&mut self, pass: &mut Pass) -> Result<ControlFlow<()>, ReadError> {
-        let mut batch = Batch::begin(&self.reader);
-        while !batch.is_over(&self.reader) {
-            if self.reader.position() >= self.end {
-                let Some(range) = pass.next_range() else { return Ok(ControlFlow::Break(())) };
-                self.reader.begin(range.start);
-                self.end = range.end;
-                batch.end = Lsn(range.start.0 + BATCH_BYTES);
-            }
-            match self.reader.read_change(self.end)? {
-                Step::Record(change) => {
-                    pass.take(change.xid, change.lsn, change.trace, change.places());
-                }
-                Step::Skipped => {}
-                // All of it was read before, up to the commit behind it.
-                Step::EndOfWal => {
-                    let lsn = self.reader.position();
-                    return Err(ReadError::new(lsn, "WAL that was there is gone"));
-                }
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// What a look through the whole WAL found.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Survey {
-    /// The first record there is.
-    pub first_record: Lsn,
-    /// The last position that was recorded in it.
-    pub last_position: Option<Position>,
-    /// What was noted besides.
-    pub notes: Notes,
-    /// The first event, if no position was recorded ahead of it.
-    pub first_event: Option<Lsn>,
-}
-
-/// Looks through the WAL from `start`, the first byte of the oldest segment, for the last recorded
-/// position. `keep_going` is asked now and then; if it declines, none.
-///
-/// # Errors
-///
-/// [`ReadError`] if the WAL holds no record. Damaged ones are passed.
-pub fn survey(
-    start: Lsn,
-    mut keep_going: impl FnMut() -> bool,
-) -> Result<Option<Survey>, ReadError> {
-    let (mut reader, first_record) = XLogReader::at_first_record_after(start)
-        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
-    let (last_position, notes) = (None, Notes::default());
-    let mut survey = Survey { first_record, last_position, notes, first_event: None };
-    while keep_going() {
-        let batch = Batch::begin(&reader);
-        while !batch.is_over(&reader) {
-            let step = match reader.read() {
-                Ok(step) => step,
-                // Whoever reads on from the position that is found comes upon it, too, if it matters.
-                Err(error) => {
-                    let Some(next) = XLogReader::next_whole(error.lsn) else {
-                        return Ok(Some(survey));
-                    };
-                    reader.begin(next);
-                    continue;
-                }
-            };
-            match step {
-                Step::Record(Record::PlainMessage { prefix, payload }) => {
-                    if prefix == POSITION_PREFIX
-                        && let Some((position, notes)) = position::decode(payload)
-                    {
-                        survey.last_position = Some(position);
-                        notes.into_iter().for_each(|notes| survey.notes.update(notes));
-                    }
-                }
-                Step::Record(Record::TransactionalMessage { prefix, lsn, .. }) => {
-                    if prefix == EVENT_PREFIX && survey.last_position.is_none() {
-                        survey.first_event.get_or_insert(lsn);
-                    }
-                }
-                Step::Record(_) | Step::Skipped => {}
-                Step::EndOfWal => return Ok(Some(survey)),
-            }
-        }
-    }
-    Ok(None)
 }

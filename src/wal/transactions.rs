@@ -13,202 +13,24 @@
 //! There may be millions of subtransactions. So nothing here goes through what is open, but to end it or, when
 //! the limit is reached, to spill it; xids are those that [`super::xid_counter`] counted.
 
+#[cfg(test)]
+mod model_tests;
 mod prepared;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event_list::{Entry, EventList};
+use super::committed::{Assembled, CommittedTransaction, Found, OVERHEAD, RecordedEvent};
+use super::event_list::Entry;
 use super::family::{Family, FamilyCursor};
-use super::numbers::NumberList;
-use super::order::{Order, is_in_order};
 use super::spilled_events::SpilledEvents;
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
 use crate::memory;
 use prepared::PreparedTransactions;
 
-/// What an event in memory takes beside its payload.
-const OVERHEAD: usize = 64;
-
 /// What an open transaction or subtransaction takes in memory beside its events: its share of two trees,
 /// whose nodes are half full, and the room for the first event.
 const XID_OVERHEAD: usize = 128;
-
-/// One event as it was found in the WAL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordedEvent {
-    /// First byte of its WAL record.
-    pub lsn: Lsn,
-    /// The event's bytes; see [`crate::event::Event::decode`].
-    pub payload: Vec<u8>,
-}
-
-impl RecordedEvent {
-    /// Bytes of memory.
-    fn bytes(&self) -> usize {
-        self.payload.len() + OVERHEAD
-    }
-
-    fn entry(&self) -> Entry {
-        Entry { lsn: self.lsn, key: ChangeKey::of(&self.payload) }
-    }
-}
-
-/// A committed transaction that has events.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedTransaction<Events = OrderedEvents> {
-    /// Top-level transaction id, as it was counted; 0 for none.
-    pub xid: u64,
-    /// First byte after the commit record.
-    pub commit_lsn: Lsn,
-    /// Microseconds since 2000-01-01 UTC.
-    pub commit_time: i64,
-    /// LSN of the earliest of its events: WAL from here on rebuilds it whole.
-    pub first_lsn: Lsn,
-    /// Never empty.
-    pub events: Events,
-}
-
-/// The events of a transaction, in the order of its changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OrderedEvents {
-    /// All in memory.
-    Kept(Vec<RecordedEvent>),
-    /// All to be read again from the WAL, where their records begin at these LSNs.
-    Spilled(NumberList<1>),
-}
-
-impl OrderedEvents {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match self {
-            OrderedEvents::Kept(events) => events.len(),
-            OrderedEvents::Spilled(lsns) => lsns.len(),
-        }
-    }
-
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        match self {
-            OrderedEvents::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
-            OrderedEvents::Spilled(lsns) => lsns.bytes(),
-        }
-    }
-}
-
-/// The events of a transaction, in the order of the WAL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// All in memory.
-    Kept(Vec<RecordedEvent>),
-    /// All to be read again from the WAL.
-    Spilled(EventList),
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Found::Kept(Vec::new())
-    }
-}
-
-impl Found {
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Found::Kept(events) => events.iter().map(RecordedEvent::bytes).sum(),
-            Found::Spilled(list) => list.bytes(),
-        }
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Found::Kept(events) => events.len(),
-            Found::Spilled(list) => list.len(),
-        }
-    }
-
-    /// Bytes that spilling would free.
-    fn kept_bytes(&self) -> usize {
-        match self {
-            Found::Kept(_) => self.bytes(),
-            Found::Spilled(_) => 0,
-        }
-    }
-
-    fn first_lsn(&self) -> Option<Lsn> {
-        match self {
-            Found::Kept(events) => events.first().map(|event| event.lsn),
-            Found::Spilled(list) => list.iter().next().map(|entry| entry.lsn),
-        }
-    }
-
-    /// The same, none of it in memory.
-    pub fn spill(self) -> Found {
-        match self {
-            Found::Kept(events) => {
-                Found::Spilled(events.iter().map(RecordedEvent::entry).collect())
-            }
-            Found::Spilled(list) => Found::Spilled(list),
-        }
-    }
-
-    /// The order of the changes; none if that is the order of the WAL.
-    pub fn order(&self) -> Option<Order> {
-        match self {
-            Found::Kept(events) => {
-                let entries = || events.iter().map(RecordedEvent::entry);
-                (!is_in_order(entries())).then(|| Order::of(entries()))
-            }
-            Found::Spilled(list) => (!is_in_order(list.iter())).then(|| Order::of(list.iter())),
-        }
-    }
-
-    /// The events in this order.
-    pub fn in_order(self, order: Option<Order>) -> OrderedEvents {
-        let count = self.len();
-        let events = self.put_in_order(order);
-        assert_eq!(
-            events.len(),
-            count,
-            "an event was lost or came twice in its transaction's order"
-        );
-        events
-    }
-
-    fn put_in_order(self, order: Option<Order>) -> OrderedEvents {
-        match (self, order) {
-            (Found::Kept(events), None) => OrderedEvents::Kept(events),
-            (Found::Kept(mut events), Some(order)) => {
-                let mut ordered = memory::with_room(events.len());
-                let mut take = |lsn| {
-                    let number = events.binary_search_by_key(&lsn, |event| event.lsn).ok()?;
-                    Some(RecordedEvent {
-                        lsn,
-                        payload: std::mem::take(&mut events[number].payload),
-                    })
-                };
-                ordered.extend(order.lsns().filter_map(&mut take));
-                OrderedEvents::Kept(ordered)
-            }
-            (Found::Spilled(list), None) => {
-                OrderedEvents::Spilled(list.iter().map(|entry| [entry.lsn.0]).collect())
-            }
-            (Found::Spilled(list), Some(order)) => {
-                drop(list);
-                OrderedEvents::Spilled(order.lsns().map(|lsn| [lsn.0]).collect())
-            }
-        }
-    }
-}
-
-/// The events of a transaction, and where they begin.
-#[derive(Debug)]
-pub struct Assembled {
-    pub events: Found,
-    /// LSN of the earliest.
-    pub first_lsn: Lsn,
-}
 
 /// Transactions whose end was not read yet.
 #[derive(Debug, Default)]
@@ -228,7 +50,7 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// None yet. `memory_limit` is in bytes.
+    /// Begins with none. `memory_limit` is in bytes.
     pub fn new(memory_limit: usize) -> Transactions {
         Transactions { memory_limit, ..Transactions::default() }
     }
@@ -239,7 +61,7 @@ impl Transactions {
         self.memory_limit = memory_limit;
     }
 
-    /// An event of `xid`, a transaction or subtransaction. It lies behind all those before.
+    /// Takes an event of `xid`, a transaction or subtransaction. It lies behind all those before.
     pub fn event(&mut self, xid: u64, lsn: Lsn, payload: &[u8]) {
         let size = payload.len() + OVERHEAD;
         // The trees below ask for a node at a time.
@@ -279,7 +101,7 @@ impl Transactions {
         self.kept_bytes = 0;
     }
 
-    /// `xid` and its `subxids` committed. None if they had no events.
+    /// Takes out the events of `xid` and its `subxids`, which committed. None if they had none.
     pub fn commit(
         &mut self,
         xid: u64,
@@ -294,7 +116,7 @@ impl Transactions {
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
-    /// `xid` and its `subxids` were rolled back.
+    /// Forgets the events of `xid` and its `subxids`, which were rolled back.
     pub fn abort(&mut self, xid: u64, subxids: &[u32]) {
         if self.take_prepared(xid).is_none() {
             let family = Family { xid, subxids };
@@ -303,7 +125,7 @@ impl Transactions {
         }
     }
 
-    /// `xid` and its `subxids` were prepared: they outlive sessions and crashes.
+    /// Sets the events of `xid` and its `subxids` apart, which were prepared: they outlive sessions and crashes.
     pub fn prepare(&mut self, xid: u64, subxids: &[u32]) {
         if let Some(assembled) = self.assemble(Family { xid, subxids }) {
             self.kept_bytes += assembled.events.kept_bytes();
@@ -362,7 +184,7 @@ impl Transactions {
         taken
     }
 
-    /// These are not kept any more.
+    /// Counts these as not kept any more.
     fn forget_kept(&mut self, events: &[RecordedEvent]) {
         if let Some(first) = events.first() {
             self.kept_firsts.remove(&first.lsn);
@@ -370,8 +192,8 @@ impl Transactions {
         self.kept_bytes -= XID_OVERHEAD + events.iter().map(RecordedEvent::bytes).sum::<usize>();
     }
 
-    /// No transaction older than `oldest_running` runs any more, but for those that are prepared: what died
-    /// in a crash is dropped.
+    /// Drops what died in a crash: no transaction older than `oldest_running` runs any more, but for those that
+    /// are prepared.
     pub fn retire_older_than(&mut self, oldest_running: u64) {
         while let Some(oldest) = self.kept.first_entry().filter(|o| *o.key() < oldest_running) {
             let events = oldest.remove();
@@ -380,13 +202,13 @@ impl Transactions {
         self.spilled.forget_older_than(oldest_running);
     }
 
-    /// No transaction runs any more, but for those that are prepared.
+    /// Drops everything but what is prepared: no other transaction runs any more.
     pub fn retire_all(&mut self) {
         self.spilled.clear();
         self.retire_older_than(u64::MAX);
     }
 
-    /// Those that are older and have events, subtransactions for themselves, but not the prepared ones.
+    /// Returns those that are older and have events, subtransactions for themselves, but not the prepared ones.
     pub fn older_than(&self, xid: u64) -> BTreeSet<u64> {
         let kept = self.kept.range(..xid).map(|(&xid, _)| xid);
         let mut xids = BTreeSet::new();
@@ -397,13 +219,13 @@ impl Transactions {
         xids
     }
 
-    /// LSN of the earliest event of any open transaction: the WAL from here on is still needed.
+    /// Returns the LSN of the earliest event of any open transaction: the WAL from here on is still needed.
     pub fn oldest_lsn(&self) -> Option<Lsn> {
         let kept = self.kept_firsts.keys().next().copied();
         [kept, self.spilled.oldest_lsn(), self.prepared.oldest_lsn()].into_iter().flatten().min()
     }
 
-    /// Whether a prepared transaction has events: its end may come from any session.
+    /// Returns true if a prepared transaction has events: its end may come from any session.
     pub fn has_prepared(&self) -> bool {
         !self.prepared.is_empty()
     }
@@ -413,6 +235,7 @@ impl Transactions {
 mod tests {
     use super::*;
     use crate::event::{Event, EventHead, Names, Operation};
+    use crate::wal::committed::OrderedEvents;
 
     fn payload(command_id: u32, name: &str) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -25,7 +25,7 @@ use crate::pg::timeline::Timelines;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::{ReadError, XLogReader};
 use crate::pg::{server, shared, threads, worker_process};
-use crate::position::{Notes, Origin, Position, PositionKeeper};
+use crate::position::{self, Notes, Origin, POSITION_PREFIX, Position, PositionKeeper};
 use crate::settings;
 use crate::status::condition::{Condition, UnreadableKind};
 use crate::status::standstill::Cause;
@@ -194,7 +194,12 @@ impl Worker {
             if origin == Origin::FirstStart { Lsn::INVALID } else { earlier_until };
         let memory_limit = server::logical_decoding_work_mem();
         let mut worker = Worker {
-            reader: TransactionReader::new(position.restart, memory_limit, earlier_until),
+            reader: TransactionReader::new(
+                position.restart,
+                memory_limit,
+                POSITION_PREFIX,
+                earlier_until,
+            ),
             stream: Stream::resume(position),
             keeper,
             handover: Handover::begin(notes, earlier_until),
@@ -300,7 +305,7 @@ impl Worker {
         let owed = notes.owed.clone();
         let from = self.keeper.give_up(self.position().confirmed, begin, notes);
         let memory_limit = server::logical_decoding_work_mem();
-        self.reader = TransactionReader::new(begin, memory_limit, Lsn::INVALID);
+        self.reader = TransactionReader::new(begin, memory_limit, POSITION_PREFIX, Lsn::INVALID);
         self.stream = Stream::resume(Position::default());
         self.composer.begin_at(begin);
         (self.held, self.damage, self.awaiting_standby) = (None, None, None);
@@ -490,7 +495,11 @@ impl Worker {
 
     /// Takes over what exchanges were owed when the last life ended, once all that it noted was read.
     fn take_over(&mut self) {
-        self.reader.take_notes().into_iter().for_each(|notes| self.handover.take(notes));
+        for record in self.reader.take_collected() {
+            if let Some((_, Some(notes))) = position::decode(&record) {
+                self.handover.take(notes);
+            }
+        }
         if self.delivery.is_some() && self.handover.is_known(self.reader.position()) {
             let owed = self.handover.take_over();
             self.owe(owed);

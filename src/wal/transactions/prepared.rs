@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Assembled, Found};
 use crate::lsn::Lsn;
 use crate::memory;
+use crate::wal::committed::{Assembled, Found};
 
 /// By xid of the transaction.
 #[derive(Debug, Default)]

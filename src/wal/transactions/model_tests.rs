@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use crate::event::{ChangeKey, EventHead, Operation};
 use crate::lsn::Lsn;
-use crate::wal::transactions::{CommittedTransaction, Found, OrderedEvents, Transactions};
+use crate::wal::committed::{CommittedTransaction, Found, OrderedEvents};
+use crate::wal::transactions::Transactions;
 
 /// Sessions, each with a transaction at a time.
 const SESSIONS: std::ops::Range<usize> = 0..4;

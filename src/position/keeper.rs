@@ -1,0 +1,248 @@
+//! Keeps the position in the slot and in position records.
+
+use std::time::{Duration, Instant};
+
+use pgrx::PgSqlErrorCode;
+
+use super::beginning::{self, Beginning};
+use super::origin::Origin;
+use super::pair::Position;
+use super::record::{self, Notes, POSITION_PREFIX};
+use super::schedule::{Due, Schedule};
+use super::search::{retain_everything, search, survey};
+use super::wal_files::{WalFiles, failed};
+use crate::lsn::Lsn;
+use crate::pg::report::Report;
+use crate::pg::slot::{self, Found, Slot, SlotData};
+use crate::pg::timeline::Timelines;
+use crate::pg::xlog_reader::ReadError;
+use crate::pg::{message, server};
+use crate::stream::gap::Gap;
+
+/// Holds the slot and saves the position in it.
+pub struct PositionKeeper {
+    slot: Slot,
+    /// C before the gap that is not announced yet.
+    gap_from: Option<Lsn>,
+    schedule: Schedule,
+    /// What the last position record says besides the position.
+    recorded: Notes,
+    /// The WAL segment that was the newest when the last position record was written.
+    recorded_in: u64,
+    segment_size: u64,
+}
+
+impl PositionKeeper {
+    /// Takes the slot, or makes it, and finds the position to go on from, and what is known already of the
+    /// notes that earlier lives left. `keep_going` is asked during a long look through the WAL; if it declines,
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] if the WAL is damaged. Raises if the slot cannot be had.
+    pub fn open(
+        timelines: &Timelines,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
+        let (slot, stored) = match slot::find() {
+            Found::Usable => {
+                let slot = Slot::acquire();
+                let stored = slot.stored();
+                (slot, stored)
+            }
+            Found::Nothing => (Slot::create(), SlotData::default()),
+            Found::Invalidated(stored) => {
+                Report::new(
+                    PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+                    format!("replication slot \"{}\" was invalidated and is made anew", slot::NAME),
+                )
+                .hint("Raise max_slot_wal_keep_size (and idle_replication_slot_timeout, if it is set) to bear longer outages of the broker.")
+                .warn();
+                slot::drop_it();
+                (Slot::create(), SlotData { restart: Lsn::INVALID, ..stored })
+            }
+            Found::Logical => {
+                slot::say_missing();
+                Report::new(
+                    PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                    format!("replication slot \"{}\" is a logical one", slot::NAME),
+                )
+                .hint("Drop it; amqp_cdc needs this name for a physical slot of its own.")
+                .raise()
+            }
+        };
+        let begun_gap = unannounced_gap(stored, timelines)?;
+        let (stored, is_sealed) = Position::from_stored(stored);
+        let (position, origin, notes) = if let Some(gap) = begun_gap {
+            // For who is to be told.
+            let start = retain_everything(&slot, timelines)?;
+            let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
+            let position = Position { restart: gap.to, ..Position::default() };
+            (position, Origin::Lost(gap), survey.notes)
+        } else if is_usable(stored, is_sealed, timelines)? {
+            (stored, Origin::Slot, Notes::default())
+        } else {
+            match search(&slot, stored, timelines, keep_going)? {
+                Some(found) => found,
+                None => return Ok(None),
+            }
+        };
+        let segment_size = server::wal_segment_size();
+        let mut keeper = PositionKeeper {
+            slot,
+            gap_from: match origin {
+                Origin::Lost(gap) => gap.from,
+                _ => None,
+            },
+            schedule: Schedule::new(Instant::now(), position, segment_size),
+            recorded: Notes::default(),
+            recorded_in: 0,
+            segment_size,
+        };
+        // Before it is saved that the stream was begun: nobody asks how once it is.
+        note_beginning(position, origin)?;
+        if origin != Origin::Slot {
+            keeper.save(position, notes.clone());
+        }
+        Ok(Some((keeper, position, origin, notes)))
+    }
+
+    /// The position that is saved.
+    pub fn saved(&self) -> Position {
+        self.schedule.saved()
+    }
+
+    /// Looks at the position at most once a second, and saves it when that is due. Returns when to ask again, if
+    /// there is or may be something left to save. An idle server writes nothing.
+    pub fn save_if_due(
+        &mut self,
+        position_and_notes: impl FnOnce() -> (Position, Notes),
+    ) -> Option<Duration> {
+        let wait = self.schedule.until_next_look(Instant::now());
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        let (position, notes) = position_and_notes();
+        match self.schedule.look(Instant::now(), position) {
+            Due::Save => self.save(position, notes),
+            Due::Record => {
+                self.record(position, notes);
+                return Some(self.schedule.until_next_look(Instant::now()));
+            }
+            Due::Nothing => {
+                if self.newest_segment() != self.recorded_in || notes != self.recorded {
+                    self.record(position, notes);
+                }
+            }
+        }
+        None
+    }
+
+    fn newest_segment(&self) -> u64 {
+        server::flushed_lsn().segment(self.segment_size)
+    }
+
+    /// Saves the position in the WAL and in the slot.
+    fn save(&mut self, position: Position, notes: Notes) {
+        let owes = !notes.owed.is_empty();
+        if let Some(end) = self.record(position, notes)
+            && owes
+        {
+            // The slot is to call events done with of which nothing else tells that they are missing.
+            message::flush(end);
+        }
+        self.slot.save(if position.confirmed.is_valid() {
+            position.to_stored()
+        } else {
+            position.to_stored_before_gap(self.gap_from)
+        });
+        self.schedule.set_saved(Instant::now(), position);
+    }
+
+    /// Writes a position record, and returns its end. It lies behind the R that it names: as long as the WAL from R on
+    /// is there, so is the record. Where it is not, as on a standby that keeps no slot, some record should be there all
+    /// the same, or the loss would look like a first start: hence one in each segment.
+    fn record(&mut self, position: Position, notes: Notes) -> Option<Lsn> {
+        let record = record::encode(&position, &notes);
+        self.recorded = notes;
+        self.recorded_in = self.newest_segment();
+        let is_known = position.confirmed.is_valid();
+        is_known.then(|| message::write_unimportant(POSITION_PREFIX, &record))
+    }
+
+    /// Saves what is worth saving.
+    pub fn save_the_last(&mut self, position: Position, notes: Notes) {
+        if self.schedule.is_worth_saving(position) || notes != self.recorded {
+            self.save(position, notes);
+        }
+    }
+
+    /// Lets the slot go.
+    pub fn close(self) {
+        self.slot.release();
+    }
+
+    /// Gives up what committed after `confirmed` and up to `restart`, at once, so that its WAL can go. Returns
+    /// the C before it, as far as it is known.
+    pub fn give_up(&mut self, confirmed: Lsn, restart: Lsn, notes: Notes) -> Option<Lsn> {
+        if confirmed.is_valid() {
+            self.gap_from = Some(confirmed);
+        }
+        self.save(Position { restart, ..Position::default() }, notes);
+        self.gap_from
+    }
+
+    /// Sees to it that the WAL has a record behind what it holds now.
+    pub fn write_something(&self) {
+        message::write_unimportant(POSITION_PREFIX, &[]);
+    }
+}
+
+/// The gap that was not announced when the slot was saved, if the WAL behind it is there. It is not looked
+/// for anew: the WAL before it may be there, too, where an operator gave it up.
+fn unannounced_gap(stored: SlotData, timelines: &Timelines) -> Result<Option<Gap>, ReadError> {
+    let from = Lsn(stored.number);
+    let is_unannounced = !stored.confirmed_flush.is_valid() && from.is_valid();
+    if !is_unannounced || !stored.restart.is_valid() {
+        return Ok(None);
+    }
+    let is_there = WalFiles::list(timelines)?.has(stored.restart);
+    Ok(is_there.then_some(Gap { from: Some(from), to: stored.restart }))
+}
+
+/// Whether the slot's position can be gone on from.
+fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> Result<bool, ReadError> {
+    if !stored.restart.is_valid() {
+        return Ok(false);
+    }
+    let problem = if !is_sealed {
+        "was moved by somebody else"
+    } else if !WalFiles::list(timelines)?.has(stored.restart) {
+        "lies in WAL that is gone"
+    } else {
+        return Ok(true);
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!("restart_lsn {} of replication slot \"{}\" {problem}", stored.restart, slot::NAME),
+    )
+    .detail("The last position that was recorded in the WAL is looked for.")
+    .warn();
+    Ok(false)
+}
+
+/// Notes what a later worker needs to know that finds neither slot nor record.
+fn note_beginning(position: Position, origin: Origin) -> Result<(), ReadError> {
+    let noted = match origin {
+        Origin::FirstStart => beginning::note(Some(position.restart)),
+        Origin::Beginning => Ok(()),
+        // Until that is announced, the next worker must find the same.
+        Origin::Lost(Gap { from: None, .. }) => beginning::note(None),
+        Origin::Slot | Origin::Record | Origin::Lost(_) => match beginning::read() {
+            Ok(Beginning::Unnoted) => beginning::note(None),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+    noted.map_err(failed("written", beginning::FILE))
+}
