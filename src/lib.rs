@@ -85,7 +85,7 @@ extension_sql_file!("../sql/ddl.sql", name = "ddl", requires = ["status"]);
 extension_sql_file!(
     "../sql/status.sql",
     name = "status",
-    requires = [status::amqp::worker_status_0_2]
+    requires = [sql::amqp::worker_status_0_2]
 );
 extension_sql_file!("../sql/install.sql", name = "install", finalize);
 

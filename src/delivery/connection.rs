@@ -11,11 +11,13 @@ use amqp::{
     Credentials, Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf,
 };
 
+use super::broker::{Address, BrokerSettings};
 use super::failure::{Failure, SessionEnd};
 use super::message::{Message, ResendReason};
+use super::publisher::Publisher;
 use super::transport::{Transport, Trouble};
-use super::window::Answer;
-use super::{Address, BrokerSettings, Link, Report};
+use super::unconfirmed::Answer;
+use super::update::Update;
 use crate::memory;
 
 /// The channels.
@@ -87,10 +89,13 @@ impl Connection {
     /// # Errors
     ///
     /// Why the broker cannot be used, or what the worker wants instead.
-    pub async fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
-        let settings = link.settings.clone();
+    pub async fn open(
+        publisher: &mut Publisher,
+        address: &Address,
+    ) -> Result<Connection, SessionEnd> {
+        let settings = publisher.settings.clone();
         let deadline = Instant::now() + settings.connect_timeout;
-        let socket = connect(link, address, &settings, deadline).await?;
+        let socket = connect(publisher, address, &settings, deadline).await?;
         let transport = Transport::new(socket, login(&settings, deadline));
         let mut connection = Connection {
             transport: transport.map_err(|error| Failure::unreachable(&error.into(), &settings))?,
@@ -99,12 +104,12 @@ impl Connection {
             answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
         };
-        while !connection.get_on(link, address, &settings)? {
-            link.obey()?;
+        while !connection.get_on(publisher, address, &settings)? {
+            publisher.obey()?;
             if Instant::now() >= deadline {
                 return Err(Failure::no_answer(&settings).into());
             }
-            let waited = connection.transport.wait(&link.desk.pause, Some(deadline)).await;
+            let waited = connection.transport.wait(&publisher.mailbox.pause, Some(deadline)).await;
             waited.map_err(|trouble| Failure::unreachable(&trouble, &settings))?;
         }
         Ok(connection)
@@ -113,7 +118,7 @@ impl Connection {
     /// Hears what the broker says while the connection is being made. Whether that is done.
     fn get_on(
         &mut self,
-        link: &mut Link,
+        publisher: &mut Publisher,
         address: &Address,
         settings: &BrokerSettings,
     ) -> Result<bool, Failure> {
@@ -128,7 +133,7 @@ impl Connection {
                 }
             };
             match event {
-                Event::Greeted { .. } => self.warn_of_listeners(link, address),
+                Event::Greeted { .. } => self.warn_of_listeners(publisher, address),
                 Event::Ready => {
                     self.open_channel(PUBLISHING)?;
                     self.transport.amqp.turn_confirms_on(PUBLISHING);
@@ -146,11 +151,11 @@ impl Connection {
 
     /// The password is about to leave as it is. It stays on this machine only where the address that was
     /// connected to is a loopback one; the name does not tell.
-    fn warn_of_listeners(&self, link: &mut Link, address: &Address) {
+    fn warn_of_listeners(&self, publisher: &mut Publisher, address: &Address) {
         if let Some(peer) = self.transport.peer().filter(|peer| !peer.is_loopback())
-            && link.hosts_in_clear.insert(address.host.clone())
+            && publisher.hosts_in_clear.insert(address.host.clone())
         {
-            link.report(Report::PasswordInClear { host: address.host.clone(), peer });
+            publisher.report(Update::PasswordInClear { host: address.host.clone(), peer });
         }
     }
 
@@ -251,8 +256,12 @@ impl Connection {
     /// # Errors
     ///
     /// If the connection is gone.
-    pub async fn wait(&mut self, link: &Link, until: Option<Instant>) -> Result<(), Failure> {
-        let waited = self.transport.wait(&link.desk.pause, until).await;
+    pub async fn wait(
+        &mut self,
+        publisher: &Publisher,
+        until: Option<Instant>,
+    ) -> Result<(), Failure> {
+        let waited = self.transport.wait(&publisher.mailbox.pause, until).await;
         waited.map_err(|trouble| Failure::lost(&trouble))
     }
 
@@ -400,18 +409,21 @@ fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
 
 /// A socket to the broker.
 async fn connect(
-    link: &mut Link,
+    publisher: &mut Publisher,
     address: &Address,
     settings: &BrokerSettings,
     deadline: Instant,
 ) -> Result<TcpStream, SessionEnd> {
     let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), settings);
-    link.dialler.begin(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
+    publisher
+        .dialler
+        .begin(address, settings.connect_timeout, publisher.spawn)
+        .map_err(unreachable)?;
     loop {
-        link.obey()?;
-        match link.dialler.take(address) {
+        publisher.obey()?;
+        match publisher.dialler.take(address) {
             Some(socket) => return Ok(socket.map_err(unreachable)?),
-            None if Instant::now() < deadline => link.pause_until(deadline).await,
+            None if Instant::now() < deadline => publisher.pause_until(deadline).await,
             None => return Err(Failure::no_answer(settings).into()),
         }
     }

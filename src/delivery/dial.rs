@@ -6,7 +6,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::Address;
+use super::broker::Address;
 
 /// Starts a thread with this work, and has the worker look after it is done.
 pub type Spawn = fn(Box<dyn FnOnce() + Send>) -> Result<()>;

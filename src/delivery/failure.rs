@@ -1,12 +1,11 @@
-//! Why a session with the broker ended, and when to try again. Pure.
+//! Why a session with the broker ended. Pure.
 
 use std::any::Any;
 use std::fmt;
-use std::time::Duration;
 
 use amqp::{Error, NotSent, ReplyCode, short};
 
-use super::BrokerSettings;
+use super::broker::BrokerSettings;
 use super::message::{Message, ResendReason};
 use super::transport::Trouble;
 use crate::memory::OutOfMemory;
@@ -60,19 +59,26 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: FailureKind,
-    /// What went wrong.
+    /// What went wrong, in the broker's words if it said so.
     reason: String,
-    /// The same, and of which message.
-    message: String,
-    /// message_id of the message that the stream stands still at, if it is known.
-    held: Option<String>,
+    /// What went wrong, in words for the operator.
+    words: String,
+    /// The message that the stream stands still at, if it is known.
+    culprit: Option<Culprit>,
+}
+
+/// A message that the broker objected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Culprit {
+    message_id: String,
+    description: String,
 }
 
 impl Failure {
     /// A failure with words for the operator, without secrets.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
-        let reason = message.into();
-        Failure { kind, message: reason.clone(), reason, held: None }
+        let words = message.into();
+        Failure { kind, reason: words.clone(), words, culprit: None }
     }
 
     /// A failure that is not about a message.
@@ -82,8 +88,8 @@ impl Failure {
 
     /// The broker objected to this message.
     pub fn because_of(self, message: &Message) -> Failure {
-        let text = format!("{}: {}", message.description(), self.message);
-        Failure { message: text, held: Some(message.message_id.clone()), ..self }
+        let (message_id, description) = (message.message_id.clone(), message.description());
+        Failure { culprit: Some(Culprit { message_id, description }), ..self }
     }
 
     /// What went wrong.
@@ -96,6 +102,11 @@ impl Failure {
         &self.reason
     }
 
+    /// What went wrong, the same for each message that it befalls.
+    pub fn words(&self) -> &str {
+        &self.words
+    }
+
     /// Whether the broker objected to one of the messages in flight.
     pub fn is_about_a_message(&self) -> bool {
         self.kind != FailureKind::Connection
@@ -103,7 +114,7 @@ impl Failure {
 
     /// message_id of the message that the stream stands still at, if it is known.
     pub fn held(&self) -> Option<String> {
-        self.held.clone()
+        self.culprit.as_ref().map(|culprit| culprit.message_id.clone())
     }
 
     /// The connection cannot be made.
@@ -184,65 +195,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-/// Doubles the delay before each attempt, from nothing over 100 ms up to a limit that depends on the failure.
-#[derive(Debug, Default)]
-pub struct Backoff {
-    delay: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
-    /// Where one queue of several is full, the others get the message again at each attempt.
-    const LONGEST_AFTER_NACK: Duration = Duration::from_secs(30);
-
-    /// How long to wait before the next attempt.
-    pub fn delay(&self) -> Duration {
-        self.delay
-    }
-
-    /// An attempt failed so.
-    pub fn grow(&mut self, kind: FailureKind) {
-        let longest = match kind {
-            FailureKind::Nacked => Self::LONGEST_AFTER_NACK,
-            _ => Self::LONGEST,
-        };
-        self.delay = (self.delay * 2).clamp(Self::FIRST, longest);
-    }
-
-    /// An attempt got somewhere.
-    pub fn reset(&mut self) {
-        self.delay = Duration::ZERO;
+        match &self.culprit {
+            Some(culprit) => write!(f, "{}: {}", culprit.description, self.words),
+            None => f.write_str(&self.words),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_delay_doubles_up_to_a_limit_and_starts_again() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.delay(), Duration::ZERO);
-        let mut delays = |kind, count| {
-            let mut delays = Vec::new();
-            for _ in 0..count {
-                backoff.grow(kind);
-                delays.push(backoff.delay().as_millis());
-            }
-            delays
-        };
-        let found = delays(FailureKind::Connection, 8);
-        assert_eq!(found, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-        assert_eq!(delays(FailureKind::Nacked, 4), [10_000, 20_000, 30_000, 30_000]);
-        assert_eq!(delays(FailureKind::Connection, 1), [5000]);
-        backoff.reset();
-        assert_eq!(backoff.delay(), Duration::ZERO);
-    }
 
     #[test]
     fn what_the_broker_says_when_it_closes_a_channel_tells_what_it_refuses() {

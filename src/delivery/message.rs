@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::refusals::Why;
 use crate::body::keys_alone;
 use crate::lsn::Lsn;
 use crate::memory;
@@ -80,6 +79,15 @@ impl Clone for Message {
             ..*self
         }
     }
+}
+
+/// Why a message does not go to its exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// In the broker's words.
+    pub reason: Rc<str>,
+    /// Whether it is too large.
+    pub is_size: bool,
 }
 
 /// What a dead letter was before.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, FailureKind};
-use super::message::Message;
+use super::message::{Message, Why};
 use crate::memory;
 
 /// How long a refusal is believed.
@@ -17,15 +17,6 @@ const MANY: usize = 1000;
 
 /// Exchanges that are named to the operator.
 const MOST_SHOWN: usize = 4;
-
-/// Why a message does not go to its exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why {
-    /// In the broker's words.
-    pub reason: Rc<str>,
-    /// Whether it is too large.
-    pub is_size: bool,
-}
 
 /// What was refused.
 #[derive(Debug, Default)]

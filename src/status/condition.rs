@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::delivery;
+use super::log_limit::LogLimit;
+use super::standstill::{Cause, Standstill};
+use super::state::State;
+use super::writer;
+use crate::delivery::Update;
 use crate::pg::report::{self, Report};
-use crate::status::log_limit::LogLimit;
-use crate::status::standstill::{Cause, Standstill};
-use crate::status::{self, State};
 
 /// The state of the stream.
 #[derive(Debug, Default)]
@@ -50,41 +51,41 @@ impl Condition {
         self.is_connected && self.standstill.cause().is_none()
     }
 
-    /// Events are lost: these.
+    /// Notes that events are lost, and which.
     pub fn lose(&mut self, problem: String) {
-        status::set_last_error(&problem);
+        writer::set_last_error(&problem);
         self.lost = Some(problem);
         self.show();
     }
 
-    /// Nothing can be published.
+    /// Notes that nothing can be published, and why.
     pub fn fail(&mut self, cause: Cause) {
         self.standstill.fail(cause);
         self.show();
     }
 
-    /// No message can be made of the next event.
+    /// Notes that no message can be made of the next event, and why.
     pub fn hold(&mut self, cause: Cause, kind: UnreadableKind) {
         self.unreadable = kind;
         self.standstill.hold(Some(cause));
         self.show();
     }
 
-    /// The event that was held is passed over.
+    /// Notes that the event that was held is passed over.
     pub fn pass_over(&mut self, message: &str) {
         log_skipped(message);
         self.standstill.hold(None);
         self.show();
     }
 
-    /// The WAL cannot be read on, or is read on.
+    /// Notes why the WAL cannot be read on, or that it is read on.
     pub fn be_stuck(&mut self, cause: Option<Cause>) {
         if self.standstill.be_stuck(cause) {
             self.show();
         }
     }
 
-    /// The delivery is another one from now on, and what it was to deliver is given up.
+    /// Forgets what is known of the delivery: another one takes its place, and the backlog is given up.
     pub fn begin_anew(&mut self) {
         self.standstill.succeed();
         self.standstill.block(None);
@@ -95,14 +96,14 @@ impl Condition {
         self.show();
     }
 
-    /// A committed transaction lacks a synchronous standby, or none does any more.
+    /// Notes that a committed transaction waits for a synchronous standby, or that none does any more.
     pub fn await_standby(&mut self, cause: Option<Cause>) {
         if self.standstill.await_standby(cause) {
             self.show();
         }
     }
 
-    /// Something was confirmed, the last of so many. The gap, if there is one, is the first that is.
+    /// Notes how many messages are confirmed now. A gap, if there is one, is the first of them.
     pub fn go_on(&mut self, confirmed: u64) {
         self.confirmed = confirmed;
         // A standstill may have come after the confirms that are heard of now.
@@ -113,17 +114,17 @@ impl Condition {
         self.show();
     }
 
-    /// The delivery, which has unconfirmed messages or none, says something.
-    pub fn take_report(&mut self, report: delivery::Report, has_unconfirmed: bool) {
-        match report {
-            delivery::Report::Connecting(broker) => {
-                status::set_broker(&broker);
+    /// Takes what the delivery tells, which has unconfirmed messages or has none.
+    pub fn take_update(&mut self, update: Update, has_unconfirmed: bool) {
+        match update {
+            Update::Connecting(broker) => {
+                writer::set_broker(&broker);
                 self.is_connected = false;
                 // What blocked the last connection will block the next one, or not.
                 self.standstill.block(None);
             }
-            delivery::Report::Streaming(broker) => {
-                status::set_broker(&broker);
+            Update::Streaming(broker) => {
+                writer::set_broker(&broker);
                 self.is_connected = true;
                 // What made the stream stand still may do so again: it is over with a confirm.
                 if !has_unconfirmed {
@@ -133,35 +134,35 @@ impl Condition {
                     report::log(format!("connected to broker {broker}"));
                 }
             }
-            delivery::Report::StandingStill { reason, held, confirmed } => {
+            Update::StandingStill { reason, kind, held, confirmed } => {
                 self.failed_after = confirmed;
-                self.standstill.fail(Cause { reason, held });
+                self.standstill.fail(Cause { reason, kind, held });
             }
-            delivery::Report::Blocked(reason) => {
+            Update::Blocked(reason) => {
                 let reason = format!("broker blocked the connection: {reason}");
                 self.standstill.block(Some(Cause::new(reason)));
             }
-            delivery::Report::Unblocked => self.standstill.block(None),
-            delivery::Report::Skipped(message) => {
+            Update::Unblocked => self.standstill.block(None),
+            Update::Skipped(message) => {
                 log_skipped(&message);
                 // That the stream goes on shows when this counts as a confirm.
                 return;
             }
-            delivery::Report::Notice(notice) => {
+            Update::Notice(notice) => {
                 if self.notices.is_news(&notice) {
                     report::log(notice);
                 }
             }
-            delivery::Report::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
-            delivery::Report::PassedOver { exchange, count, reason, is_dead_letter } => {
+            Update::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
+            Update::PassedOver { exchange, count, reason, is_dead_letter } => {
                 log_passed_over(&exchange, count, &reason, is_dead_letter);
                 return;
             }
-            delivery::Report::Refusing(exchanges) => {
-                status::set_refusing(&exchanges);
+            Update::Refusing(exchanges) => {
+                writer::set_refusing(&exchanges);
                 return;
             }
-            delivery::Report::Returned { count, example } => {
+            Update::Returned { count, example } => {
                 let is_first = !std::mem::replace(&mut self.has_seen_returned, true);
                 log_returned(count, &example, is_first);
             }
@@ -169,7 +170,7 @@ impl Condition {
         self.show();
     }
 
-    /// Tells the status what is different, and the log what is news.
+    /// Shows what has changed in the status, and writes to the log what it does not say yet.
     pub fn show(&mut self) {
         let cause = self.standstill.cause().cloned();
         let state = match (&self.lost, &cause, self.is_connected) {
@@ -183,9 +184,9 @@ impl Condition {
         if now != self.shown {
             let reason = cause.as_ref().map(|cause| &cause.reason).or(self.lost.as_ref());
             let held = cause.as_ref().and_then(|cause| cause.held.as_deref());
-            status::set_state(state, reason.map(String::as_str), held);
+            writer::set_state(state, reason.map(String::as_str), held);
             if let Some(cause) = &cause {
-                status::set_last_error(&cause.reason);
+                writer::set_last_error(&cause.reason);
             }
             self.shown = now;
         }
@@ -236,8 +237,8 @@ fn warn_of_clear_text(host: &str, peer: IpAddr) {
     .warn();
 }
 
-/// Once it is known, that goes on is no more than a note. Where the stream waits for a queue instead, it
-/// warns of standing still.
+/// The first time this is a warning, later a note. Where the stream waits for a queue instead, the log warns that
+/// it stands still.
 fn log_returned(count: u64, routing_key: &str, is_first: bool) {
     let messages = if count == 1 { "message" } else { "messages" };
     let text = format!(

@@ -1,5 +1,5 @@
-//! What the log says already: nothing is said twice within a minute, so that what happens over and
-//! over does not fill it. Pure, but for the clock.
+//! Keeps the log from being filled by what happens over and over: nothing is written twice within a minute.
+//! Pure, but for the clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 /// Shortest time between two log lines that say the same.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Texts, and when they were said.
+/// The texts of the last minute, and when they were written.
 #[derive(Debug, Default)]
 pub struct LogLimit(HashMap<String, Instant>);
 
 impl LogLimit {
-    /// Whether the text is to be said now; then it counts as said.
+    /// Returns true if the text is to be written now, and counts it as written.
     pub fn is_news(&mut self, text: &str) -> bool {
         self.0.retain(|_, at| at.elapsed() < REPEAT_INTERVAL);
         if self.0.contains_key(text) {

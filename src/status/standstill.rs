@@ -1,29 +1,30 @@
 //! Why nothing is published for now: what the operator is shown, and when it is worth a line in the
 //! log. Pure, but for the clock. Several causes can hold at once; each comes and goes by itself.
 
-use crate::status::log_limit::LogLimit;
+use super::log_limit::LogLimit;
 
 /// One cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// In words for the operator.
     pub reason: String,
+    /// The same, but for the message that it befalls.
+    pub kind: String,
     /// message_id of the message whose fault it is.
     pub held: Option<String>,
 }
 
 impl Cause {
-    /// Nobody's message is at fault.
+    /// Makes a cause that is no message's fault.
     pub fn new(reason: impl Into<String>) -> Cause {
-        Cause { reason: reason.into(), held: None }
+        let reason = reason.into();
+        Cause { kind: reason.clone(), reason, held: None }
     }
 
-    /// What is the same for each message that it befalls.
-    fn kind(&self) -> &str {
-        match &self.held {
-            Some(_) => self.reason.rsplit_once("): ").map_or(&self.reason, |(_, kind)| kind),
-            None => &self.reason,
-        }
+    /// Makes a cause that is the fault of the message with this message_id and description.
+    pub fn of_message(message_id: &str, description: &str, kind: String) -> Cause {
+        let reason = format!("{description}: {kind}");
+        Cause { reason, kind, held: Some(message_id.to_owned()) }
     }
 }
 
@@ -40,70 +41,70 @@ pub struct Standstill {
     damage: Option<Cause>,
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
-    /// What was logged.
-    said: LogLimit,
-    /// Whether the log has it that the stream stands still.
+    /// What the log says already.
+    log_limit: LogLimit,
+    /// Whether the log says that the stream stands still.
     is_in_log: bool,
 }
 
 impl Standstill {
-    /// What to show: the first cause that would have to go.
+    /// Returns the cause to show: the first that would have to go.
     pub fn cause(&self) -> Option<&Cause> {
         let Standstill { delivery, blocked, unreadable, damage, standby, .. } = self;
         let causes = [delivery, unreadable, damage, blocked, standby];
         causes.into_iter().find_map(Option::as_ref)
     }
 
-    /// The delivery failed. A connection that is gone is not blocked.
+    /// Notes why the delivery failed. A connection that is gone is not blocked any more.
     pub fn fail(&mut self, cause: Cause) {
         self.delivery = Some(cause);
         self.blocked = None;
     }
 
-    /// The delivery got on. It may be blocked all the same: confirms still come then.
+    /// Notes that the delivery got on. It may be blocked all the same: confirms still come then.
     pub fn succeed(&mut self) {
         self.delivery = None;
     }
 
-    /// The broker stopped reading, or goes on reading.
+    /// Notes why the broker stopped reading, or that it goes on.
     pub fn block(&mut self, cause: Option<Cause>) {
         self.blocked = cause;
     }
 
-    /// No message can be made of the next event, or it is passed over.
+    /// Notes why no message can be made of the next event, or that it is passed over.
     pub fn hold(&mut self, cause: Option<Cause>) {
         self.unreadable = cause;
     }
 
-    /// Whether the cause that is shown is an event that no message can be made of.
+    /// Returns true if the cause that is shown is an event that no message can be made of.
     pub fn is_unreadable(&self) -> bool {
         self.delivery.is_none() && self.unreadable.is_some()
     }
 
-    /// The WAL cannot be read on, or is read on. Whether that is a change.
+    /// Notes why the WAL cannot be read on, or that it is read on. Returns true if that is a change.
     pub fn be_stuck(&mut self, cause: Option<Cause>) -> bool {
         std::mem::replace(&mut self.damage, cause) != self.damage
     }
 
-    /// Whether the cause that is shown is WAL that cannot be read.
+    /// Returns true if the cause that is shown is WAL that cannot be read.
     pub fn is_stuck(&self) -> bool {
         self.damage.is_some() && self.cause() == self.damage.as_ref()
     }
 
-    /// A standby is awaited, or not any more. Whether that is a change.
+    /// Notes that a standby is awaited, or is not any more. Returns true if that is a change.
     pub fn await_standby(&mut self, cause: Option<Cause>) -> bool {
         std::mem::replace(&mut self.standby, cause) != self.standby
     }
 
-    /// Whether the cause that is shown deserves a line in the log now.
+    /// Returns true if the cause that is shown deserves a line in the log now, and counts it as written.
     pub fn is_news(&mut self) -> bool {
-        let Some(kind) = self.cause().map(|cause| cause.kind().to_owned()) else { return false };
-        let is_news = self.said.is_news(&kind);
+        let Some(kind) = self.cause().map(|cause| cause.kind.clone()) else { return false };
+        let is_news = self.log_limit.is_news(&kind);
         self.is_in_log |= is_news;
         is_news
     }
 
-    /// Whether the log has it that the stream stands still, which is over now.
+    /// Returns true, once, if the log says that the stream stands still, and it does not any more.
     pub fn is_news_that_it_is_over(&mut self) -> bool {
         self.cause().is_none() && std::mem::take(&mut self.is_in_log)
     }
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     fn held(id: &str, words: &str) -> Cause {
-        Cause { reason: format!("message {id} (7 bytes): {words}"), held: Some(id.to_owned()) }
+        Cause::of_message(id, &format!("message {id} (7 bytes)"), words.to_owned())
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
-use crate::delivery::{Delivery, Published};
+use crate::delivery::{Counts, Delivery};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::guard::Failure;
@@ -120,7 +120,7 @@ struct Worker {
     is_readable: bool,
     composer: Composer,
     /// What the delivery had done when it was last asked.
-    seen: Published,
+    seen: Counts,
     /// Messages that were handed to the delivery.
     handed_over: u64,
     /// The event that is next, if no message can be made of it.
@@ -207,7 +207,7 @@ impl Worker {
             wait: WaitSet::new(),
             is_readable: false,
             composer: Composer::new(timelines, position.restart, maybe_sent_until),
-            seen: Published::default(),
+            seen: Counts::default(),
             handed_over: 0,
             held: None,
             commits: 0,
@@ -310,7 +310,7 @@ impl Worker {
         self.composer.begin_at(begin);
         (self.held, self.damage, self.awaiting_standby) = (None, None, None);
         // Another one: what is on its way in this one is given up as well.
-        (self.delivery, self.seen, self.handed_over) = (None, Published::default(), 0);
+        (self.delivery, self.seen, self.handed_over) = (None, Counts::default(), 0);
         self.condition.begin_anew();
         let gap = Gap { from, to: begin };
         let problem = format!("backlog is given up by order of an operator: what committed {gap}");
@@ -371,10 +371,10 @@ impl Worker {
         let Unreadable { message_id, size, problem, is_for_memory } = event;
         let description = format!("message {message_id} ({size} bytes in the WAL)");
         let what = if is_for_memory { "the event is oversize" } else { "the event cannot be read" };
-        let reason = format!("{description}: {what}: {problem}");
+        let cause = Cause::of_message(&message_id, &description, format!("{what}: {problem}"));
         let unreadable =
             if is_for_memory { UnreadableKind::OutOfMemory } else { UnreadableKind::Version };
-        self.condition.hold(Cause { reason, held: Some(message_id.clone()) }, unreadable);
+        self.condition.hold(cause, unreadable);
         let retry_at = is_for_memory.then(|| Instant::now() + MEMORY_RETRY);
         self.held = Some(Held { message_id, description, is_unwanted: false, retry_at });
     }
@@ -426,9 +426,9 @@ impl Worker {
         let Some(delivery) = &mut self.delivery else { return };
         delivery.step(is_readable);
         let has_unconfirmed = delivery.has_unconfirmed();
-        let (done, reports) = (delivery.done(), delivery.take_reports());
-        for report in reports {
-            self.condition.take_report(report, has_unconfirmed);
+        let (done, updates) = (delivery.done(), delivery.take_updates());
+        for update in updates {
+            self.condition.take_update(update, has_unconfirmed);
         }
         self.count(done);
     }
@@ -609,7 +609,7 @@ impl Worker {
         is_all && self.seen.confirmed == confirmed
     }
 
-    fn count(&mut self, now: Published) {
+    fn count(&mut self, now: Counts) {
         let confirmed = now.confirmed - self.seen.confirmed;
         self.stream.confirm(confirmed);
         if confirmed > 0 {
