@@ -17,12 +17,12 @@ pub struct CatchUp {
 }
 
 impl CatchUp {
-    /// Whether it is time to look at the lag again.
+    /// Returns true if it is time to look at the lag again.
     pub fn is_due(&self, now: Instant) -> bool {
         self.looks.back().is_none_or(|&(last, _)| now.duration_since(last) >= INTERVAL)
     }
 
-    /// The lag is so many bytes now. In how many seconds it will be gone, if it falls.
+    /// Takes the lag in bytes as it is now. Returns in how many seconds it will be gone, if it falls.
     pub fn look(&mut self, now: Instant, lag: u64) -> Option<f64> {
         self.looks.retain(|&(at, _)| now.duration_since(at) <= MEMORY);
         self.looks.push_back((now, lag));

@@ -20,12 +20,12 @@ pub struct CommitRate {
 }
 
 impl CommitRate {
-    /// So many commits were there until now.
+    /// Begins with the number of commits until now.
     pub fn new(now: Instant, commits: u64) -> CommitRate {
         CommitRate { since: now, commits, is_high: false }
     }
 
-    /// So many commits were there until now.
+    /// Takes the number of commits until now.
     pub fn look(&mut self, now: Instant, commits: u64) {
         let elapsed = now.duration_since(self.since);
         if elapsed < INTERVAL {
@@ -36,7 +36,7 @@ impl CommitRate {
         (self.since, self.commits) = (now, commits);
     }
 
-    /// Whether they were many.
+    /// Returns true if there were many commits in the last interval.
     pub fn is_high(&self) -> bool {
         self.is_high
     }
