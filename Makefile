@@ -31,8 +31,9 @@ test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_O
 test: install ## unit, in-server and end-to-end tests, against throwaway servers
 	cargo test --release --workspace $(FEATURES)
 
-check: setup ## formatting and lints, warnings denied
+check: setup ## formatting, lints with warnings denied, and what src/lib.rs says of how the source is built
 	cargo fmt --all --check
+	cargo run --quiet --release --package pg_test --bin house
 	cargo clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
 
 demo: install ## throwaway servers, a blog schema, changes and the messages they make
