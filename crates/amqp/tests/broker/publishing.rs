@@ -3,9 +3,9 @@
 use amqp::{Event, ExchangeDeclare, Login, Publish, QueueDeclare, ReplyCode, TableBuf, Value};
 use pg_test::RabbitMq;
 
-use crate::broker;
 use crate::client::Client;
 use crate::scenario::login;
+use crate::shared::broker;
 
 fn confirming() -> Client {
     let mut client = Client::open(broker().port(), login());

@@ -93,7 +93,9 @@ fn a_channel_that_is_refused_in_the_middle_of_a_message_is_lost_and_the_others_a
     assert!(send(&mut connection).is_empty() && !connection.is_in_message());
     assert_eq!(connection.put_body(b"rest"), 0);
     assert_eq!(connection.open_channel(1), Err(NotSent::ChannelIsTaken));
-    assert_eq!(connection.publish(2, &Publish::default(), 0), Ok(()));
+    assert_eq!(connection.publish(2, &Publish::default(), 1), Ok(()));
+    assert_eq!(connection.put_body(b"x"), 1);
+    assert!(send(&mut connection).ends_with(&body(2, b"x")));
     assert_eq!(hear(&mut connection, &method(1, 60, 80, &[0; 9])), Err(Error::WrongChannel(1)));
 }
 

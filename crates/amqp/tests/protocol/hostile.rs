@@ -183,7 +183,7 @@ fn properties_that_are_cut_short_or_of_another_class_cannot_be_read() {
             Error::Malformed(None)
         );
     }
-    for (at, byte) in [(1, 0x0A), (13, 0x01), (13, 0x02)] {
+    for (at, byte) in [(1, 0x0A), (13, 0x81), (13, 0x82)] {
         let mut payload = payload.to_vec();
         payload[at] = byte;
         assert_eq!(error(&[returned(1), frame(2, 1, &payload)].concat()), Error::Malformed(None));
