@@ -41,7 +41,7 @@
 //! | [`position`] | slot and position records: the only writer of progress |
 //! | [`beginning`] | whether something was captured once, where no position tells |
 //! | `crates/amqp` | AMQP as a protocol: bytes in, events out |
-//! | [`delivery`] | the connection that it is spoken over, what is sent again, what is waited for, in steps that never wait; calls no PostgreSQL |
+//! | [`delivery`] | what is sent, when again, over which socket, in steps that never wait; calls no PostgreSQL |
 //! | [`worker`] | the background worker's loop, which ties the above together |
 //! | [`sleep`] | how the worker sleeps when nothing is left to do |
 //! | [`commit_rate`] | whether commits come so thick that not each is to wake the worker |

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amqp::{
     Credentials, Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf,
@@ -89,23 +89,24 @@ impl Connection {
     /// Why the broker cannot be used, or what the worker wants instead.
     pub async fn open(link: &mut Link, address: &Address) -> Result<Connection, SessionEnd> {
         let settings = link.settings.clone();
-        let deadline = Instant::now() + settings.connect_timeout;
-        let socket = connect(link, address, &settings, deadline).await?;
+        let timeout = settings.connect_timeout;
+        let deadline = Instant::now() + timeout;
+        let socket = connect(link, address, timeout, deadline).await?;
         let transport = Transport::new(socket, login(&settings, deadline));
         let mut connection = Connection {
-            transport: transport.map_err(|error| Failure::unreachable(&error.into(), &settings))?,
+            transport: transport.map_err(|error| Failure::unreachable(&error.into(), timeout))?,
             is_asking_open: false,
             asking: None,
             answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
         };
-        while !connection.get_on(link, address, &settings)? {
+        while !connection.get_on(link, address, timeout)? {
             link.obey()?;
             if Instant::now() >= deadline {
-                return Err(Failure::no_answer(&settings).into());
+                return Err(Failure::no_answer(timeout).into());
             }
             let waited = connection.transport.wait(&link.desk.pause, Some(deadline)).await;
-            waited.map_err(|trouble| Failure::unreachable(&trouble, &settings))?;
+            waited.map_err(|trouble| Failure::unreachable(&trouble, timeout))?;
         }
         Ok(connection)
     }
@@ -115,7 +116,7 @@ impl Connection {
         &mut self,
         link: &mut Link,
         address: &Address,
-        settings: &BrokerSettings,
+        timeout: Duration,
     ) -> Result<bool, Failure> {
         loop {
             let event = match self.transport.amqp.next_event() {
@@ -124,7 +125,7 @@ impl Connection {
                 Err(error) => {
                     // The last word.
                     let _ = self.transport.flush();
-                    return Err(Failure::unreachable(&error.into(), settings));
+                    return Err(Failure::unreachable(&error.into(), timeout));
                 }
             };
             match event {
@@ -402,17 +403,17 @@ fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
 async fn connect(
     link: &mut Link,
     address: &Address,
-    settings: &BrokerSettings,
+    timeout: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, SessionEnd> {
-    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), settings);
-    link.dialler.begin(address, settings.connect_timeout, link.spawn).map_err(unreachable)?;
+    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), timeout);
+    link.dialler.begin(address, timeout, link.spawn).map_err(unreachable)?;
     loop {
         link.obey()?;
         match link.dialler.take(address) {
             Some(socket) => return Ok(socket.map_err(unreachable)?),
             None if Instant::now() < deadline => link.pause_until(deadline).await,
-            None => return Err(Failure::no_answer(settings).into()),
+            None => return Err(Failure::no_answer(timeout).into()),
         }
     }
 }
