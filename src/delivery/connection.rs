@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amqp::{
     Credentials, Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf,
@@ -94,23 +94,24 @@ impl Connection {
         address: &Address,
     ) -> Result<Connection, SessionEnd> {
         let settings = publisher.settings.clone();
-        let deadline = Instant::now() + settings.connect_timeout;
-        let socket = connect(publisher, address, &settings, deadline).await?;
+        let timeout = settings.connect_timeout;
+        let deadline = Instant::now() + timeout;
+        let socket = connect(publisher, address, timeout, deadline).await?;
         let transport = Transport::new(socket, login(&settings, deadline));
         let mut connection = Connection {
-            transport: transport.map_err(|error| Failure::unreachable(&error.into(), &settings))?,
+            transport: transport.map_err(|error| Failure::unreachable(&error.into(), timeout))?,
             is_asking_open: false,
             asking: None,
             answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
         };
-        while !connection.get_on(publisher, address, &settings)? {
+        while !connection.get_on(publisher, address, timeout)? {
             publisher.obey()?;
             if Instant::now() >= deadline {
-                return Err(Failure::no_answer(&settings).into());
+                return Err(Failure::no_answer(timeout).into());
             }
             let waited = connection.transport.wait(&publisher.mailbox.pause, Some(deadline)).await;
-            waited.map_err(|trouble| Failure::unreachable(&trouble, &settings))?;
+            waited.map_err(|trouble| Failure::unreachable(&trouble, timeout))?;
         }
         Ok(connection)
     }
@@ -120,7 +121,7 @@ impl Connection {
         &mut self,
         publisher: &mut Publisher,
         address: &Address,
-        settings: &BrokerSettings,
+        timeout: Duration,
     ) -> Result<bool, Failure> {
         loop {
             let event = match self.transport.amqp.next_event() {
@@ -129,7 +130,7 @@ impl Connection {
                 Err(error) => {
                     // The last word.
                     let _ = self.transport.flush();
-                    return Err(Failure::unreachable(&error.into(), settings));
+                    return Err(Failure::unreachable(&error.into(), timeout));
                 }
             };
             match event {
@@ -411,20 +412,17 @@ fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
 async fn connect(
     publisher: &mut Publisher,
     address: &Address,
-    settings: &BrokerSettings,
+    timeout: Duration,
     deadline: Instant,
 ) -> Result<TcpStream, SessionEnd> {
-    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), settings);
-    publisher
-        .dialler
-        .begin(address, settings.connect_timeout, publisher.spawn)
-        .map_err(unreachable)?;
+    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), timeout);
+    publisher.dialler.begin(address, timeout, publisher.spawn).map_err(unreachable)?;
     loop {
         publisher.obey()?;
         match publisher.dialler.take(address) {
             Some(socket) => return Ok(socket.map_err(unreachable)?),
             None if Instant::now() < deadline => publisher.pause_until(deadline).await,
-            None => return Err(Failure::no_answer(settings).into()),
+            None => return Err(Failure::no_answer(timeout).into()),
         }
     }
 }

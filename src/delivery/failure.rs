@@ -2,10 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::time::Duration;
 
 use amqp::{Error, NotSent, ReplyCode, short};
 
-use super::broker::BrokerSettings;
 use super::message::{Message, ResendReason};
 use super::transport::Trouble;
 use crate::memory::OutOfMemory;
@@ -117,13 +117,13 @@ impl Failure {
         self.culprit.as_ref().map(|culprit| culprit.message_id.clone())
     }
 
-    /// The connection cannot be made.
-    pub fn unreachable(trouble: &Trouble, settings: &BrokerSettings) -> Failure {
+    /// The connection cannot be made, in so much time at most.
+    pub fn unreachable(trouble: &Trouble, timeout: Duration) -> Failure {
         let Trouble::Protocol(error) = trouble else {
             return Failure::of_connection(format!("broker cannot be reached: {trouble}"));
         };
         Failure::of_connection(match error {
-            Error::NoAnswer(_) => return Failure::no_answer(settings),
+            Error::NoAnswer(_) => return Failure::no_answer(timeout),
             Error::Closed { text, .. } => format!("broker refused the connection: {text}"),
             Error::MechanismNotOffered(offered) => {
                 format!("broker offers no login with a password, but \"{}\"", short(offered))
@@ -134,9 +134,8 @@ impl Failure {
     }
 
     /// The connection is not there in time.
-    pub fn no_answer(settings: &BrokerSettings) -> Failure {
-        let text = format!("broker did not answer within {:?}", settings.connect_timeout);
-        Failure::of_connection(text)
+    pub fn no_answer(timeout: Duration) -> Failure {
+        Failure::of_connection(format!("broker did not answer within {timeout:?}"))
     }
 
     /// The connection was in use.
@@ -204,6 +203,8 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
+    use amqp::Phase;
+
     use super::*;
 
     #[test]
@@ -220,6 +221,47 @@ mod tests {
             Failure::closed_channel(ReplyCode::PreconditionFailed, too_large).reason(),
             too_large
         );
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_made_or_is_lost_says_why() {
+        let closed = |phase| Error::Closed {
+            phase,
+            code: ReplyCode::AccessRefused,
+            text: "ACCESS_REFUSED".to_owned(),
+            method: None,
+        };
+        let unreachable = |error| {
+            Failure::unreachable(&Trouble::Protocol(error), Duration::from_secs(10)).to_string()
+        };
+        let said = [
+            (closed(Phase::LoggingIn), "broker refused the connection: ACCESS_REFUSED"),
+            (Error::NoAnswer(Phase::Greeting), "broker did not answer within 10s"),
+            (Error::HungUp(Phase::Opening), "broker cannot be reached: broker closed the socket"),
+            (
+                Error::MechanismNotOffered("EXTERNAL".to_owned()),
+                "broker offers no login with a password, but \"EXTERNAL\"",
+            ),
+            (Error::FramesTooSmall(4000), "broker takes frames of 4000 bytes only"),
+            (Error::NotAmqp(b'H'), "broker cannot be reached: what it sends is not AMQP 0-9-1"),
+        ];
+        for (error, words) in said {
+            assert_eq!(unreachable(error), words);
+        }
+        let lost = |error| Failure::lost(&Trouble::Protocol(error)).to_string();
+        assert_eq!(lost(closed(Phase::Open)), "broker closed the connection: ACCESS_REFUSED");
+        assert_eq!(
+            lost(Error::HungUp(Phase::Open)),
+            "connection to the broker was lost: broker closed the socket"
+        );
+    }
+
+    #[test]
+    fn headers_that_no_frame_holds_say_nothing_of_other_messages() {
+        let failure = Failure::not_sent(&NotSent::PropertiesTooLarge(200_000));
+        assert_eq!(failure.kind(), FailureKind::Rejected);
+        assert!(failure.is_about_a_message());
+        assert!(!Failure::not_sent(&NotSent::ChannelIsNotOpen).is_about_a_message());
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl Connection {
         self.pulse.send(now);
     }
 
-    /// When to [wake](Connection::wake) it, if nothing else happens. Asked for anew after everything that happened.
+    /// When to [wake](Connection::wake) it, if nothing else happens. To be asked anew after whatever did.
     pub fn wake_at(&self) -> Option<Instant> {
         if self.session.is_over() {
             return None;
@@ -176,7 +176,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// If that cannot be: channels are numbered from 1, up to what was agreed upon, and this one must not be open.
+    /// If that cannot be: channels are numbered from 1, up to what was agreed upon, and this one must be free.
     pub fn open_channel(&mut self, number: u16) -> Result<(), NotSent> {
         let channel = self.session.add_channel(number)?;
         channel.await_answer(method::CHANNEL_OPEN_OK);

@@ -62,7 +62,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Error> {
     }
 }
 
-/// These bytes, of which there is one at least, begin no frame. A broker that speaks another version of AMQP says which.
+/// These bytes, of which there is one at least, begin no frame. A broker that speaks another version of AMQP
+/// says which.
 fn no_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Error> {
     const AMQP: &[u8] = b"AMQP";
     match bytes.first_chunk::<8>() {

@@ -26,10 +26,10 @@
 //!
 //! # What shaped it
 //!
-//! - **Nothing is copied that need not be, and nothing is allocated for a message or a confirm.** What is received
-//!   is read into a buffer of this crate and looked at there: an [`Event`] borrows its texts, tables and
-//!   parts of bodies from it, and so lives until the next call. What is said goes straight into one buffer of
-//!   outgoing bytes. A body is taken in pieces as there is room ([`Connection::put_body`]): of one of 200
+//! - **Nothing is copied that need not be, and nothing is allocated for a message or a confirm.** What is
+//!   received is read into a buffer of this crate and looked at there: an [`Event`] borrows its texts, tables
+//!   and parts of bodies from it, and so lives until the next call. What is said goes straight into one buffer
+//!   of outgoing bytes. A body is taken in pieces as there is room ([`Connection::put_body`]): of one of 200
 //!   megabytes there are never more than some 200 kilobytes here.
 //! - **Memory has a limit that the peer does not choose**: two frames of input, and per channel that was opened
 //!   the answers that it was asked for and the method of the message that is coming. A message's body is its
@@ -42,8 +42,8 @@
 //!   connection. Both tell with the broker's code and words what it was; what to make of that is the owner's
 //!   business. A refusal without a word is avoided where it is known (limits that RabbitMQ hangs up at,
 //!   a login that it would not read), and is else [`Error::HungUp`], with how far things had come.
-//! - **What was said too late goes nowhere.** The broker closes a channel at any time; who has not heard of that yet
-//!   may still acknowledge or ask. On the wire that would close the connection, or mean another delivery.
+//! - **What was said too late goes nowhere.** The broker closes a channel at any time; who has not heard of
+//!   that yet may still acknowledge or ask. On the wire that would close the connection, or mean another delivery.
 //! - **All that a broker can say is an event or a named error.** What is no answer to a question is an error,
 //!   too.
 //! - Left out: transactions, `basic.get`, nack and reject by a consumer (on quorum queues they change the order:

@@ -10,10 +10,10 @@ use lapin::options::{
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
-use crate::broker;
 use crate::client::Client;
 use crate::everything::{TIMESTAMP, headers, properties};
 use crate::scenario::login;
+use crate::shared::broker;
 
 /// Everything, as lapin has it.
 fn theirs() -> BasicProperties {
@@ -71,7 +71,7 @@ fn with_lapin<T>(work: impl AsyncFnOnce(&Channel) -> lapin::Result<T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let work = async {
         let connection =
-            Connection::connect(&broker().url("/"), ConnectionProperties::default()).await?;
+            Connection::connect(&broker().url(), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let done = work(&channel).await?;
         connection.close(200, "done".into()).await?;
@@ -121,7 +121,7 @@ fn lapin_consumes_what_we_publish() {
         assert_eq!(properties, &theirs());
         assert!(data == body);
     }
-    broker().broker().delete_queue(name);
+    broker().delete_queue(name);
 }
 
 #[test]
@@ -168,6 +168,6 @@ fn we_consume_what_lapin_publishes() {
         assert!(seen == *body);
         client.amqp.ack(1, tag, false);
     }
-    broker().broker().delete_queue(name);
+    broker().delete_queue(name);
     client.close();
 }

@@ -2,9 +2,9 @@
 
 use amqp::{Credentials, Error, Event, Login, Phase, ReplyCode, Value};
 
-use crate::broker;
 use crate::client::Client;
 use crate::scenario::login;
+use crate::shared::broker;
 
 fn refused(login: Login) -> Error {
     let mut client = Client::connect(broker().port(), login);
@@ -27,7 +27,9 @@ fn a_broker_says_who_it_is_and_what_it_can() {
     });
     let (product, version, mechanisms) = greeted.expect("it says so");
     assert_eq!(product, "RabbitMQ");
-    assert_eq!(version, pg_test::RabbitMq::version());
+    if let Some(installed) = broker().version() {
+        assert_eq!(version, installed);
+    }
     assert!(mechanisms.contains("PLAIN"));
     client.until("Ready");
     client.close();

@@ -6,10 +6,10 @@ use std::process::Command;
 use amqp::{Consume, Event, Publish, QueueDeclare, TableBuf};
 use serde_json::{Value as Json, json};
 
-use crate::broker;
 use crate::client::Client;
 use crate::everything::{headers, properties};
 use crate::scenario::login;
+use crate::shared::broker;
 
 /// What the script prints.
 fn pika(arguments: &[&str]) -> Vec<u8> {
@@ -17,7 +17,7 @@ fn pika(arguments: &[&str]) -> Vec<u8> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/pika_peer.py");
     let (what, rest) = arguments.split_first().expect("it is told what to do");
     let output = Command::new(python)
-        .args([script, what, &broker().url("/")])
+        .args([script, what, &broker().url()])
         .args(rest)
         .output()
         .expect("Python could not be started");
@@ -93,7 +93,7 @@ fn pika_consumes_what_we_publish() {
     assert_eq!((&seen[0]["body"], &seen[1]["body"]), (&json!("Ym9keQ=="), &json!("")));
     assert_eq!(seen[2]["body"].as_str().map(str::len), Some(400_000));
     assert_eq!((&seen[0]["exchange"], &seen[0]["routing_key"]), (&json!(""), &json!("to-pika")));
-    broker().broker().delete_queue("to-pika");
+    broker().delete_queue("to-pika");
 }
 
 #[test]
@@ -124,6 +124,6 @@ fn we_consume_what_pika_publishes() {
             .expect("it comes");
         assert_eq!(size, body.len() as u64);
     }
-    broker().broker().delete_queue("from-pika");
+    broker().delete_queue("from-pika");
     client.close();
 }

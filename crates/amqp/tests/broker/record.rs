@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use amqp::{Connection, Event};
 
-use crate::broker;
 use crate::client::{Client, Heard};
 use crate::scenario::{SCENARIOS, Scenario, path};
+use crate::shared::broker;
 
 /// Holds a conversation with a broker. What there is to see of it.
 fn hold(scenario: &Scenario) -> Vec<Heard> {
@@ -21,7 +21,7 @@ fn hold(scenario: &Scenario) -> Vec<Heard> {
         }
         if *heard == "Body { channel: 1, part: [116" && client_is_last(&client) {
             client.flush();
-            broker().broker().delete_queue("amqp-test");
+            broker().delete_queue("amqp-test");
         }
         let say: fn(&mut Connection) = *say;
         say(&mut client.amqp);
@@ -51,11 +51,11 @@ fn conversations_with_this_broker_come_to_their_end() {
 #[test]
 #[ignore = "writes into the source"]
 fn record() {
+    let version = broker().version().expect("it is the one that is installed");
     for scenario in SCENARIOS {
         let mut text = format!(
-            "# RabbitMQ {}: \"{}\" of tests/shared/scenario.rs.\n\
+            "# RabbitMQ {version}: \"{}\" of tests/shared/scenario.rs.\n\
              # C: a frame that the client sent. S: one that it received. E: what it made of it.\n",
-            pg_test::RabbitMq::version(),
             scenario.name
         );
         let (mut sent, mut received) = (Vec::new(), Vec::new());

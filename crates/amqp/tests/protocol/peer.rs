@@ -2,9 +2,19 @@
 
 use std::time::Instant;
 
-use amqp::{Connection, Error, Login};
+use amqp::{Connection, Error, Login, MethodId};
 
 use crate::scenario::login;
+
+/// A method's name.
+pub fn id(class: u16, method: u16) -> MethodId {
+    MethodId { class, method }
+}
+
+/// A connection on which nothing was said.
+pub fn new() -> Connection {
+    Connection::new(Login { heartbeat: 0, ..login() }, Instant::now())
+}
 
 /// A frame.
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {

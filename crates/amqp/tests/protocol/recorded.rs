@@ -131,7 +131,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_cuts_change_nothing(number in 0..SCENARIOS.len(), sizes in prop::collection::vec(1usize..300, 1..50)) {
+    fn random_cuts_change_nothing(
+        number in 0..SCENARIOS.len(),
+        sizes in prop::collection::vec(1usize..300, 1..50),
+    ) {
         let scenario = &SCENARIOS[number];
         let recording = Recording::read(scenario.name);
         prop_assert_eq!(replay(scenario, &recording.received, &sizes), recording);
