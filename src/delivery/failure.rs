@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_names_its_message_but_its_words_are_those_of_any_message() {
+        let message = Message { message_id: "7/1/0".to_owned(), ..Message::default() };
+        let failure =
+            Failure::closed_channel(ReplyCode::NotFound, "NOT_FOUND").because_of(&message);
+        assert_eq!(failure.held().as_deref(), Some("7/1/0"));
+        assert_eq!(failure.words(), "broker closed the channel: NOT_FOUND");
+        let text = failure.to_string();
+        assert!(text.starts_with("message 7/1/0 (") && text.ends_with(failure.words()), "{text}");
+    }
+
+    #[test]
     fn a_nack_is_named_in_what_is_sent_again() {
         let nack = Failure::new(FailureKind::Nacked, "x");
         assert_eq!(nack.resend_reason(), ResendReason::Nack);
