@@ -108,16 +108,6 @@ use pgrx::prelude::*;
 
 ::pgrx::pg_module_magic!(name, version);
 
-extension_sql_file!("../sql/names.sql", name = "names", bootstrap);
-extension_sql_file!("../sql/capture.sql", name = "capture");
-extension_sql_file!("../sql/ddl.sql", name = "ddl", requires = ["status"]);
-extension_sql_file!(
-    "../sql/status.sql",
-    name = "status",
-    requires = [status::amqp::worker_status_0_2]
-);
-extension_sql_file!("../sql/install.sql", name = "install", finalize);
-
 /// Runs when the library is loaded: by the postmaster (shared_preload_libraries), which is when the
 /// worker and the shared memory can still be had, or late, in one session, which must succeed all
 /// the same: pg_upgrade and pg_restore load libraries so.

@@ -1,5 +1,5 @@
 //! Event triggers: what PostgreSQL says that a DDL command touched, and at which command of the transaction the
-//! one before it ended. Declared in sql/ddl.sql.
+//! one before it ended. Declared in sql/amqp_cdc--*.sql.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
     pg_sys::Datum::from(0)
 }
 
-/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/names.sql.
+/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///

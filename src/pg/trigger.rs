@@ -12,7 +12,7 @@ use crate::memory;
 use crate::place::{Place, TableFile};
 use pgrx::pg_sys;
 
-/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
+/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///
