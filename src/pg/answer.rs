@@ -20,22 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use pgrx::pg_sys;
 
 use super::shared;
-
-/// Of libpq.h, which pgrx has no bindings of.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct PQcommMethods {
-    comm_reset: unsafe extern "C-unwind" fn(),
-    flush: unsafe extern "C-unwind" fn() -> c_int,
-    flush_if_writable: unsafe extern "C-unwind" fn() -> c_int,
-    is_send_pending: unsafe extern "C-unwind" fn() -> bool,
-    putmessage: unsafe extern "C-unwind" fn(c_char, *const c_char, usize) -> c_int,
-    putmessage_noblock: unsafe extern "C-unwind" fn(c_char, *const c_char, usize),
-}
-
-unsafe extern "C" {
-    static mut PqCommMethods: *const PQcommMethods;
-}
+use super::sys::plain::{PQcommMethods, PqCommMethods};
 
 /// PostgreSQL's functions and ours, of a process that has a client.
 static METHODS: OnceLock<[PQcommMethods; 2]> = OnceLock::new();

@@ -427,21 +427,8 @@ impl CaptureTrigger {
 
     /// Whether this role may execute the trigger function.
     pub fn may_be_attached_by(&self, role: Role) -> bool {
-        let execute = pg_sys::ACL_EXECUTE as pg_sys::AclMode;
-        // SAFETY: a syscache look-up in a transaction.
-        let result = unsafe {
-            #[cfg(feature = "pg15")]
-            let result = pg_sys::pg_proc_aclcheck(self.function, role.0, execute);
-            #[cfg(not(feature = "pg15"))]
-            let result = pg_sys::object_aclcheck(
-                pg_sys::ProcedureRelationId,
-                self.function,
-                role.0,
-                execute,
-            );
-            result
-        };
-        result == pg_sys::AclResult::ACLCHECK_OK
+        // SAFETY: event triggers ask this, in the transaction of their command.
+        unsafe { sys::versions::may_execute(self.function, role.0) }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The WAL records of changes: rows that come and go (access/heapam_xlog.h), files of tables that are made
 //! or cut to nothing (catalog/storage_xlog.h). Their layouts are the same in PostgreSQL 15 to 18; pgrx has them
-//! for 18 alone. What differs is the name of a file's name: `RelFileNode` in 15, `RelFileLocator` since.
+//! for 18 alone.
 
 use std::mem::{offset_of, size_of};
 
 use pgrx::pg_sys;
 
+use super::sys::versions;
 use crate::lsn::Lsn;
 use crate::place::{Place, TableFile, Trace};
 
@@ -221,16 +222,5 @@ unsafe fn first_block(record: &pg_sys::DecodedXLogRecord) -> Option<(TableFile, 
     }
     // SAFETY: the caller's.
     let block = unsafe { &*record.blocks.as_ptr() };
-    #[cfg(feature = "pg15")]
-    let (tablespace, database, number) =
-        (block.rnode.spcNode, block.rnode.dbNode, block.rnode.relNode);
-    #[cfg(not(feature = "pg15"))]
-    let (tablespace, database, number) =
-        (block.rlocator.spcOid, block.rlocator.dbOid, block.rlocator.relNumber);
-    let file = TableFile {
-        tablespace: tablespace.to_u32(),
-        database: database.to_u32(),
-        number: number.to_u32(),
-    };
-    block.in_use.then_some((file, block.blkno))
+    block.in_use.then(|| (versions::file_of_block(block), block.blkno))
 }

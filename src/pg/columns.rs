@@ -14,6 +14,7 @@ use super::kind::{Kind, Kinds};
 use super::output::{FixedOutput, FixedSettings};
 use super::plan_memory::PlanMemory;
 use super::stored::Stored;
+use super::sys::versions;
 use super::text;
 use super::tuple::Values;
 use crate::memory;
@@ -46,14 +47,10 @@ pub(super) struct Column {
 pub(super) unsafe fn attributes<'a>(
     descriptor: pg_sys::TupleDesc,
 ) -> impl Iterator<Item = &'a pg_sys::FormData_pg_attribute> {
-    // SAFETY: the caller's. 18 moved the array (access/tupdesc.h).
+    // SAFETY: the descriptor lives for 'a, and has as many attributes as it says.
     unsafe {
-        (0..(*descriptor).natts.max(0) as usize).map(move |index| {
-            #[cfg(not(feature = "pg18"))]
-            return &*(*descriptor).attrs.as_ptr().add(index);
-            #[cfg(feature = "pg18")]
-            return &*pg_sys::TupleDescAttr(descriptor, index as i32);
-        })
+        let count = (*descriptor).natts.max(0) as usize;
+        (0..count).map(move |index| versions::attribute(descriptor, index))
     }
 }
 

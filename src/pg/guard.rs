@@ -5,32 +5,18 @@
 //! in the midst of that; a few of these end the server (elog.c: `ERRORDATA_STACK_SIZE`).
 
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel, pgrx_extern_c_guard};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
+use super::sys::plain::{
+    call_closure_with_sigsetjmp, errcode, errdetail, errfinish, errhint, errmsg, errstart, geterrcode,
+    pg_re_throw,
+};
 use crate::memory::{self, OutOfMemory};
-
-unsafe extern "C-unwind" {
-    /// Of pgrx-cshim.c: `sigsetjmp` is to be called from C.
-    fn call_closure_with_sigsetjmp(
-        save_mask: c_int,
-        environment: *mut c_void,
-        code: unsafe extern "C-unwind" fn(*mut pg_sys::sigjmp_buf, *mut c_void) -> c_int,
-    ) -> c_int;
-    // utils/elog.h
-    fn errstart(level: c_int, domain: *const c_char) -> bool;
-    fn errcode(sqlstate: c_int) -> c_int;
-    fn errmsg(format: *const c_char, ...) -> c_int;
-    fn errdetail(format: *const c_char, ...) -> c_int;
-    fn errhint(format: *const c_char, ...) -> c_int;
-    fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
-    fn geterrcode() -> c_int;
-    fn pg_re_throw() -> !;
-}
 
 /// What a panic carries that an ERROR began: PostgreSQL has the ERROR itself.
 struct Raised;

@@ -3,26 +3,16 @@
 //! hold a NUL, and the database is `InvalidOid`, so that no logical slot queues our records
 //! (decode.c: `logicalmsg_decode` returns at a foreign database).
 
-use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
 use pgrx::pg_sys;
 
 use super::guard;
+use super::sys::plain::{
+    GetCurrentTransactionId, GetCurrentTransactionIdIfAny, XLogBeginInsert, XLogInsert,
+    XLogRegisterData, XLogSetRecordFlags,
+};
 use crate::lsn::Lsn;
-
-// Not pgrx's wrappers: they guard each call by itself, and an event takes seven.
-unsafe extern "C-unwind" {
-    // access/xact.h
-    fn GetCurrentTransactionId() -> pg_sys::TransactionId;
-    fn GetCurrentTransactionIdIfAny() -> pg_sys::TransactionId;
-    // access/xloginsert.h. XLogRegisterData is `(char *, int)` in 15, `(char *, uint32)` in 16 and 17,
-    // `(const void *, uint32)` in 18: called alike by whoever passes no more than an int can hold.
-    fn XLogBeginInsert();
-    fn XLogRegisterData(data: *const c_void, length: u32);
-    fn XLogSetRecordFlags(flags: u8);
-    fn XLogInsert(resource_manager: pg_sys::RmgrId, info: u8) -> pg_sys::XLogRecPtr;
-}
 
 /// `xl_logical_message` (replication/message.h) up to its flexible array. Missing from pgrx.
 #[repr(C)]

@@ -6,15 +6,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
+use super::sys::plain::{bytea_output, locale_monetary};
 use super::{moment, sys};
 use crate::memory;
-
-unsafe extern "C" {
-    // utils/bytea.h; missing from pgrx.
-    static mut bytea_output: i32;
-    // utils/pg_locale.h; missing from pgrx.
-    static locale_monetary: *mut c_char;
-}
 
 /// `BYTEA_OUTPUT_HEX` (utils/bytea.h).
 const BYTEA_OUTPUT_HEX: i32 = 1;

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 
+use super::sys::plain;
 use crate::lsn::Lsn;
 
 /// Whether wal_level is too low for a replication slot (`minimal`).
@@ -110,12 +111,8 @@ pub fn logical_decoding_work_mem() -> usize {
 /// Longest sleep of the WAL writer, in milliseconds: within about twice that an asynchronous
 /// commit is on disk.
 pub fn wal_writer_delay_ms() -> u64 {
-    unsafe extern "C" {
-        // postmaster/walwriter.h; missing from pgrx. Changes on reload.
-        static mut WalWriterDelay: i32;
-    }
     // SAFETY: a plain read of a setting.
-    unsafe { WalWriterDelay.max(1) as u64 }
+    unsafe { plain::WalWriterDelay.max(1) as u64 }
 }
 
 /// Now, in microseconds since 2000-01-01 UTC (PostgreSQL's TimestampTz).
@@ -126,10 +123,6 @@ pub fn now() -> i64 {
 
 /// Start of the current transaction, in microseconds since 2000-01-01 UTC.
 pub fn transaction_start() -> i64 {
-    unsafe extern "C-unwind" {
-        // access/xact.h. Not pgrx's wrapper, which guards the call: it raises no error.
-        fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
-    }
     // SAFETY: a plain read.
-    unsafe { GetCurrentTransactionStartTimestamp() }
+    unsafe { plain::GetCurrentTransactionStartTimestamp() }
 }

@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use super::server;
+use super::sys::versions;
 use crate::running::Running;
 
 /// Memory for one snapshot of the running transactions after the other.
@@ -59,12 +60,8 @@ impl Snapshot<'_> {
         if self.running().contains(xid) {
             return Outcome::Running;
         }
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
-        // SAFETY: in shared memory as long as the server runs.
-        let oldest = unsafe { (*pg_sys::ShmemVariableCache).oldestClogXid };
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        // SAFETY: as above.
-        let oldest = unsafe { (*pg_sys::TransamVariables).oldestClogXid };
+        // SAFETY: a process with a snapshot is attached to the shared memory.
+        let oldest = unsafe { versions::oldest_known_xid() };
         let age = (self.next as u32).wrapping_sub(u32::from(oldest));
         if xid < self.next - u64::from(age) {
             return Outcome::Unknown;

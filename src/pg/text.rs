@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use pgrx::{GucSetting, pg_sys};
 
 use super::sys;
+use super::sys::plain::GetDatabaseEncoding;
 use crate::memory;
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
@@ -13,11 +14,6 @@ const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 
 /// What stands for what has no meaning.
 const REPLACEMENT: &str = "\u{FFFD}";
-
-unsafe extern "C-unwind" {
-    // mb/pg_wchar.h. Not pgrx's wrapper, which guards a call that cannot raise.
-    fn GetDatabaseEncoding() -> c_int;
-}
 
 /// Bytes converted at once. Each may become [`GROWTH`] bytes, and a NUL follows.
 const CHUNK: usize = 4096;

@@ -6,6 +6,7 @@ use super::growth::Growth;
 use super::invalidation::Dependencies;
 use super::rights::Role;
 use super::stored::Stored;
+use super::sys::versions;
 use super::tuple::{Row, take_name};
 use super::{guard, layout, sys, text};
 use crate::memory;
@@ -328,28 +329,13 @@ fn statement_command() -> u32 {
     }
 }
 
-/// The file of an open table.
-fn table_file(relation: &pg_sys::RelationData) -> TableFile {
-    #[cfg(feature = "pg15")]
-    let (tablespace, database, number) =
-        (relation.rd_node.spcNode, relation.rd_node.dbNode, relation.rd_node.relNode);
-    #[cfg(not(feature = "pg15"))]
-    let (tablespace, database, number) =
-        (relation.rd_locator.spcOid, relation.rd_locator.dbOid, relation.rd_locator.relNumber);
-    TableFile {
-        tablespace: tablespace.to_u32(),
-        database: database.to_u32(),
-        number: number.to_u32(),
-    }
-}
-
 /// The file of a table that leaves records in the WAL.
 fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
     // SAFETY: part of the open relation.
     let class = unsafe { &*relation.rd_rel };
     let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
         && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
-    is_logged.then(|| table_file(relation))
+    is_logged.then(|| versions::file_of_relation(relation))
 }
 
 /// The file of the first partition that leaves records in the WAL, of a partitioned table that was truncated.

@@ -6,17 +6,11 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
+use super::sys::plain::{
+    HeapTupleHeaderGetCmax, HeapTupleHeaderGetCmin, TransactionIdIsCurrentTransactionId,
+};
 use super::{layout, sys, text};
 use crate::memory;
-
-// Not pgrx's wrappers, which guard each call: none of these raises an error (xact.c, combocid.c).
-unsafe extern "C-unwind" {
-    // access/xact.h
-    fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
-    // access/htup_details.h
-    fn HeapTupleHeaderGetCmin(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
-    fn HeapTupleHeaderGetCmax(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
-}
 
 /// `HEAP_NATTS_MASK` (htup_details.h), of `t_infomask2`.
 const NUMBER_OF_ATTRIBUTES: u16 = 0x07FF;

@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 
 use super::guard::{self, Failure};
 use super::report::Report;
+use super::sys::versions;
 use super::{shared, threads};
 
 /// Seconds between the worker's end and its next start.
@@ -48,16 +49,8 @@ pub const MISSING_HINT: &str = "Raise max_worker_processes and restart the serve
 /// comes to the head of its list. Later, in its children, there may be no list any more: from 17 on it is in
 /// memory that they free.
 fn last_registered() -> *const c_void {
-    // postmaster/bgworker_internals.h; missing from pgrx. A list of either form (lib/ilist.h): `next` of its
-    // head leads to the first element.
-    unsafe extern "C" {
-        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-        static mut BackgroundWorkerList: pg_sys::slist_head;
-        #[cfg(feature = "pg18")]
-        static mut BackgroundWorkerList: pg_sys::dlist_head;
-    }
-    // SAFETY: a plain read of a pointer in the postmaster, which alone changes it.
-    unsafe { (&raw const BackgroundWorkerList.head.next).read().cast() }
+    // SAFETY: `_PG_init` calls this while preloading, which the postmaster does, or a single-user server.
+    unsafe { versions::last_registered_worker() }
 }
 
 fn load() {

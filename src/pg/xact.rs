@@ -64,12 +64,8 @@ pub fn emitted(lsn: Lsn) {
 }
 
 fn nesting_level() -> i32 {
-    unsafe extern "C-unwind" {
-        // access/xact.h. Not pgrx's wrapper, which guards a call that cannot raise.
-        fn GetCurrentTransactionNestLevel() -> i32;
-    }
-    // SAFETY: reads a variable.
-    unsafe { GetCurrentTransactionNestLevel() }
+    // SAFETY: reads a variable of this process.
+    unsafe { sys::plain::GetCurrentTransactionNestLevel() }
 }
 
 /// A savepoint's events become its parent's when it is released, and are gone with all that came

@@ -9,39 +9,12 @@ use pgrx::pg_sys;
 use super::change_records::{self, Change};
 use super::guard::guard;
 use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
+use super::sys::plain::{
+    PageReadState, XLogReadRecord, read_local_xlog_page_no_wait, wal_segment_close, wal_segment_open,
+};
 use super::{server, worker_process};
 use crate::lsn::Lsn;
 use crate::memory;
-
-// The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
-unsafe extern "C-unwind" {
-    // access/xlogreader.h
-    fn XLogReadRecord(
-        state: *mut pg_sys::XLogReaderState,
-        message: *mut *mut c_char,
-    ) -> *mut pg_sys::XLogRecord;
-    // access/xlogutils.h
-    fn read_local_xlog_page_no_wait(
-        state: *mut pg_sys::XLogReaderState,
-        target_page: pg_sys::XLogRecPtr,
-        required: c_int,
-        target_record: pg_sys::XLogRecPtr,
-        page: *mut c_char,
-    ) -> c_int;
-    fn wal_segment_open(
-        state: *mut pg_sys::XLogReaderState,
-        segment: pg_sys::XLogSegNo,
-        timeline: *mut pg_sys::TimeLineID,
-    );
-    fn wal_segment_close(state: *mut pg_sys::XLogReaderState);
-}
-
-/// What PostgreSQL's function that reads a page tells (access/xlogutils.h: `ReadLocalXLogPageNoWaitPrivate`,
-/// which pgrx has no bindings of).
-#[repr(C)]
-struct PageReadState {
-    end_of_wal: bool,
-}
 
 const PAGE: usize = pg_sys::XLOG_BLCKSZ as usize;
 

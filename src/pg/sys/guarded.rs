@@ -1,6 +1,6 @@
-//! PostgreSQL's functions that a session calls when it captures a change or runs DDL, and that may raise an ERROR. Declared
-//! by hand, alike in 15 to 18: pgrx's wrappers ask for memory where an ERROR says that there is none
-//! ([`guard`]), and some of these it does not have.
+//! PostgreSQL's functions that may raise an ERROR where a client waits for the answer: when a session captures a
+//! change or runs DDL. pgrx's wrappers ask for memory where an ERROR says that there is none
+//! ([`crate::pg::guard`]), and some of these it does not have. Alike in 15 to 18.
 
 #![allow(non_snake_case)]
 #![allow(clippy::too_many_arguments)] // They are C's.
@@ -10,11 +10,11 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 use pgrx::pg_sys::{
     _SPI_plan, AclMode, AclResult, AttrNumber, CoercionContext, CoercionPathType, Datum, FmgrInfo,
     GucAction, GucContext, GucSource, HeapTuple, HeapTupleHeader, List, MemoryContext, Oid,
-    Relation, ScanKey, Snapshot, StrategyNumber, SubXactCallback, SysScanDesc, TransactionId,
-    TupleDesc, XactCallback, oidvector, pg_tz, varlena,
+    Relation, ScanKey, Snapshot, StrategyNumber, SubXactCallback, SysScanDesc, TimeLineID,
+    TransactionId, TupleDesc, XLogRecPtr, XactCallback, oidvector, pg_tz, varlena,
 };
 
-use super::guard::guard;
+use crate::pg::guard::guard;
 
 macro_rules! guarded {
     ($(
@@ -33,8 +33,9 @@ macro_rules! guarded {
             /// # Safety
             ///
             /// As in C; main thread. An ERROR unwinds.
-            pub(super) unsafe fn $name($($argument: $kind),*) $(-> $result)? {
-                // SAFETY: the caller's; only numbers and pointers are in the guarded code.
+            pub(in crate::pg) unsafe fn $name($($argument: $kind),*) $(-> $result)? {
+                // SAFETY: what C asks for is what the caller of this function sees to; the guarded code holds
+                // numbers and pointers, which have no destructor.
                 unsafe { guard(|| raw::$name($($argument),*)) }
             }
         )*
@@ -59,6 +60,10 @@ guarded! {
     fn heap_deform_tuple(tuple: HeapTuple, descriptor: TupleDesc, values: *mut Datum, nulls: *mut bool);
     /// access/htup_details.h
     fn HeapTupleGetUpdateXid(tuple: HeapTupleHeader) -> TransactionId;
+    /// access/timeline.h
+    fn readTimeLineHistory(target: TimeLineID) -> *mut List;
+    /// access/timeline.h
+    fn tliOfPointInHistory(lsn: XLogRecPtr, history: *mut List) -> TimeLineID;
     /// access/skey.h
     fn ScanKeyInit(
         key: ScanKey,
