@@ -7,6 +7,7 @@ use super::invalidation::Dependencies;
 use super::rights::Role;
 use super::stored::Stored;
 use super::sys::versions;
+pub use super::timing::Timing;
 use super::tuple::{Row, take_name};
 use super::{guard, layout, sys, text};
 use crate::memory;
@@ -39,14 +40,6 @@ pub unsafe extern "C-unwind" fn amqp_change_data_capture(
 pub extern "C" fn pg_finfo_amqp_change_data_capture() -> &'static pg_sys::Pg_finfo_record {
     const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
     &RECORD
-}
-
-/// When the trigger was defined to fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timing {
-    Before,
-    After,
-    InsteadOf,
 }
 
 /// What the statement did.
