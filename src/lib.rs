@@ -51,7 +51,6 @@
 //! | [`pace`] | how fast the lag falls |
 //! | [`bytes`] | numbers as bytes, and back |
 //! | [`memory`] | memory that there may not be |
-//! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
 //! | [`status_0_1`] | the same for the SQL of 0.1.0 |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
@@ -87,7 +86,6 @@ mod memory;
 mod naming;
 mod pace;
 mod pg;
-mod pipe;
 mod place;
 mod position;
 mod rendering;
@@ -105,6 +103,8 @@ mod wal_file;
 mod worker;
 
 use pgrx::prelude::*;
+
+use pg::entry_points::{Destinations, lead_to};
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -125,6 +125,14 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_out();
     pg::guard::init();
+    lead_to(Destinations {
+        capture: capture::capture,
+        dropped: ddl::dropped,
+        command_ended: ddl::command_ended,
+        check_names: ddl::check_names,
+        work: worker::run,
+        failed: worker::failed,
+    });
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

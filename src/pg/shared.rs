@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, O
 
 use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, PgSqlErrorCode, pg_sys};
 
+use super::pipe;
 use super::report::Report;
 use crate::lsn::Lsn;
-use crate::pipe;
 
 /// Numbers that the worker publishes; each is written by the worker alone unless it says otherwise.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct Numbers {
     pub missing: Missing,
     /// Process id of the worker; 0 while none runs.
     pub worker_pid: AtomicI32,
-    /// [`crate::status::State`] of the worker.
+    /// State of the worker, as the status has it.
     pub state: AtomicU8,
     /// Messages sent to the broker, those sent again included. Since the server started.
     pub published: AtomicU64,

@@ -1,4 +1,4 @@
-//! The trigger function as PostgreSQL calls it, and a safe view of what it is called with.
+//! What PostgreSQL calls the trigger function with.
 
 use super::catalog::{FunctionId, RelationId, with_inheritors};
 use super::columns::{self, Columns};
@@ -9,38 +9,10 @@ use super::stored::Stored;
 use super::sys::versions;
 pub use super::timing::Timing;
 use super::tuple::{Row, take_name};
-use super::{guard, layout, sys, text};
+use super::{layout, sys, text};
 use crate::memory;
 use crate::place::{Place, TableFile};
 use pgrx::pg_sys;
-
-/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
-///
-/// # Safety
-///
-/// Only PostgreSQL's function manager may call this.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn amqp_change_data_capture(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: the function manager passes a valid call; the node tag says what the context is.
-    let call = unsafe {
-        let context = (*fcinfo).context;
-        let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
-        is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
-    };
-    // SAFETY: called from C, with nothing that has a destructor.
-    unsafe { guard::at_boundary(|| crate::capture::capture(call)) };
-    // What an AFTER trigger returns is ignored.
-    pg_sys::Datum::from(0)
-}
-
-/// The calling convention's marker (fmgr.h: `PG_FUNCTION_INFO_V1`).
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_amqp_change_data_capture() -> &'static pg_sys::Pg_finfo_record {
-    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &RECORD
-}
 
 /// What the statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +29,21 @@ pub struct TriggerCall<'a> {
 }
 
 impl<'a> TriggerCall<'a> {
+    /// A call of the function manager's; none if it does not call a trigger.
+    ///
+    /// # Safety
+    ///
+    /// `fcinfo` is what the function manager passed, in the call that lasts for `'a`.
+    pub(super) unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Option<TriggerCall<'a>> {
+        // SAFETY: the node tag says what the context is, which is there as long as the call.
+        unsafe {
+            let context = (*fcinfo).context;
+            let is_trigger =
+                !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
+            is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
+        }
+    }
+
     /// When the trigger fires.
     pub fn timing(&self) -> Timing {
         match self.data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK {

@@ -65,19 +65,6 @@ fn load() {
         .load();
 }
 
-/// Where the postmaster starts the worker. The argument is unused.
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    // SAFETY: called from C, with nothing that has a destructor.
-    unsafe {
-        guard::at_boundary(|| {
-            let Err(failure) = catch(crate::worker::run);
-            crate::worker::failed(failure.message());
-            failure.rethrow()
-        })
-    }
-}
-
 /// Does this. What fails in it is handed over once what an ERROR leaves behind is cleaned up, as far as a
 /// process without transactions has it (walwriter.c: `WalWriterMain`).
 ///

@@ -1,5 +1,5 @@
 //! A pipe that wakes whoever waits for it to become readable; what is in it means nothing. What it gains,
-//! [`crate::pg::shared`] tells.
+//! [`super::shared`] tells.
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Result, Write};
 
