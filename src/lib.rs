@@ -71,6 +71,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod beginning;
+#[path = "row/body.rs"]
 mod body;
 mod bytes;
 mod capture;

@@ -1,7 +1,9 @@
 //! The message body: one JSON object with eight members in a fixed order, UTF-8, without white
 //! space. The worker renders it, or, where only the row's database can, the writing backend.
 
+#[path = "keys.rs"]
 mod keys;
+#[path = "shape.rs"]
 mod shape;
 
 use std::ops::Range;
