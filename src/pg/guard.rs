@@ -13,8 +13,8 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel, pgrx_extern_c_guard
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
 use super::sys::plain::{
-    call_closure_with_sigsetjmp, errcode, errdetail, errfinish, errhint, errmsg, errstart, geterrcode,
-    pg_re_throw,
+    call_closure_with_sigsetjmp, errcode, errdetail, errfinish, errhint, errmsg, errstart,
+    geterrcode, pg_re_throw,
 };
 use crate::memory::{self, OutOfMemory};
 

@@ -1,60 +1,35 @@
 //! The one door to PostgreSQL's C: every `unsafe` block, every `pg_sys` item and every difference
 //! between PostgreSQL versions lives below this module, behind functions that are safe to call
-//! from a process's main thread. Nothing here knows what an event is or how it is published.
+//! from a process's main thread. Nothing here knows what an event is or how it is published: of the
+//! library these files know the leaves alone, [`crate::lsn`], [`crate::place`], [`crate::memory`] and
+//! [`crate::running`]. Where PostgreSQL calls the library, [`entry_points`] leads on to what `_PG_init` says.
 //!
-//! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18.
+//! Each file names the C function its facts come from. Read for PostgreSQL 15 to 18: what another version
+//! changes is to be told in `sys/versions.rs`, whose lists name the versions that they are right for.
 
 mod allocator;
-#[path = "wake_after_answer.rs"]
-mod answer;
-#[path = "../row/array.rs"]
-mod array;
-#[path = "worker_types.rs"]
-mod builtin;
 pub mod catalog;
 pub mod change_records;
-#[path = "../row/columns.rs"]
-pub mod columns;
+pub mod descriptor;
 pub mod entry_points;
-#[path = "../row/escape.rs"]
-mod escape;
 pub mod event_trigger;
-#[path = "../row/prerendered.rs"]
-mod given;
-#[path = "../row/growth.rs"]
-pub mod growth;
+pub mod function;
 pub mod guard;
 pub mod invalidation;
-#[path = "../row/json.rs"]
-pub mod json;
-#[path = "../row/jsonb.rs"]
-mod jsonb;
-#[path = "../row/kind.rs"]
-mod kind;
-#[path = "../row/layout.rs"]
-pub mod layout;
-#[path = "logical_message.rs"]
-pub mod message;
-#[path = "../row/moment.rs"]
-mod moment;
-#[path = "../row/numeric.rs"]
-mod numeric;
-#[path = "output_settings.rs"]
-pub mod output;
+pub mod logical_message;
+pub mod output_settings;
 mod pipe;
-mod plan_memory;
+pub mod plan_memory;
 pub mod report;
 pub mod rights;
 pub mod row_context;
+pub mod row_image;
 pub mod secret;
 pub mod server;
 pub mod shared;
 pub mod slot;
-#[path = "visibility.rs"]
-pub mod snapshot;
-mod storage;
-#[path = "stored_column.rs"]
-pub mod stored;
+pub mod storage;
+pub mod stored_column;
 mod sys;
 pub mod text;
 pub mod threads;
@@ -63,11 +38,16 @@ mod timing;
 pub mod transaction_records;
 pub mod trigger;
 pub mod tuple;
-#[path = "../row/render.rs"]
-mod value;
+pub mod tuple_bytes;
+mod type_id;
+pub mod types;
+pub mod value;
 mod varlena;
+pub mod visibility;
 pub mod wait;
+mod wake_after_answer;
 mod wal_pages;
 pub mod worker_process;
+pub mod worker_types;
 pub mod xact;
 pub mod xlog_reader;

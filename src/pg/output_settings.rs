@@ -6,17 +6,41 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
+use super::sys;
 use super::sys::plain::{bytea_output, locale_monetary};
-use super::{moment, sys};
 use crate::memory;
 
 /// `BYTEA_OUTPUT_HEX` (utils/bytea.h).
 const BYTEA_OUTPUT_HEX: i32 = 1;
 
+/// While this value lives, values are rendered in the same way whatever the session has set. After
+/// an error PostgreSQL itself undoes what dropping it does not.
+pub struct Output {
+    _globals: FixedOutput,
+    settings: Option<FixedSettings>,
+}
+
+impl Output {
+    /// Sets the settings; [`Output::undo`] sets them back.
+    pub fn fix(with_string_settings: bool) -> Output {
+        Output {
+            _globals: FixedOutput::set(),
+            settings: with_string_settings.then(FixedSettings::set).flatten(),
+        }
+    }
+
+    /// Sets everything back.
+    pub fn undo(self) {
+        if let Some(settings) = self.settings {
+            settings.undo();
+        }
+    }
+}
+
 /// While this value lives: TimeZone UTC, DateStyle ISO, IntervalStyle postgres, extra_float_digits
 /// 1, bytea_output hex. These are plain variables, so dropping it, on errors too, sets them back
 /// without calling PostgreSQL.
-pub struct FixedOutput {
+struct FixedOutput {
     timezone: *mut pg_sys::pg_tz,
     date_style: i32,
     interval_style: i32,
@@ -26,7 +50,7 @@ pub struct FixedOutput {
 
 impl FixedOutput {
     /// Sets the variables.
-    pub fn set() -> FixedOutput {
+    fn set() -> FixedOutput {
         static UTC: AtomicPtr<pg_sys::pg_tz> = AtomicPtr::new(std::ptr::null_mut());
         let mut utc = UTC.load(Ordering::Relaxed);
         // SAFETY: main thread; pg_tzset caches what it returns for ever (pgtz.c).
@@ -70,13 +94,13 @@ impl Drop for FixedOutput {
 /// search_path pg_catalog, quote_all_identifiers off and lc_monetary C, for tables whose rendering
 /// depends on them. Undone by [`FixedSettings::undo`]; after an error PostgreSQL undoes it itself,
 /// with the (sub)transaction (guc.c: `AtEOXact_GUC`).
-pub struct FixedSettings {
+struct FixedSettings {
     nesting: i32,
 }
 
 impl FixedSettings {
     /// Sets those that are different; none if none is.
-    pub fn set() -> Option<FixedSettings> {
+    fn set() -> Option<FixedSettings> {
         // SAFETY: main thread; the texts of settings are null or NUL-terminated.
         let is = |text: *const c_char, wanted: &CStr| unsafe {
             !text.is_null() && CStr::from_ptr(text) == wanted
@@ -112,14 +136,27 @@ impl FixedSettings {
     }
 
     /// Sets them back.
-    pub fn undo(self) {
+    fn undo(self) {
         // SAFETY: the nesting level that `set` opened.
         unsafe { sys::AtEOXact_GUC(true, self.nesting) }
     }
 }
 
+/// A date or a timestamp, in days or microseconds since 2000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Date(i32),
+    Timestamp(i64),
+    TimestampTz(i64),
+}
+
 /// Appends a date or a timestamp as PostgreSQL writes it into JSON under the fixed settings.
-pub(super) fn push_date_time(out: &mut Vec<u8>, value: pg_sys::Datum, type_oid: pg_sys::Oid) {
+pub fn push_moment(out: &mut Vec<u8>, moment: Moment) {
+    let (value, type_oid) = match moment {
+        Moment::Date(days) => (pg_sys::Datum::from(days), pg_sys::DATEOID),
+        Moment::Timestamp(time) => (pg_sys::Datum::from(time), pg_sys::TIMESTAMPOID),
+        Moment::TimestampTz(time) => (pg_sys::Datum::from(time), pg_sys::TIMESTAMPTZOID),
+    };
     let mut buffer = [0 as c_char; pg_sys::MAXDATELEN as usize + 1];
     // SAFETY: the buffer is as large as the function demands (utils/datetime.h: MAXDATELEN); it
     // needs no database.
@@ -127,36 +164,4 @@ pub(super) fn push_date_time(out: &mut Vec<u8>, value: pg_sys::Datum, type_oid: 
         sys::JsonEncodeDateTime(buffer.as_mut_ptr(), value, type_oid, std::ptr::null());
         memory::append(out, CStr::from_ptr(buffer.as_ptr()).to_bytes());
     }
-}
-
-/// A timestamp and its text, for many that are the same in turn.
-pub struct TimestampText {
-    timestamp: i64,
-    text: String,
-}
-
-impl Default for TimestampText {
-    fn default() -> TimestampText {
-        TimestampText { timestamp: i64::MIN, text: String::new() }
-    }
-}
-
-impl TimestampText {
-    /// The text of a timestamp, as [`json_timestamp`] makes it.
-    pub fn of(&mut self, timestamp: i64) -> &str {
-        if self.text.is_empty() || self.timestamp != timestamp {
-            *self = TimestampText { timestamp, text: json_timestamp(timestamp) };
-        }
-        &self.text
-    }
-}
-
-/// A timestamp, in microseconds since 2000, as PostgreSQL writes a timestamptz into JSON, in UTC.
-pub fn json_timestamp(timestamp: i64) -> String {
-    let mut text = Vec::with_capacity("2000-01-01T00:00:00.000000+00:00".len());
-    if !moment::push_timestamptz(&mut text, timestamp) {
-        let _utc = FixedOutput::set();
-        push_date_time(&mut text, pg_sys::Datum::from(timestamp), pg_sys::TIMESTAMPTZOID);
-    }
-    String::from_utf8_lossy(&text).into_owned()
 }

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::sys;
-use super::tuple::take_name;
+use super::text::take_name;
 
 /// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,40 +1,30 @@
-//! How a column's values are stored, and whether two of them are the same.
-
-use std::cell::Cell;
-
-use pgrx::pg_sys;
+//! Where a column's values are in a row, and whether two of them are the same.
 
 use super::storage::Storage;
 use super::sys;
 use super::tuple::Values;
+use super::value::Value;
 use super::varlena;
 
-/// The storage of a column.
+/// A column as it is stored.
 #[derive(Clone, Copy)]
-pub struct Stored {
+pub struct StoredColumn {
     /// Which column it is, dropped ones counted, from 0.
-    pub(super) number: usize,
-    pub(super) storage: Storage,
+    pub number: usize,
+    pub storage: Storage,
 }
 
-impl Stored {
-    pub(super) fn new(number: usize, attribute: &pg_sys::FormData_pg_attribute) -> Stored {
-        Stored { number, storage: Storage::of(attribute) }
-    }
-
-    /// Whether values have a length of their own.
-    pub(super) fn is_varlena(&self) -> bool {
-        self.storage.is_varlena()
-    }
-
+impl StoredColumn {
     /// The column's value; none if it is null.
-    pub(super) fn value(&self, row: &Values<'_>) -> Option<pg_sys::Datum> {
-        row.value(self.number)
+    pub fn value<'a>(&self, row: &Values<'a>) -> Option<Value<'a>> {
+        row.value(self.number, self.storage)
     }
 
-    /// Where the column's value stands; none if it is null.
-    pub(super) fn place<'a>(&self, row: &Values<'a>) -> Option<&'a Cell<pg_sys::Datum>> {
-        row.place(self.number)
+    /// The column's value, fetched if it is not stored plain: then that is what the row has from now on.
+    pub fn fetch<'a>(&self, row: &Values<'a>) -> Option<Value<'a>> {
+        let value = self.value(row)?.fetch();
+        row.replace(self.number, value);
+        Some(value)
     }
 
     /// Whether both rows have the same value, by its stored image, as `datum_image_eq` (datum.c)
@@ -42,16 +32,16 @@ impl Stored {
     /// those are that an update did not touch.
     pub fn is_same(&self, old: &Values<'_>, new: &Values<'_>) -> bool {
         let (old, new) = match (self.value(old), self.value(new)) {
-            (Some(old), Some(new)) => (old, new),
+            (Some(old), Some(new)) => (old.datum(), new.datum()),
             (None, None) => return true,
             _ => return false,
         };
         if self.storage.by_value {
             return old == new;
         }
-        // SAFETY: both are values of this column, in live tuples.
+        // SAFETY: both are whole values of this column, and there as long as their rows are.
         unsafe {
-            if self.is_varlena() {
+            if self.storage.is_varlena() {
                 if let (Some(old), Some(new)) = (varlena::plain(old), varlena::plain(new)) {
                     return old == new;
                 }

@@ -22,7 +22,7 @@ const CHUNK: usize = 4096;
 const GROWTH: usize = 4;
 
 /// Whether the current database's encoding is UTF-8.
-pub(super) fn database_is_utf8() -> bool {
+pub fn database_is_utf8() -> bool {
     // SAFETY: reads a variable.
     unsafe { GetDatabaseEncoding() == UTF8 }
 }
@@ -68,7 +68,7 @@ fn append_lossy(text: &mut String, bytes: &[u8]) {
 }
 
 /// The text, whose memory is the caller's.
-pub(super) fn owned(text: Cow<'_, str>) -> String {
+pub fn owned(text: Cow<'_, str>) -> String {
     match text {
         Cow::Borrowed(text) => memory::text(text),
         Cow::Owned(text) => text,
@@ -151,6 +151,23 @@ pub(super) unsafe fn c_to_utf8(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's.
+    // SAFETY: the text is NUL-terminated.
     owned(to_utf8(unsafe { CStr::from_ptr(text) }.to_bytes()))
+}
+
+/// A name in the catalogs, as UTF-8; empty if there is none.
+///
+/// # Safety
+///
+/// `name` is null or a palloc'd NUL-terminated string, which is freed.
+pub(super) unsafe fn take_name(name: *mut c_char) -> String {
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: the name is NUL-terminated, was palloc'd, and is nobody else's any more.
+    unsafe {
+        let owned = owned(to_utf8(CStr::from_ptr(name).to_bytes()));
+        pg_sys::pfree(name.cast());
+        owned
+    }
 }

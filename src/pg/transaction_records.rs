@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 
 use pgrx::pg_sys;
 
-use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
+use super::logical_message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
 use crate::lsn::Lsn;
 
 /// A record that matters to the assembler.

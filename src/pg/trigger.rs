@@ -1,15 +1,15 @@
 //! What PostgreSQL calls the trigger function with.
 
 use super::catalog::{FunctionId, RelationId, with_inheritors};
-use super::columns::{self, Columns};
-use super::growth::Growth;
+use super::descriptor::Descriptor;
 use super::invalidation::Dependencies;
 use super::rights::Role;
-use super::stored::Stored;
+use super::stored_column::StoredColumn;
 use super::sys::versions;
+use super::text::take_name;
 pub use super::timing::Timing;
-use super::tuple::{Row, take_name};
-use super::{layout, sys, text};
+use super::tuple::Row;
+use super::{sys, text};
 use crate::memory;
 use crate::place::{Place, TableFile};
 use pgrx::pg_sys;
@@ -152,40 +152,32 @@ impl<'a> TriggerCall<'a> {
         dependencies.on_schema(self.class().relnamespace);
     }
 
+    /// The table's columns.
+    pub fn descriptor(&self) -> Descriptor<'a> {
+        // SAFETY: the relation stays open, and locked, while the trigger runs.
+        unsafe { Descriptor::new(self.relation().rd_att) }
+    }
+
     /// Numbers and names of the table's columns, but for virtual generated ones.
     pub fn column_names(&self) -> Vec<(usize, String)> {
-        // SAFETY: the relation stays open while the trigger runs.
-        unsafe { columns::names(self.relation().rd_att) }
-    }
-
-    /// The columns with these numbers.
-    pub fn columns(&self, numbers: &[usize], dependencies: &mut Dependencies) -> Columns {
-        // SAFETY: as above.
-        unsafe { Columns::of(self.relation().rd_att, numbers, dependencies) }
-    }
-
-    /// How the table's rows are stored, as bytes for a process without a database ([`layout`]). None
-    /// if these are not all the columns that have values, or their text is not UTF-8.
-    pub fn layout(&self, columns: &Columns) -> Option<Vec<u8>> {
-        // SAFETY: as above.
-        text::database_is_utf8()
-            .then(|| unsafe { layout::encode(self.relation().rd_att, columns) })?
-    }
-
-    /// How much longer the table's rows become as text.
-    pub fn growth(&self, columns: &Columns) -> Growth {
-        // SAFETY: as above.
-        unsafe { Growth::of(self.relation().rd_att, columns) }
+        let attributes = self.descriptor().attributes();
+        let mut names = memory::with_room(attributes.len());
+        for attribute in attributes.filter(|attribute| attribute.is_there()) {
+            names.push((attribute.number, attribute.name()));
+            memory::check();
+        }
+        names
     }
 
     /// How the columns with these numbers are stored.
-    pub fn stored(&self, numbers: &[usize]) -> Vec<Stored> {
-        // SAFETY: as above.
-        let attributes = unsafe { columns::attributes(self.relation().rd_att) };
+    pub fn stored(&self, numbers: &[usize]) -> Vec<StoredColumn> {
+        let attributes = self.descriptor().attributes();
         attributes
-            .enumerate()
-            .filter(|(number, _)| numbers.contains(number))
-            .map(|(number, attribute)| Stored::new(number, attribute))
+            .filter(|attribute| numbers.contains(&attribute.number))
+            .map(|attribute| StoredColumn {
+                number: attribute.number,
+                storage: attribute.storage(),
+            })
             .collect()
     }
 

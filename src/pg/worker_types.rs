@@ -1,113 +1,132 @@
 //! Types of PostgreSQL's own whose values can be rendered without a look into the catalogs, and so
-//! also where there is no database. Facts of pg_type.dat and pg_proc.dat, the same in 15 to 18.
+//! also by the worker, which has no database. Facts of pg_type.dat and pg_proc.dat, the same in 15 to 18.
+//! [`crate::row::kind`] has how they are rendered.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid as B;
 
-use super::kind::Kind;
+use super::function::OutputFunction;
 use super::plan_memory::PlanMemory;
 use super::storage::Storage;
+use super::type_id::TypeId;
 
-/// How many there are.
-pub(super) const COUNT: usize = 29;
+/// Such a type. Events in the WAL name it by its number: a new one comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerType {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Varchar,
+    Bpchar,
+    Json,
+    Jsonb,
+    Bytea,
+    Name,
+    Uuid,
+    Date,
+    Timestamp,
+    TimestampTz,
+    Time,
+    TimeTz,
+    Interval,
+    Inet,
+    Cidr,
+    Macaddr,
+    Macaddr8,
+    Bit,
+    Varbit,
+    Oid,
+    Point,
+}
 
-/// The types. Events in the WAL name a type by its place in this list: it may grow at its end.
-const TYPES: [B; COUNT] = [
-    B::BOOLOID,
-    B::INT2OID,
-    B::INT4OID,
-    B::INT8OID,
-    B::FLOAT4OID,
-    B::FLOAT8OID,
-    B::NUMERICOID,
-    B::TEXTOID,
-    B::VARCHAROID,
-    B::BPCHAROID,
-    B::JSONOID,
-    B::JSONBOID,
-    B::BYTEAOID,
-    B::NAMEOID,
-    B::UUIDOID,
-    B::DATEOID,
-    B::TIMESTAMPOID,
-    B::TIMESTAMPTZOID,
-    B::TIMEOID,
-    B::TIMETZOID,
-    B::INTERVALOID,
-    B::INETOID,
-    B::CIDROID,
-    B::MACADDROID,
-    B::MACADDR8OID,
-    B::BITOID,
-    B::VARBITOID,
-    B::OIDOID,
-    B::POINTOID,
+use WorkerType as T;
+
+/// A type, its oid, its output function, and its typlen, typbyval and typalign.
+type Facts = (WorkerType, B, u32, (i16, bool, u8));
+
+#[rustfmt::skip]
+const FACTS: [Facts; 29] = [
+    (T::Bool, B::BOOLOID, pg_sys::F_BOOLOUT, (1, true, 1)),
+    (T::Int2, B::INT2OID, pg_sys::F_INT2OUT, (2, true, 2)),
+    (T::Int4, B::INT4OID, pg_sys::F_INT4OUT, (4, true, 4)),
+    (T::Int8, B::INT8OID, pg_sys::F_INT8OUT, (8, true, 8)),
+    (T::Float4, B::FLOAT4OID, pg_sys::F_FLOAT4OUT, (4, true, 4)),
+    (T::Float8, B::FLOAT8OID, pg_sys::F_FLOAT8OUT, (8, true, 8)),
+    (T::Numeric, B::NUMERICOID, pg_sys::F_NUMERIC_OUT, (-1, false, 4)),
+    (T::Text, B::TEXTOID, pg_sys::F_TEXTOUT, (-1, false, 4)),
+    (T::Varchar, B::VARCHAROID, pg_sys::F_VARCHAROUT, (-1, false, 4)),
+    (T::Bpchar, B::BPCHAROID, pg_sys::F_BPCHAROUT, (-1, false, 4)),
+    (T::Json, B::JSONOID, pg_sys::F_JSON_OUT, (-1, false, 4)),
+    (T::Jsonb, B::JSONBOID, pg_sys::F_JSONB_OUT, (-1, false, 4)),
+    (T::Bytea, B::BYTEAOID, pg_sys::F_BYTEAOUT, (-1, false, 4)),
+    (T::Name, B::NAMEOID, pg_sys::F_NAMEOUT, (64, false, 1)),
+    (T::Uuid, B::UUIDOID, pg_sys::F_UUID_OUT, (16, false, 1)),
+    (T::Date, B::DATEOID, pg_sys::F_DATE_OUT, (4, true, 4)),
+    (T::Timestamp, B::TIMESTAMPOID, pg_sys::F_TIMESTAMP_OUT, (8, true, 8)),
+    (T::TimestampTz, B::TIMESTAMPTZOID, pg_sys::F_TIMESTAMPTZ_OUT, (8, true, 8)),
+    (T::Time, B::TIMEOID, pg_sys::F_TIME_OUT, (8, true, 8)),
+    (T::TimeTz, B::TIMETZOID, pg_sys::F_TIMETZ_OUT, (12, false, 8)),
+    (T::Interval, B::INTERVALOID, pg_sys::F_INTERVAL_OUT, (16, false, 8)),
+    (T::Inet, B::INETOID, pg_sys::F_INET_OUT, (-1, false, 4)),
+    (T::Cidr, B::CIDROID, pg_sys::F_CIDR_OUT, (-1, false, 4)),
+    (T::Macaddr, B::MACADDROID, pg_sys::F_MACADDR_OUT, (6, false, 4)),
+    (T::Macaddr8, B::MACADDR8OID, pg_sys::F_MACADDR8_OUT, (8, false, 4)),
+    (T::Bit, B::BITOID, pg_sys::F_BIT_OUT, (-1, false, 4)),
+    (T::Varbit, B::VARBITOID, pg_sys::F_VARBIT_OUT, (-1, false, 4)),
+    (T::Oid, B::OIDOID, pg_sys::F_OIDOUT, (4, true, 4)),
+    (T::Point, B::POINTOID, pg_sys::F_POINT_OUT, (16, false, 8)),
 ];
 
-/// A type's place in the list.
-pub(super) fn place(type_oid: pg_sys::Oid) -> Option<u8> {
-    TYPES.iter().position(|&builtin| builtin as u32 == type_oid.to_u32()).map(|place| place as u8)
-}
+const _: () = {
+    let mut number = 0;
+    while number < FACTS.len() {
+        assert!(FACTS[number].0 as usize == number, "a type is at its number's place");
+        number += 1;
+    }
+};
 
-/// The type at a place in the list.
-pub(super) fn at(place: u8) -> Option<pg_sys::Oid> {
-    TYPES.get(usize::from(place)).map(|&builtin| pg_sys::Oid::from_u32(builtin as u32))
-}
+impl WorkerType {
+    /// How many there are.
+    pub const COUNT: usize = FACTS.len();
 
-/// How values of a type are rendered.
-pub(super) fn kind(type_oid: pg_sys::Oid, memory: &PlanMemory) -> Option<Kind> {
-    let function = |output: u32| memory.function(pg_sys::Oid::from_u32(output));
-    let quoted = |output: u32| Kind::Quoted(function(output));
-    let place = place(type_oid)?;
-    Some(match TYPES[usize::from(place)] {
-        B::BOOLOID => Kind::Bool,
-        B::INT2OID => Kind::Int2,
-        B::INT4OID => Kind::Int4,
-        B::INT8OID => Kind::Int8,
-        B::FLOAT4OID => Kind::Float(function(pg_sys::F_FLOAT4OUT)),
-        B::FLOAT8OID => Kind::Float(function(pg_sys::F_FLOAT8OUT)),
-        B::NUMERICOID => Kind::Numeric(function(pg_sys::F_NUMERIC_OUT)),
-        B::TEXTOID | B::VARCHAROID | B::BPCHAROID => Kind::Text,
-        B::JSONOID => Kind::Json,
-        B::JSONBOID => Kind::Jsonb(function(pg_sys::F_JSONB_OUT)),
-        B::BYTEAOID => Kind::Bytea,
-        B::NAMEOID => Kind::Name,
-        B::UUIDOID => Kind::Uuid,
-        B::DATEOID => Kind::Date,
-        B::TIMESTAMPOID => Kind::Timestamp,
-        B::TIMESTAMPTZOID => Kind::TimestampTz,
-        B::TIMEOID => quoted(pg_sys::F_TIME_OUT),
-        B::TIMETZOID => quoted(pg_sys::F_TIMETZ_OUT),
-        B::INTERVALOID => quoted(pg_sys::F_INTERVAL_OUT),
-        B::INETOID => quoted(pg_sys::F_INET_OUT),
-        B::CIDROID => quoted(pg_sys::F_CIDR_OUT),
-        B::MACADDROID => quoted(pg_sys::F_MACADDR_OUT),
-        B::MACADDR8OID => quoted(pg_sys::F_MACADDR8_OUT),
-        B::BITOID => Kind::Bits(function(pg_sys::F_BIT_OUT)),
-        B::VARBITOID => Kind::Bits(function(pg_sys::F_VARBIT_OUT)),
-        B::OIDOID => quoted(pg_sys::F_OIDOUT),
-        B::POINTOID => quoted(pg_sys::F_POINT_OUT),
-        _ => return None,
-    })
-}
+    /// The type that has this oid, if it is one of these.
+    pub fn of(type_id: TypeId) -> Option<WorkerType> {
+        let facts = FACTS.iter().find(|facts| facts.1 as u32 == type_id.number())?;
+        Some(facts.0)
+    }
 
-/// How values of a type are stored (typlen, typbyval, typalign).
-pub(super) fn storage(type_oid: pg_sys::Oid) -> Option<Storage> {
-    let place = place(type_oid)?;
-    let (length, by_value, alignment) = match TYPES[usize::from(place)] {
-        B::BOOLOID => (1, true, 1),
-        B::INT2OID => (2, true, 2),
-        B::INT4OID | B::FLOAT4OID | B::DATEOID | B::OIDOID => (4, true, 4),
-        B::INT8OID | B::FLOAT8OID | B::TIMESTAMPOID | B::TIMESTAMPTZOID | B::TIMEOID => {
-            (8, true, 8)
-        }
-        B::NAMEOID => (64, false, 1),
-        B::UUIDOID => (16, false, 1),
-        B::TIMETZOID => (12, false, 8),
-        B::INTERVALOID | B::POINTOID => (16, false, 8),
-        B::MACADDROID => (6, false, 4),
-        B::MACADDR8OID => (8, false, 4),
-        _ => (-1, false, 4),
-    };
-    Some(Storage { length, by_value, alignment })
+    /// The type that has this number.
+    pub fn at(number: u8) -> Option<WorkerType> {
+        FACTS.get(usize::from(number)).map(|facts| facts.0)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    fn facts(self) -> &'static Facts {
+        &FACTS[usize::from(self.number())]
+    }
+
+    /// Its oid.
+    pub fn type_id(self) -> TypeId {
+        TypeId::of_number(self.facts().1 as u32)
+    }
+
+    /// The function that makes text of its values.
+    pub fn output_function(self, memory: &PlanMemory) -> OutputFunction {
+        OutputFunction::new(pg_sys::Oid::from_u32(self.facts().2), memory)
+    }
+
+    /// How its values are stored.
+    pub fn storage(self) -> Storage {
+        let (length, by_value, alignment) = self.facts().3;
+        Storage { length, by_value, alignment }
+    }
 }

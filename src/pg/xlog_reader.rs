@@ -9,7 +9,8 @@ use pgrx::pg_sys;
 use super::change_records::{self, Change};
 use super::guard::guard;
 use super::sys::plain::{
-    PageReadState, XLogReadRecord, read_local_xlog_page_no_wait, wal_segment_close, wal_segment_open,
+    PageReadState, XLogReadRecord, read_local_xlog_page_no_wait, wal_segment_close,
+    wal_segment_open,
 };
 use super::transaction_records::{self, Kind, Record};
 use super::wal_pages::{LONGEST_RECORD, PAGE, RECORD_HEADER, end_of_record, record_start};

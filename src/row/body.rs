@@ -1,20 +1,13 @@
 //! The message body: one JSON object with eight members in a fixed order, UTF-8, without white
 //! space. The worker renders it, or, where only the row's database can, the writing backend.
 
-#[path = "keys.rs"]
-mod keys;
-#[path = "shape.rs"]
-mod shape;
-
 use std::ops::Range;
 
+use super::json::Json;
+use super::shape::Shape;
 use crate::event::Operation;
 use crate::memory;
-use crate::pg::columns::Columns;
-use crate::pg::json::Json;
 use crate::pg::tuple::Values;
-pub use keys::keys_alone;
-pub use shape::{DecodedShape, Shape};
 
 /// A change, as it is to be rendered.
 pub struct Change<'a> {
@@ -155,7 +148,7 @@ impl Change<'_> {
             (Some(_), Some(_)) => {
                 json.push(b",\"targets\":");
                 let changed = |&column: &usize| self.changed[column];
-                push_names(&self.shape.columns, changed, |piece| json.push(piece));
+                self.shape.columns.push_names(changed, |piece| json.push(piece));
             }
             _ => json.push(&self.shape.all_targets),
         }
@@ -185,23 +178,6 @@ fn choose<'a>(
             Some(memory)
         }
     }
-}
-
-fn push_names(columns: &Columns, is_named: impl Fn(&usize) -> bool, mut push: impl FnMut(&[u8])) {
-    let mut separator = b"[".as_slice();
-    for column in (0..columns.count()).filter(is_named) {
-        push(separator);
-        separator = b",";
-        push(columns.quoted_name(column));
-    }
-    push(if separator == b"[" { b"[]" } else { b"]" });
-}
-
-/// The member `targets` that names all columns, after its comma.
-fn all_targets(columns: &Columns) -> Vec<u8> {
-    let mut out = memory::copy(b",\"targets\":");
-    push_names(columns, |_| true, |piece| memory::append(&mut out, piece));
-    out
 }
 
 /// The body from the end of its timestamp on.

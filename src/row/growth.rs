@@ -2,13 +2,13 @@
 //! becomes far longer than what is stored of it (a number such as 1e131071, nulls in an array, what was
 //! compressed) is rendered by who wrote it.
 
-use pgrx::pg_sys;
-
-use super::columns::{Columns, attributes};
+use super::columns::Columns;
 use super::kind::Kind;
-use super::layout;
-use super::storage::{Storage, align};
 use crate::memory;
+use crate::pg::descriptor::Descriptor;
+use crate::pg::storage::Storage;
+use crate::pg::tuple_bytes::{data_offset, is_null};
+use crate::pg::value::Value;
 
 /// A row whose text has more than so many times the bytes that are stored of it is its writer's.
 const MOST: usize = 10;
@@ -34,25 +34,18 @@ struct Step {
 }
 
 impl Growth {
-    /// For the rows of a table.
-    ///
-    /// # Safety
-    ///
-    /// `descriptor` is live, and the one that the columns are of.
-    pub(super) unsafe fn of(descriptor: pg_sys::TupleDesc, columns: &Columns) -> Growth {
-        // Values that their writer renders anyhow come as text.
-        let may_grow = |number: usize, storage: Storage| {
-            columns.list.iter().position(|column| {
-                column.stored.number == number && column.builtin.is_some() && storage.is_varlena()
-            })
-        };
-        // SAFETY: the caller's.
-        let attributes = unsafe { attributes(descriptor) };
+    /// For the rows of a table, given all its columns, and those that are published.
+    pub fn of(descriptor: Descriptor<'_>, columns: &Columns) -> Growth {
         let mut steps = Vec::new();
-        for (number, attribute) in attributes.enumerate() {
-            let storage = Storage::of(attribute);
-            let grows = may_grow(number, storage);
-            let kind = grows.map(|column| &columns.list[column].kind);
+        for attribute in descriptor.attributes() {
+            let storage = attribute.storage();
+            // Values that their writer renders anyhow come as text.
+            let grows = columns.list.iter().position(|column| {
+                column.stored.number == attribute.number
+                    && column.portable_kind().is_some()
+                    && storage.is_varlena()
+            });
+            let kind = grows.and_then(|column| columns.list[column].portable_kind());
             let grows_plain = kind.is_some_and(Kind::is_looked_into);
             memory::push(&mut steps, Step { storage, grows, grows_plain });
         }
@@ -61,7 +54,7 @@ impl Growth {
         steps.truncate(last.map_or(0, |last| last + 1));
         let mut first = (0, 0);
         while let Some(length) = steps.get(first.0).and_then(|step| step.storage.fixed_length()) {
-            first.1 = align(first.1, steps[first.0].storage.alignment) + length;
+            first.1 = steps[first.0].storage.align(first.1) + length;
             first.0 += 1;
         }
         Growth { columns: count, steps, first }
@@ -72,32 +65,32 @@ impl Growth {
     /// stored. What is damaged is not: the worker says so, and the writer need not fail.
     pub fn is_too_much(&self, columns: &Columns, has_nulls: bool, image: &[u8]) -> bool {
         let most = image.len() * (MOST - 1);
-        let Some(data) = image.get(layout::data_offset(self.columns, has_nulls)..) else {
+        let Some(data) = image.get(data_offset(self.columns, has_nulls)..) else {
             return false;
         };
         let (skipped, mut at) = if has_nulls { (0, 0) } else { self.first };
         let mut size = 0;
         for (number, step) in self.steps.iter().enumerate().skip(skipped) {
-            if has_nulls && layout::is_null(image, number) {
+            if has_nulls && is_null(image, number) {
                 continue;
             }
             if let Some(length) = step.storage.fixed_length() {
-                at = align(at, step.storage.alignment) + length;
+                at = step.storage.align(at) + length;
                 continue;
             }
             if !step.storage.is_varlena() {
-                let Some(_) = step.storage.take(data, &mut at) else { return false };
+                let Some(_) = Value::take(step.storage, data, &mut at) else { return false };
                 continue;
             }
-            let Some((value, stored)) = step.storage.take_varlena(data, &mut at) else {
+            let Some((value, stored)) = Value::take_varlena(step.storage, data, &mut at) else {
                 return false;
             };
             let Some(column) = step.grows else { continue };
             if stored.is_some() && !step.grows_plain {
                 continue;
             }
-            // SAFETY: a value of this column, in a row.
-            match unsafe { columns.list[column].kind.growth(value, stored, most) } {
+            let kind = columns.list[column].portable_kind();
+            match kind.and_then(|kind| kind.growth(value, stored, most)) {
                 Some(grown) => size += grown,
                 None => return true,
             }

@@ -2,8 +2,9 @@
 //! a limit: once that is passed, values are left out, and only how many bytes they would take at
 //! least is added up.
 
-use super::{escape, text};
+use super::escape;
 use crate::memory;
+use crate::pg::text;
 
 /// Memory that is kept from event to event; what a larger event needed is given back.
 const KEPT: usize = 1024 * 1024;
@@ -41,7 +42,7 @@ impl Json {
 
     /// An empty text outside a server.
     #[cfg(test)]
-    pub(super) fn for_test(limit: usize) -> Json {
+    pub fn for_test(limit: usize) -> Json {
         Json { limit, ..Json::utf8(Vec::new(), 0) }
     }
 
@@ -96,7 +97,7 @@ impl Json {
     }
 
     /// Whether a value of at least so many bytes is to be left out; it is counted then.
-    pub(super) fn leaves_out(&mut self, least_size: usize) -> bool {
+    pub fn leaves_out(&mut self, least_size: usize) -> bool {
         let too_much = self.is_full() || self.bytes.len() + least_size > self.limit;
         if too_much {
             self.left_out += least_size;
@@ -105,17 +106,17 @@ impl Json {
     }
 
     /// Takes back what was appended from `start` on.
-    pub(super) fn truncate(&mut self, start: usize) {
+    pub fn truncate(&mut self, start: usize) {
         self.bytes.truncate(start);
     }
 
     /// To append to. What is not ASCII must be settled afterwards.
-    pub(super) fn bytes_mut(&mut self) -> &mut Vec<u8> {
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
     /// Appends text of the database's encoding as a string literal, in the same encoding.
-    pub(super) fn push_literal(&mut self, text: &[u8]) {
+    pub fn push_literal(&mut self, text: &[u8]) {
         memory::reserve(&mut self.bytes, text.len() + 2);
         self.bytes.push(b'"');
         for (n, stretch) in text.chunks(STRETCH).enumerate() {
@@ -131,7 +132,7 @@ impl Json {
     /// Converts what was appended from `start` on from the database's encoding to UTF-8. What
     /// PostgreSQL itself has checked to be valid in that encoding need not be looked at if both are
     /// the same.
-    pub(super) fn settle(&mut self, start: usize, checked: bool) {
+    pub fn settle(&mut self, start: usize, checked: bool) {
         let piece = &self.bytes[start..];
         let is_settled = if self.same_encoding {
             checked || std::str::from_utf8(piece).is_ok()

@@ -29,13 +29,13 @@ const DEPTH: usize = 200;
 
 /// Appends the value whose stored bytes, after the length, these are. None if it is not laid out as
 /// expected, or too deep; something may have been appended then.
-pub(super) fn push(json: &mut Json, stored: &[u8]) -> Option<()> {
+pub fn push(json: &mut Json, stored: &[u8]) -> Option<()> {
     container(json, stored, DEPTH)
 }
 
 /// Bytes of its text; of strings in which something is escaped, without that. Where there are more than
 /// `most`, so many at least. None where [`push`] says so.
-pub(super) fn size(stored: &[u8], most: usize) -> Option<usize> {
+pub fn size(stored: &[u8], most: usize) -> Option<usize> {
     let mut size = Size { bytes: 0, most };
     container(&mut size, stored, DEPTH)?;
     Some(size.bytes)
@@ -43,7 +43,7 @@ pub(super) fn size(stored: &[u8], most: usize) -> Option<usize> {
 
 /// Bytes of the texts of the numbers in it; where there are more than `most`, so many at least. None where
 /// [`push`] says so.
-pub(super) fn numbers(stored: &[u8], most: usize) -> Option<usize> {
+pub fn numbers(stored: &[u8], most: usize) -> Option<usize> {
     let mut size = 0;
     add_numbers(&mut size, stored, most, DEPTH)?;
     Some(size)

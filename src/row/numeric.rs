@@ -59,7 +59,7 @@ impl Stored<'_> {
 
 /// Bytes of the text of the number whose stored bytes, after the length, these are: so many, or up to
 /// [`WIDTH`] more. None for NaN and the infinities.
-pub(super) fn size(stored: &[u8]) -> Option<usize> {
+pub fn size(stored: &[u8]) -> Option<usize> {
     let Stored { scale, weight, .. } = Stored::of(stored)?;
     let fraction = if scale > 0 { 1 + usize::from(scale) } else { 0 };
     Some(1 + WIDTH * usize::try_from(weight).unwrap_or(0) + fraction)
@@ -67,7 +67,7 @@ pub(super) fn size(stored: &[u8]) -> Option<usize> {
 
 /// Appends the number whose stored bytes, after the length, these are. None, with nothing
 /// appended, for NaN and the infinities.
-pub(super) fn push(out: &mut Vec<u8>, stored: &[u8]) -> Option<()> {
+pub fn push(out: &mut Vec<u8>, stored: &[u8]) -> Option<()> {
     let Stored { is_negative, scale, weight, digits } = Stored::of(stored)?;
     // Of the stored digits, the one that counts `10000^(weight - index)`; none there is a zero.
     let digit = |index: i32| {

@@ -4,10 +4,9 @@
 //! and which of those that are published they are (u16 each); the layout ([`layout`]). In the order
 //! of this machine's bytes.
 
-use super::{all_targets, push_names};
+use super::columns::Columns;
+use super::layout::{self, Layout};
 use crate::memory;
-use crate::pg::columns::Columns;
-use crate::pg::layout::{self, Layout};
 
 const FLAG_WITHOUT_PREVIOUS: u8 = 1;
 const FLAG_ONLY_CHANGED: u8 = 2;
@@ -41,7 +40,7 @@ impl Shape {
         without_previous: bool,
         only_changed: bool,
     ) -> Shape {
-        let all_targets = all_targets(&columns);
+        let all_targets = columns.all_targets();
         Shape { columns, key, all_targets, without_previous, only_changed }
     }
 
@@ -64,7 +63,7 @@ impl Shape {
     pub fn key_names(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let is_key = |&column: &usize| self.key[column];
-        push_names(&self.columns, is_key, |piece| memory::append(&mut out, piece));
+        self.columns.push_names(is_key, |piece| memory::append(&mut out, piece));
         out
     }
 

@@ -7,8 +7,8 @@ use super::ids::{RelationId, TriggerId};
 use super::scan::{Rows, attribute, scan};
 use crate::memory;
 use crate::pg::rights::Role;
+use crate::pg::text::take_name;
 use crate::pg::timing::Timing;
-use crate::pg::tuple::take_name;
 use crate::pg::{sys, text, varlena};
 
 /// A trigger that calls `amqp_change_data_capture()`.

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use super::ids::FunctionId;
 use super::scan::{Rows, attribute, scan};
 use crate::pg::rights::Role;
-use crate::pg::tuple::take_name;
+use crate::pg::text::take_name;
 use crate::pg::{sys, text, varlena};
 
 /// The version of the extension that a function is a member of; none if it is of none.

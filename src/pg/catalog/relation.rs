@@ -8,8 +8,8 @@ use super::ids::RelationId;
 use super::scan::{Rows, scan};
 use crate::memory;
 use crate::pg::rights::Role;
-use crate::pg::tuple::take_name;
-use crate::pg::{columns, sys, text};
+use crate::pg::text::take_name;
+use crate::pg::{descriptor, sys, text};
 
 /// A name as SQL wants it.
 pub fn quoted(name: &str) -> String {
@@ -51,7 +51,7 @@ unsafe fn attributes(relation: RelationId, snapshot: pg_sys::Snapshot) -> Vec<Co
         scan(rows, snapshot, |tuple, _| {
             let attribute = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_attribute>();
             if let Ok(number) = usize::try_from(attribute.attnum - 1)
-                && columns::is_there(attribute)
+                && descriptor::is_there(attribute)
             {
                 let name = text::c_to_utf8(attribute.attname.data.as_ptr());
                 memory::push(&mut found, Column { number, name });

@@ -80,8 +80,7 @@ pub unsafe fn may_execute(function: Oid, role: Oid) -> bool {
         #[cfg(feature = "pg15")]
         let result = pg_sys::pg_proc_aclcheck(function, role, execute);
         #[cfg(any(feature = "pg16", feature = "pg17", feature = "pg18"))]
-        let result =
-            pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, execute);
+        let result = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, role, execute);
         result
     };
     result == pg_sys::AclResult::ACLCHECK_OK
