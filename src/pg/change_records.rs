@@ -154,7 +154,7 @@ pub(super) fn is_change(header: &pg_sys::XLogRecord) -> bool {
 /// `state` describes a record for which [`is_change`] holds, and the result is not used after the next
 /// read.
 pub(super) unsafe fn parse<'a>(state: &pg_sys::XLogReaderState) -> Option<Change<'a>> {
-    // SAFETY: the caller's: the record and its data stay where they are until the next read.
+    // SAFETY: the state has a record, which stays where it is, with its data, until the next read.
     let (record, data) = unsafe {
         let record = &*state.record;
         let length = record.main_data_len as usize;
@@ -182,7 +182,7 @@ pub(super) unsafe fn parse<'a>(state: &pg_sys::XLogReaderState) -> Option<Change
         };
         (Trace::Storage, file, 0, Offsets::One(0))
     } else {
-        // SAFETY: the caller's.
+        // SAFETY: the reader has decoded the record, with the references that it says.
         let (file, block) = unsafe { first_block(record) }?;
         let (trace, offsets) = match info & XLOG_HEAP_OPMASK {
             _ if is_heap2 => (Trace::NewVersion, multi_insert_offsets(info, data)?),
@@ -220,7 +220,7 @@ unsafe fn first_block(record: &pg_sys::DecodedXLogRecord) -> Option<(TableFile, 
     if record.max_block_id < 0 {
         return None;
     }
-    // SAFETY: the caller's.
+    // SAFETY: the record has one reference at least, which is the first of the array.
     let block = unsafe { &*record.blocks.as_ptr() };
     block.in_use.then(|| (versions::file_of_block(block), block.blkno))
 }

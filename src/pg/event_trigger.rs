@@ -129,13 +129,13 @@ pub fn touched() -> Touched {
 
 /// Whether this session applies what another server has decided (session_replication_role).
 pub fn is_replica() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
 }
 
 /// Whether this session restores a dump, which gives privileges last (pg_dump turns check_function_bodies off).
 pub fn is_restoring() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { !pg_sys::check_function_bodies }
 }
 

@@ -124,7 +124,8 @@ fn raise(payload: Box<dyn Any + Send>) -> ! {
     match payload.downcast::<ErrorReportWithLevel>() {
         Ok(report) => raise_report(ManuallyDrop::new(report)),
         Err(payload) => {
-            // SAFETY: as for `at_boundary`.
+            // SAFETY: C called the caller of `at_boundary`, which has nothing that would have to be dropped; nor
+            // has this frame, but for the payload, which goes on.
             unsafe { pgrx_extern_c_guard(|| resume_unwind(payload)) }
         }
     }
@@ -148,7 +149,8 @@ fn raise_out_of_memory(bytes: usize) -> ! {
 
 /// An ERROR in the midst of this leaves the report behind; else it is dropped before the frame is left.
 fn raise_report(report: ManuallyDrop<Box<ErrorReportWithLevel>>) -> ! {
-    // SAFETY: main thread.
+    // SAFETY: on the main thread; the texts are copied before the report is dropped, and this frame has
+    // nothing else to drop.
     unsafe {
         errstart(PgLogLevel::ERROR as c_int, std::ptr::null());
         say(report.sql_error_code(), report.message(), report.detail(), report.hint());
@@ -184,7 +186,7 @@ pub(super) fn tell(
 unsafe fn say(sqlstate: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) {
     const TEXT: &CStr = c"%.*s";
     let length = |text: &str| text.len() as c_int;
-    // SAFETY: the caller's; the format asks for a length and a text.
+    // SAFETY: a report was begun, on the main thread; the format asks for a length and a text.
     unsafe {
         errcode(sqlstate as c_int);
         errmsg(TEXT.as_ptr(), length(message), message.as_ptr());
@@ -213,7 +215,7 @@ fn finish() -> ! {
 ///
 /// Main thread; whatever an ERROR leaves behind is none of the process's, or the caller puts it away.
 pub(super) unsafe fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     let memory = unsafe { pg_sys::CurrentMemoryContext };
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         // SAFETY: the context is there: `work` does not end those of its caller. The ERROR, if it is one, was
@@ -230,7 +232,7 @@ impl Failure {
     ///
     /// Main thread; the ERROR that began the panic, if one did, is there.
     unsafe fn of(payload: Box<dyn Any + Send>) -> Failure {
-        // SAFETY: the caller's.
+        // SAFETY: on the main thread; the ERROR that began the panic was not flushed.
         let (sqlstate, words) = unsafe { sqlstate_and_words(&*payload) };
         let problem = match words {
             Some(words) if sqlstate != PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int => {
@@ -295,7 +297,7 @@ impl Drop for Failure {
 /// As for [`Failure::of`].
 unsafe fn sqlstate_and_words(payload: &(dyn Any + Send)) -> (c_int, Option<String>) {
     if payload.is::<Raised>() {
-        // SAFETY: the caller's.
+        // SAFETY: PostgreSQL still has the ERROR that the payload stands for.
         return unsafe { (geterrcode(), words()) };
     }
     let of_pgrx = match payload.downcast_ref() {

@@ -89,7 +89,8 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
         // SAFETY: it outlives XLogInsert, which copies it.
         unsafe { XLogRegisterData(bytes.cast(), length as u32) }
     };
-    // SAFETY: the caller's.
+    // SAFETY: on the main thread; a transactional message is written in a transaction. What is registered
+    // outlives the insertion.
     let write = || unsafe {
         if transactional {
             // It may itself write a record (XLOG_XACT_ASSIGNMENT), so it comes first.
@@ -110,7 +111,7 @@ unsafe fn insert(prefix: &'static [u8], transactional: bool, flags: u8, parts: &
     // a few bytes there is no ERROR on this way (xact.c: `GetCurrentTransactionId`; xloginsert.c:
     // `XLogRegisterData`, `XLogRecordAssemble`; xlog.c: `XLogInsertRecord`, whose critical section
     // makes one a PANIC). A guard takes longer than the rest of this function.
-    // SAFETY: reads a variable.
+    // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     let has_xid = unsafe { GetCurrentTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
     let cannot_raise =
         transactional && has_xid && parts.len() <= FEW && header.message_size <= SMALL;

@@ -7,19 +7,19 @@ use crate::lsn::Lsn;
 
 /// Whether wal_level is too low for a replication slot (`minimal`).
 pub fn wal_level_is_minimal() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32 }
 }
 
 /// Whether pg_upgrade is running this server.
 pub fn is_binary_upgrade() -> bool {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
 /// Whether the postmaster is loading shared_preload_libraries right now.
 pub fn is_preloading() -> bool {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
@@ -72,7 +72,7 @@ pub fn system_identifier() -> u64 {
 
 /// The oid of this session's database.
 pub fn database_oid() -> u32 {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
@@ -111,7 +111,7 @@ pub fn logical_decoding_work_mem() -> usize {
 /// Longest sleep of the WAL writer, in milliseconds: within about twice that an asynchronous
 /// commit is on disk.
 pub fn wal_writer_delay_ms() -> u64 {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { plain::WalWriterDelay.max(1) as u64 }
 }
 
@@ -123,6 +123,6 @@ pub fn now() -> i64 {
 
 /// Start of the current transaction, in microseconds since 2000-01-01 UTC.
 pub fn transaction_start() -> i64 {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { plain::GetCurrentTransactionStartTimestamp() }
 }

@@ -132,14 +132,14 @@ impl<const N: usize> Text<N> {
     }
 }
 
-// SAFETY: atomics, and plain bytes behind an LWLock; nothing in them points into a process.
+// SAFETY: atomics alone; nothing in them points into a process.
 unsafe impl PGRXSharedMemory for Numbers {}
-// SAFETY: as above.
+// SAFETY: plain bytes behind an LWLock; nothing in them points into a process.
 unsafe impl PGRXSharedMemory for Texts {}
 
 // SAFETY: the names are this extension's alone.
 static NUMBERS: PgAtomic<Numbers> = unsafe { PgAtomic::new(c"amqp_cdc numbers") };
-// SAFETY: as above.
+// SAFETY: this name is the extension's alone, too.
 static TEXTS: PgLwLock<Texts> = unsafe { PgLwLock::new(c"amqp_cdc texts") };
 
 /// Whether the library was loaded through shared_preload_libraries.

@@ -138,7 +138,7 @@ impl Slot {
     pub fn save(&self, stored: SlotData) {
         let unsaved = Unsaved { slot: self, before: self.stored() };
         self.set(stored);
-        // SAFETY: held by this process.
+        // SAFETY: this process holds the slot, as these functions assert.
         unsafe {
             pg_sys::ReplicationSlotMarkDirty();
             pg_sys::ReplicationSlotSave();
@@ -151,12 +151,12 @@ impl Slot {
     /// being made and has no position yet.
     pub fn reserve(&self, restart: Lsn) {
         self.set(SlotData { restart, ..self.stored() });
-        // SAFETY: held by this process.
+        // SAFETY: it takes the locks that it needs, and this process holds none of them.
         unsafe { pg_sys::ReplicationSlotsComputeRequiredLSN() }
     }
 
     fn set(&self, stored: SlotData) {
-        // SAFETY: held by this process; the spinlock covers four plain stores.
+        // SAFETY: this process holds the slot; the spinlock covers four plain stores.
         unsafe {
             let slot = pg_sys::MyReplicationSlot;
             SpinLockAcquire(&raw mut (*slot).mutex);
@@ -169,7 +169,7 @@ impl Slot {
 
     /// Lets another process take the slot.
     pub fn release(self) {
-        // SAFETY: held by this process.
+        // SAFETY: this process holds the slot.
         unsafe { pg_sys::ReplicationSlotRelease() }
     }
 }

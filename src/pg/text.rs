@@ -23,7 +23,7 @@ const GROWTH: usize = 4;
 
 /// Whether the current database's encoding is UTF-8.
 pub fn database_is_utf8() -> bool {
-    // SAFETY: reads a variable.
+    // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     unsafe { GetDatabaseEncoding() == UTF8 }
 }
 
@@ -38,7 +38,7 @@ pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str
         // SAFETY: ASCII is UTF-8.
         return Cow::Borrowed(unsafe { std::str::from_utf8_unchecked(bytes) });
     }
-    // SAFETY: reads a variable.
+    // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     match unsafe { GetDatabaseEncoding() } {
         UTF8 | SQL_ASCII => replace_invalid(bytes, lossy),
         encoding => Cow::Owned(convert(bytes, encoding, lossy)),

@@ -70,12 +70,14 @@ impl Kind {
     }
 }
 
+/// What a record says. None for a logical message of others.
+///
 /// # Safety
 ///
 /// `state` describes a record of this kind, and the result is not used after the next read.
 pub(super) unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> Option<Record<'a>> {
-    // SAFETY: the caller's; PostgreSQL's own functions parse what PostgreSQL wrote, and slices
-    // stay inside the record's main data.
+    // SAFETY: the record is of this kind, so that its main data are laid out as that kind's are: PostgreSQL's own
+    // functions parse what PostgreSQL wrote, and slices stay inside the main data.
     unsafe {
         let decoded = &*state.record;
         let data = decoded.main_data;
@@ -129,11 +131,13 @@ pub(super) unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> O
     }
 }
 
+/// The xid that came next when a checkpoint began.
+///
 /// # Safety
 ///
 /// `data` is that of a checkpoint record.
 unsafe fn next_xid(data: *const c_char) -> u64 {
-    // SAFETY: the caller's; the reader aligns main data (xlogreader.c: `DecodeXLogRecord`).
+    // SAFETY: the data are a checkpoint's; the reader aligns main data (xlogreader.c: `DecodeXLogRecord`).
     unsafe { (*data.cast::<pg_sys::CheckPoint>()).nextXid.value }
 }
 
@@ -145,12 +149,16 @@ fn own_or_prepared(own: u32, prepared: pg_sys::TransactionId) -> u32 {
     }
 }
 
+/// # Safety
+///
+/// `first` is null, or so many xids are there, which live for `'a`.
 unsafe fn xids<'a>(first: *const pg_sys::TransactionId, count: c_int) -> &'a [u32] {
     const _: () = assert!(size_of::<pg_sys::TransactionId>() == size_of::<u32>());
     if count <= 0 || first.is_null() {
         return &[];
     }
-    // SAFETY: the caller's; a TransactionId is a u32 (asserted above; transparent in pgrx).
+    // SAFETY: so many xids are there until the next read; a TransactionId is a u32 (asserted above; transparent
+    // in pgrx).
     unsafe { std::slice::from_raw_parts(first.cast(), count as usize) }
 }
 

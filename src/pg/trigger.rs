@@ -76,7 +76,7 @@ impl<'a> TriggerCall<'a> {
 
     /// The trigger function, as the catalogs have it.
     pub fn function(&self) -> FunctionId {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         FunctionId(unsafe { (*self.data.tg_trigger).tgfoid })
     }
 
@@ -96,7 +96,7 @@ impl<'a> TriggerCall<'a> {
     }
 
     fn class(&self) -> &'a pg_sys::FormData_pg_class {
-        // SAFETY: part of the open relation.
+        // SAFETY: the row of pg_class is part of the relation, which stays open meanwhile.
         unsafe { &*self.relation().rd_rel }
     }
 
@@ -136,7 +136,7 @@ impl<'a> TriggerCall<'a> {
     /// What tells this trigger from others of the database, for as long as it exists: its oid, and
     /// that of the table.
     pub fn identity(&self) -> (u32, u32) {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         let trigger = unsafe { (*self.data.tg_trigger).tgoid };
         (trigger.to_u32(), self.relation().rd_id.to_u32())
     }
@@ -276,7 +276,7 @@ impl<'a> TriggerCall<'a> {
     /// `AfterTriggerSetState`). Where nothing came between the statement and the end of the transaction it is
     /// as good as the statement's; then the place can be told, too.
     fn is_deferred(&self, command_id: u32) -> bool {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         let may_be = unsafe { (*self.data.tg_trigger).tgdeferrable };
         may_be && command_id < statement_command()
     }
@@ -303,7 +303,7 @@ fn statement_command() -> u32 {
 
 /// The file of a table that leaves records in the WAL.
 fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
-    // SAFETY: part of the open relation.
+    // SAFETY: the row of pg_class is part of the relation, which stays open meanwhile.
     let class = unsafe { &*relation.rd_rel };
     let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
         && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;

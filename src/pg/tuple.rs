@@ -46,7 +46,7 @@ impl ValueMemory {
     /// Takes a row apart. A column that was added after the row was written has the default that
     /// it was added with.
     pub fn take_apart<'a>(&'a mut self, row: Row<'a>) -> Values<'a> {
-        // SAFETY: a live descriptor.
+        // SAFETY: the descriptor is there as long as the row.
         let count = unsafe { (*row.descriptor).natts.max(0) as usize };
         memory::resize(&mut self.values, count, Cell::new(pg_sys::Datum::from(0)));
         memory::resize(&mut self.nulls, count, true);

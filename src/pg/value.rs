@@ -110,7 +110,7 @@ impl<'a> Value<'a> {
         if !self.is_varlena() {
             return 0;
         }
-        // SAFETY: a whole value of variable length.
+        // SAFETY: the value is of variable length, whole, and there for 'a.
         unsafe { varlena::content_size(self.datum) }
     }
 
@@ -119,7 +119,7 @@ impl<'a> Value<'a> {
         if !self.is_varlena() {
             return use_it(self.fixed_bytes());
         }
-        // SAFETY: a whole value of variable length.
+        // SAFETY: the value is of variable length, whole, and there for 'a.
         unsafe { varlena::with_content(self.datum, use_it) }
     }
 

@@ -26,7 +26,7 @@ pub fn register() {
     let last = last_registered();
     load();
     // A server in single-user mode starts no workers, whatever is registered (17 and later take none).
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     let has_postmaster = unsafe { pg_sys::IsPostmasterEnvironment };
     if has_postmaster && last_registered() != last {
         return;

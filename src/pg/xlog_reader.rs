@@ -83,7 +83,7 @@ impl XLogReader {
     /// there is no record.
     pub fn at_first_record_after(from: Lsn) -> Option<(XLogReader, Lsn)> {
         let mut reader = XLogReader::new(Lsn::INVALID);
-        // SAFETY: main thread.
+        // SAFETY: on the main thread; the state is live, and no record of it is in use.
         let found = unsafe { pg_sys::XLogFindNextRecord(reader.state, from.0) };
         (found != 0).then(|| {
             reader.begin(Lsn(found));
@@ -95,7 +95,7 @@ impl XLogReader {
     pub fn begin(&mut self, lsn: Lsn) {
         let is_backwards = lsn < self.next;
         self.next = lsn;
-        // SAFETY: main thread.
+        // SAFETY: on the main thread; the state is live, and the borrow says that no record of it is in use.
         unsafe {
             // The timeline that it reads may have begun after that (xlogutils.c: `XLogReadDetermineTimeline`
             // only looks for where an older one ends).

@@ -61,7 +61,7 @@ pub(super) fn capture_triggers(index: u32, key: (u32, pg_sys::Oid)) -> Vec<Captu
 ///
 /// `tuple` is a row of pg_trigger, which `descriptor` describes.
 unsafe fn arguments(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> Vec<String> {
-    // SAFETY: the caller's; tgargs is a bytea that is never null.
+    // SAFETY: the descriptor is that of the row; tgargs is a bytea that is never null, and lives in the row.
     unsafe {
         let value = attribute(tuple, descriptor, pg_sys::Anum_pg_trigger_tgargs);
         let Some(value) = value else { return Vec::new() };

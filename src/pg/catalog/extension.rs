@@ -12,7 +12,7 @@ use crate::pg::{sys, text, varlena};
 
 /// The version of the extension that a function is a member of; none if it is of none.
 pub fn version_of_extension_of(function: FunctionId) -> Option<String> {
-    // SAFETY: in a transaction.
+    // SAFETY: a trigger asks this, in the transaction of its statement.
     let extension = unsafe { sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function.0) };
     let rows = Rows {
         catalog: pg_sys::ExtensionRelationId,

@@ -46,7 +46,8 @@ unsafe fn attributes(relation: RelationId, snapshot: pg_sys::Snapshot) -> Vec<Co
         keys: [(pg_sys::Anum_pg_attribute_attrelid, relation.oid())],
     };
     let mut found = Vec::new();
-    // SAFETY: the caller's; a row of pg_attribute begins with its fixed part.
+    // SAFETY: in a transaction, with a registered snapshot or none; catalog, index and column are those of
+    // pg_attribute, whose rows begin with their fixed part. Name and number are copied.
     unsafe {
         scan(rows, snapshot, |tuple, _| {
             let attribute = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_attribute>();
@@ -140,7 +141,7 @@ impl Relation {
 
     /// Its columns.
     pub fn columns(&self) -> Vec<Column> {
-        // SAFETY: in a transaction.
+        // SAFETY: event triggers ask this, in the transaction of their command; no snapshot is given.
         unsafe { attributes(self.id, std::ptr::null_mut()) }
     }
 

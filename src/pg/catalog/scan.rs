@@ -25,8 +25,8 @@ pub(super) unsafe fn scan<const N: usize>(
 ) {
     let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
     let mut keys = rows.keys.map(|_| pg_sys::ScanKeyData::default());
-    // SAFETY: the caller's; the keys outlive the scan. What an error leaves open, the end of the transaction
-    // closes.
+    // SAFETY: in a transaction; the index is one of the catalog's, and begins with the columns of the keys,
+    // which outlive the scan. What an error leaves open, the end of the transaction closes.
     unsafe {
         for (key, (column, wanted)) in keys.iter_mut().zip(rows.keys) {
             sys::ScanKeyInit(
@@ -63,7 +63,7 @@ pub(super) unsafe fn attribute(
     descriptor: pg_sys::TupleDesc,
     number: u32,
 ) -> Option<pg_sys::Datum> {
-    // SAFETY: the caller's; there is room for all attributes.
+    // SAFETY: the descriptor describes the row, and there is room for all its attributes.
     unsafe {
         let count = (*descriptor).natts.max(0) as usize;
         let (mut values, mut nulls) = (Vec::new(), Vec::new());

@@ -21,12 +21,6 @@ macro_rules! guarded {
         $(#[$comment:meta])*
         fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)?;
     )*) => {
-        mod raw {
-            use super::*;
-            unsafe extern "C-unwind" {
-                $(pub fn $name($($argument: $kind),*) $(-> $result)?;)*
-            }
-        }
         $(
             $(#[$comment])*
             ///
@@ -34,9 +28,12 @@ macro_rules! guarded {
             ///
             /// As in C; main thread. An ERROR unwinds.
             pub(in crate::pg) unsafe fn $name($($argument: $kind),*) $(-> $result)? {
+                unsafe extern "C-unwind" {
+                    fn $name($($argument: $kind),*) $(-> $result)?;
+                }
                 // SAFETY: what C asks for is what the caller of this function sees to; the guarded code holds
                 // numbers and pointers, which have no destructor.
-                unsafe { guard(|| raw::$name($($argument),*)) }
+                unsafe { guard(|| $name($($argument),*)) }
             }
         )*
     };
