@@ -172,7 +172,7 @@ impl Rows {
             let (old, new) = (self.old.values(token), self.new.values(token));
             shape.columns.compare(&old, &new, &mut self.changed);
         }
-        let mut pieces = images.given();
+        let mut pieces = images.prerendered();
         let mut take = |row: &RowMemory, is_there: bool| {
             if is_there { layout.take_pieces(row, &mut pieces) } else { Some(Vec::new()) }
         };

@@ -234,11 +234,11 @@ fn write_images(
     let start = head_start(call, operation, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
-    let given = json.bytes();
-    ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
+    let prerendered = json.bytes();
+    ImagesStart { timestamp, limit, shape, prerendered, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    insert(&start, &[head, given, old, new]);
+    insert(&start, &[head, prerendered, old, new]);
     true
 }
 
