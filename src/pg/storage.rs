@@ -7,6 +7,12 @@ use pgrx::pg_sys;
 /// `MAXIMUM_ALIGNOF` of the platforms that pgrx knows.
 pub const MAXIMUM_ALIGNMENT: usize = 8;
 
+/// Bytes of an array's header before its dimensions (utils/array.h).
+pub const ARRAY_HEADER: usize = size_of::<pg_sys::ArrayType>();
+
+/// Dimensions that an array has at most (utils/array.h: `MAXDIM`).
+pub const MAX_DIMENSIONS: usize = pg_sys::MAXDIM as usize;
+
 /// typlen, typbyval and typalign of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage {
@@ -18,6 +24,7 @@ pub struct Storage {
 }
 
 /// The first place from there on that is so aligned. Not `next_multiple_of`, which divides.
+#[inline]
 pub fn align(at: usize, alignment: usize) -> usize {
     (at + (alignment - 1)) & !(alignment - 1)
 }
@@ -38,16 +45,19 @@ impl Storage {
     }
 
     /// Whether values have a header that says how long they are.
+    #[inline]
     pub fn is_varlena(self) -> bool {
         self.length == -1
     }
 
     /// Bytes of each value, if all have as many.
+    #[inline]
     pub fn fixed_length(self) -> Option<usize> {
         usize::try_from(self.length).ok()
     }
 
     /// The first place from there on where a value may begin whose header, if it has one, has four bytes.
+    #[inline]
     pub fn align(self, at: usize) -> usize {
         align(at, usize::from(self.alignment))
     }

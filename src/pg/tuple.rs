@@ -80,6 +80,7 @@ impl<'a> Values<'a> {
     }
 
     /// The value of a column that is so stored; none if it is null.
+    #[inline]
     pub(super) fn value(&self, column: usize, storage: Storage) -> Option<Value<'a>> {
         // SAFETY: rows are taken apart on the main thread, and what they are made of is there for 'a. A column
         // that is so stored was found in the table, or in the layout, that the row is of.

@@ -8,12 +8,14 @@ use super::storage::MAXIMUM_ALIGNMENT;
 pub(super) const HEADER: usize = std::mem::offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
 
 /// Where the values of an image begin.
+#[inline]
 pub fn data_offset(columns: usize, has_nulls: bool) -> usize {
     let bitmap = if has_nulls { columns.div_ceil(8) } else { 0 };
     (HEADER + bitmap).next_multiple_of(MAXIMUM_ALIGNMENT) - HEADER
 }
 
 /// Whether a value of an image is null that has a bitmap of nulls.
+#[inline]
 pub fn is_null(image: &[u8], number: usize) -> bool {
     // Bits are set for values that are there.
     image[number / 8] & (1 << (number % 8)) == 0

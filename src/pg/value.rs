@@ -29,6 +29,7 @@ impl<'a> Value<'a> {
     /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves
     /// `at` to its end. `bytes` begin as aligned as values can be. None if it does not end within
     /// them, or lies out of line. What it looks like inside is not checked.
+    #[inline]
     pub fn take(storage: Storage, bytes: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
         // A header of one byte is not aligned (`att_align_pointer`).
         if !(storage.is_varlena() && short_length(*bytes.get(*at)?).is_some()) {
@@ -73,16 +74,19 @@ impl<'a> Value<'a> {
         Some((Value { datum, storage, lives: PhantomData }, content))
     }
 
+    #[inline]
     pub(super) fn datum(self) -> pg_sys::Datum {
         self.datum
     }
 
     /// The value itself, if it is a number that is passed by value.
+    #[inline]
     pub fn number(self) -> i64 {
         self.datum.value() as i64
     }
 
     /// Whether it has a length of its own.
+    #[inline]
     pub fn is_varlena(self) -> bool {
         self.storage.is_varlena()
     }

@@ -10,6 +10,7 @@ use super::sys;
 /// # Safety
 ///
 /// `value` is a non-null value of variable length that lives for `'a`.
+#[inline]
 pub(super) unsafe fn plain<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
     let value = value.cast_mut_ptr::<pg_sys::varlena>();
     // SAFETY: the value is whole, so that its header is there, and as much behind it as that says.

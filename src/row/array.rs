@@ -1,21 +1,20 @@
 //! Arrays (utils/array.h): a header with the length of each dimension, where there are nulls a bitmap of
 //! the others, and the elements in the order of the nested lists that they become in JSON.
 
-use crate::pg::storage::{MAXIMUM_ALIGNMENT, Storage};
+use crate::pg::storage::{ARRAY_HEADER, MAX_DIMENSIONS, MAXIMUM_ALIGNMENT, Storage};
 use crate::pg::value::Value;
 
 /// Bytes of the header before the dimensions: the array's length, how many dimensions there are, where the
 /// elements begin if there is a bitmap of nulls, and the type of the elements.
-const HEADER: usize = 4 * WORD;
+const HEADER: usize = ARRAY_HEADER;
+
+const _: () = assert!(HEADER == 4 * WORD);
 
 /// Bytes of the length, from which the places in the header are counted.
 pub const LENGTH: usize = WORD;
 
 /// Of a number.
 const WORD: usize = size_of::<i32>();
-
-/// `MAXDIM`.
-const MAX_DIMENSIONS: usize = 6;
 
 /// What the header of an array says.
 pub struct Array {
