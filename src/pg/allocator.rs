@@ -133,7 +133,7 @@ unsafe fn move_to(at: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
 }
 
 impl Reserve {
-    /// Whether a piece of it is there.
+    /// Returns whether a piece of it is there.
     #[inline]
     fn has(&self, at: *mut u8) -> bool {
         at.addr().wrapping_sub(self.memory.0.get().addr()) < SIZE

@@ -131,7 +131,7 @@ impl Change<'_> {
     }
 }
 
-/// Whether a record is of a change.
+/// Returns whether a record is of a change.
 pub(super) fn is_change(header: &pg_sys::XLogRecord) -> bool {
     let operation = header.xl_info & XLOG_HEAP_OPMASK;
     match header.xl_rmid as pg_sys::RmgrIds::Type {
@@ -147,7 +147,7 @@ pub(super) fn is_change(header: &pg_sys::XLogRecord) -> bool {
     }
 }
 
-/// The change that a record is of. None for one that is not as PostgreSQL writes it.
+/// The change that a record is of. Returns none for one that is not as PostgreSQL writes it.
 ///
 /// # Safety
 ///

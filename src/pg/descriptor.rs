@@ -62,18 +62,18 @@ impl Attribute<'_> {
         Storage::new(self.form.attlen, self.form.attbyval, self.form.attalign)
     }
 
-    /// Whether it was dropped.
+    /// Returns whether it was dropped.
     pub fn is_dropped(&self) -> bool {
         self.form.attisdropped
     }
 
-    /// Whether it has a value that a trigger can see.
+    /// Returns whether it has a value that a trigger can see.
     pub fn is_there(&self) -> bool {
         is_there(self.form)
     }
 }
 
-/// Whether a column has a value that a trigger can see. Virtual generated columns, which 18 brought,
+/// Returns whether a column has a value that a trigger can see. Virtual generated columns, which 18 brought,
 /// are not computed there (trigger.sgml).
 pub(super) fn is_there(attribute: &pg_sys::FormData_pg_attribute) -> bool {
     const GENERATED_VIRTUAL: u8 = b'v';

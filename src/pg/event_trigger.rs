@@ -13,7 +13,7 @@ use super::catalog::{RelationId, TriggerId};
 use super::{sys, text, varlena};
 use crate::memory;
 
-/// Whether an event trigger is called.
+/// Returns whether an event trigger is called.
 ///
 /// # Safety
 ///
@@ -127,13 +127,14 @@ pub fn touched() -> Touched {
     touched
 }
 
-/// Whether this session applies what another server has decided (session_replication_role).
+/// Returns whether this session applies what another server has decided (session_replication_role).
 pub fn is_replica() -> bool {
     // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
 }
 
-/// Whether this session restores a dump, which gives privileges last (pg_dump turns check_function_bodies off).
+/// Returns whether this session restores a dump, which gives privileges last (pg_dump turns
+/// check_function_bodies off).
 pub fn is_restoring() -> bool {
     // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { !pg_sys::check_function_bodies }

@@ -251,7 +251,7 @@ impl Failure {
         }
     }
 
-    /// Whether there was no memory.
+    /// Returns whether there was no memory.
     pub fn is_for_memory(&self) -> bool {
         self.problem == Problem::OutOfMemory
     }
@@ -262,7 +262,7 @@ impl Failure {
         wanted.map_or(0, |&OutOfMemory { bytes }| bytes)
     }
 
-    /// Whether a file is not there.
+    /// Returns whether a file is not there.
     pub fn is_about_a_missing_file(&self) -> bool {
         self.sqlstate == PgSqlErrorCode::ERRCODE_UNDEFINED_FILE as c_int
     }
@@ -318,8 +318,8 @@ unsafe fn sqlstate_and_words(payload: &(dyn Any + Send)) -> (c_int, Option<Strin
     (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as c_int, words)
 }
 
-/// The message of the ERROR that was raised, as far as it is worth being told. None if there is no memory to
-/// tell it.
+/// The message of the ERROR that was raised, as far as it is worth being told. Returns none if there is no
+/// memory to tell it.
 ///
 /// # Safety
 ///

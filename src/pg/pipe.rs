@@ -17,7 +17,7 @@ pub fn new() -> Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Makes the other end readable, without waiting. Whether it is so now; it is not if the operating
+/// Makes the other end readable, without waiting. Returns whether it is so now; it is not if the operating
 /// system has no memory left.
 pub fn knock(mut writer: &PipeWriter) -> bool {
     match writer.write_all(&[1]) {

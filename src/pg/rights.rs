@@ -12,8 +12,8 @@ use super::text::take_name;
 pub struct Role(pub(super) pg_sys::Oid);
 
 impl Role {
-    /// Whether the role may set this setting, which not everybody may: as a superuser, or since that was granted to
-    /// it (`GRANT SET ON PARAMETER`). Only in a transaction.
+    /// Returns whether the role may set this setting, which not everybody may: as a superuser, or since that
+    /// was granted to it (`GRANT SET ON PARAMETER`). Only in a transaction.
     pub fn may_set(self, setting: &CStr) -> bool {
         // SAFETY: syscache look-ups; the name is NUL-terminated (aclchk.c: `pg_parameter_aclmask`).
         unsafe {

@@ -22,7 +22,7 @@ pub struct RowMemory {
 
 impl RowMemory {
     /// Takes a row apart, given how its columns are stored, and its bytes from the bitmap of nulls on, none of
-    /// which lie out of line. None if they are no such row.
+    /// which lie out of line. Returns none if they are no such row.
     pub fn take_apart(&mut self, columns: &[Storage], has_nulls: bool, image: &[u8]) -> Option<()> {
         let count = columns.len();
         self.values.clear();
@@ -44,7 +44,7 @@ impl RowMemory {
         Some(())
     }
 
-    /// Whether the value of a column is null.
+    /// Returns whether the value of a column is null.
     pub fn is_null(&self, column: usize) -> bool {
         self.nulls[column]
     }

@@ -5,19 +5,19 @@ use pgrx::pg_sys;
 use super::sys::plain;
 use crate::lsn::Lsn;
 
-/// Whether wal_level is too low for a replication slot (`minimal`).
+/// Returns whether wal_level is too low for a replication slot (`minimal`).
 pub fn wal_level_is_minimal() -> bool {
     // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32 }
 }
 
-/// Whether pg_upgrade is running this server.
+/// Returns whether pg_upgrade is running this server.
 pub fn is_binary_upgrade() -> bool {
     // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
-/// Whether the postmaster is loading shared_preload_libraries right now.
+/// Returns whether the postmaster is loading shared_preload_libraries right now.
 pub fn is_preloading() -> bool {
     // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
@@ -76,8 +76,8 @@ pub fn database_oid() -> u32 {
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
-/// Whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand: whether its
-/// own transaction has made the function `amqp.check_server`.
+/// Returns whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand:
+/// whether its own transaction has made the function `amqp.check_server`.
 pub fn is_being_installed() -> bool {
     // SAFETY: syscache look-ups in a transaction, by keys of the types that the cache has (syscache.c:
     // `PROCNAMEARGSNSP`); the vector is palloc'd; the tuple is released after its last use.

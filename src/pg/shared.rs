@@ -185,7 +185,7 @@ pub fn init() {
     AVAILABLE.store(true, Ordering::Relaxed);
 }
 
-/// Whether the functions below may be called.
+/// Returns whether the functions below may be called.
 pub fn is_available() -> bool {
     AVAILABLE.load(Ordering::Relaxed)
 }
@@ -282,7 +282,7 @@ pub fn answer_doorbell() {
     }
 }
 
-/// Whether it wakes up now, if it sleeps.
+/// Returns whether it wakes up now, if it sleeps.
 pub(super) fn wake_worker() -> bool {
     DOORBELL.get().is_some_and(|(_, writer)| pipe::knock(writer))
 }

@@ -44,7 +44,7 @@ impl Storage {
         Storage { length, by_value, alignment: alignment as u8 }
     }
 
-    /// Whether values have a header that says how long they are.
+    /// Returns whether values have a header that says how long they are.
     #[inline]
     pub fn is_varlena(self) -> bool {
         self.length == -1
@@ -62,7 +62,8 @@ impl Storage {
         align(at, usize::from(self.alignment))
     }
 
-    /// Whether it is the storage of a type that PostgreSQL lets a column have (pg_type.c: `TypeCreate`).
+    /// Returns whether it is the storage of a type that PostgreSQL lets a column have (pg_type.c:
+    /// `TypeCreate`).
     pub fn is_expected(self) -> bool {
         let Storage { length, by_value, alignment } = self;
         match (by_value, length) {
@@ -73,8 +74,7 @@ impl Storage {
         }
     }
 
-    /// Bytes of a value that begins there, aligned. None if it does not end there, or lies out of
-    /// line.
+    /// Bytes of a value that begins there, aligned. Returns none if it does not end there, or lies out of line.
     pub(super) fn size(self, stored: &[u8]) -> Option<usize> {
         let length = match self.length {
             -1 => match short_length(*stored.first()?) {
@@ -96,7 +96,7 @@ pub(super) struct LongHeader {
 }
 
 /// Bytes of a value of variable length whose header is this one byte (varatt.h: `VARSIZE_1B`), zero for one
-/// that lies out of line. None if the header has four.
+/// that lies out of line. Returns none if the header has four.
 #[inline]
 pub(super) fn short_length(header: u8) -> Option<usize> {
     if cfg!(target_endian = "little") {
@@ -106,8 +106,8 @@ pub(super) fn short_length(header: u8) -> Option<usize> {
     }
 }
 
-/// The header of a value that has one of four bytes (varatt.h: `VARSIZE_4B`, `VARATT_IS_4B_C`). None if it is not
-/// there, or says less than what it takes itself: a compressed one says how long the value was, too.
+/// The header of a value that has one of four bytes (varatt.h: `VARSIZE_4B`, `VARATT_IS_4B_C`). Returns none if
+/// it is not there, or says less than what it takes itself: a compressed one says how long the value was, too.
 #[inline]
 pub(super) fn long_header(stored: &[u8]) -> Option<LongHeader> {
     let header = u32::from_ne_bytes(*stored.first_chunk()?);

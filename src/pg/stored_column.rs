@@ -27,9 +27,9 @@ impl StoredColumn {
         Some(value)
     }
 
-    /// Whether both rows have the same value, by its stored image, as `datum_image_eq` (datum.c)
-    /// compares. Nothing is fetched or decompressed for values that are stored in the same way, as
-    /// those are that an update did not touch.
+    /// Returns whether both rows have the same value, by its stored image, as `datum_image_eq` (datum.c)
+    /// compares. Nothing is fetched or decompressed for values that are stored in the same way, as those are
+    /// that an update did not touch.
     pub fn is_same(&self, old: &Values<'_>, new: &Values<'_>) -> bool {
         let (old, new) = match (self.value(old), self.value(new)) {
             (Some(old), Some(new)) => (old.datum(), new.datum()),

@@ -21,7 +21,7 @@ const CHUNK: usize = 4096;
 /// `MAX_CONVERSION_GROWTH` (mb/pg_wchar.h).
 const GROWTH: usize = 4;
 
-/// Whether the current database's encoding is UTF-8.
+/// Returns whether the current database's encoding is UTF-8.
 pub fn database_is_utf8() -> bool {
     // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     unsafe { GetDatabaseEncoding() == UTF8 }

@@ -70,7 +70,7 @@ impl Kind {
     }
 }
 
-/// What a record says. None for a logical message of others.
+/// What a record says. Returns none for a logical message of others.
 ///
 /// # Safety
 ///

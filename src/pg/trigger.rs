@@ -53,7 +53,7 @@ impl<'a> TriggerCall<'a> {
         }
     }
 
-    /// Whether it fires for each row rather than for each statement.
+    /// Returns whether it fires for each row rather than for each statement.
     pub fn is_for_each_row(&self) -> bool {
         self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
     }
@@ -249,10 +249,10 @@ impl<'a> TriggerCall<'a> {
     }
 
     /// Where the change of this command left its trace in the WAL: at the place of the new version of the row,
-    /// of the old one if it was deleted, or in the file that a truncated table has now (a partitioned one: its first
-    /// logged partition). None if it left none
-    /// that could be told (unlogged, temporary and foreign tables, access methods other than heap), and for a
-    /// trigger that fires later than its statement, at the end of the transaction or by SET CONSTRAINTS.
+    /// of the old one if it was deleted, or in the file that a truncated table has now (a partitioned one: its
+    /// first logged partition). Returns none if it left none that could be told (unlogged, temporary and
+    /// foreign tables, access methods other than heap), and for a trigger that fires later than its statement,
+    /// at the end of the transaction or by SET CONSTRAINTS.
     pub fn place(&self, command_id: u32) -> Option<Place> {
         if self.action() == Action::Truncate {
             let is_partitioned = self.class().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;

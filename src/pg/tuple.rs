@@ -101,9 +101,9 @@ impl<'a> Row<'a> {
         Row { tuple, descriptor, lives: PhantomData }
     }
 
-    /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls
-    /// on. None if these are not all, because values lie out of line or columns were added since; or
-    /// if they would not fit a page, as rows of foreign tables need not.
+    /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls on.
+    /// Returns none if these are not all, because values lie out of line or columns were added since; or if
+    /// they would not fit a page, as rows of foreign tables need not.
     ///
     /// The bytes may be those in the shared buffer, which is pinned while the trigger runs. Nobody
     /// changes them meanwhile, as opposed to the header before them, which takes hints and locks:

@@ -14,7 +14,7 @@ pub fn data_offset(columns: usize, has_nulls: bool) -> usize {
     (HEADER + bitmap).next_multiple_of(MAXIMUM_ALIGNMENT) - HEADER
 }
 
-/// Whether a value of an image is null that has a bitmap of nulls.
+/// Returns whether a value of an image is null that has a bitmap of nulls.
 #[inline]
 pub fn is_null(image: &[u8], number: usize) -> bool {
     // Bits are set for values that are there.

@@ -44,13 +44,13 @@ impl TypeId {
         (element != pg_sys::InvalidOid).then_some(TypeId(element))
     }
 
-    /// Whether its values are rows.
+    /// Returns whether its values are rows.
     pub fn is_row(self) -> bool {
         // SAFETY: a look-up in a system cache, in a transaction.
         unsafe { sys::type_is_rowtype(self.0) }
     }
 
-    /// Whether its values are arrays of which the type does not say of what.
+    /// Returns whether its values are arrays of which the type does not say of what.
     pub fn is_array_of_anything(self) -> bool {
         self.0 == pg_sys::RECORDARRAYOID || self.0 == pg_sys::ANYARRAYOID
     }
@@ -136,13 +136,14 @@ impl TypeId {
         fields
     }
 
-    /// Whether values look different under other string settings: names of catalog objects (search_path,
-    /// quote_all_identifiers), money (lc_monetary), and whatever a type that is not PostgreSQL's own may do.
+    /// Returns whether values look different under other string settings: names of catalog objects
+    /// (search_path, quote_all_identifiers), money (lc_monetary), and whatever a type that is not PostgreSQL's
+    /// own may do.
     pub fn depends_on_settings(self) -> bool {
         self.is_foreign() || SENSITIVE.into_iter().any(|builtin| builtin as u32 == self.number())
     }
 
-    /// Whether it is not PostgreSQL's own.
+    /// Returns whether it is not PostgreSQL's own.
     fn is_foreign(self) -> bool {
         self.number() >= pg_sys::FirstNormalObjectId
     }

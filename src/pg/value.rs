@@ -26,9 +26,9 @@ impl<'a> Value<'a> {
         Value { datum, storage, lives: PhantomData }
     }
 
-    /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves
-    /// `at` to its end. `bytes` begin as aligned as values can be. None if it does not end within
-    /// them, or lies out of line. What it looks like inside is not checked.
+    /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves `at` to
+    /// its end. `bytes` begin as aligned as values can be. Returns none if it does not end within them, or lies
+    /// out of line. What it looks like inside is not checked.
     #[inline]
     pub fn take(storage: Storage, bytes: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
         // A header of one byte is not aligned (`att_align_pointer`).
@@ -85,7 +85,7 @@ impl<'a> Value<'a> {
         self.datum.value() as i64
     }
 
-    /// Whether it has a length of its own.
+    /// Returns whether it has a length of its own.
     #[inline]
     pub fn is_varlena(self) -> bool {
         self.storage.is_varlena()
@@ -137,7 +137,7 @@ impl<'a> Value<'a> {
     }
 
     /// Fetches a value of variable length that is not stored plain, calls `look` with the copy, and frees that.
-    /// None if the value is damaged.
+    /// Returns none if the value is damaged.
     pub fn look_into<T>(self, look: impl FnOnce(Value<'_>) -> T) -> Option<T> {
         if self.plain().is_some() || !self.is_varlena() {
             return Some(look(self));

@@ -65,8 +65,8 @@ impl WaitSet {
     }
 
     /// Waits, at most `timeout`. Then serves PostgreSQL's own requests to this process: without that, DROP
-    /// DATABASE in another session would wait for ever (procsignal.c: `WaitForProcSignalBarrier`). Whether
-    /// the socket is worth reading from: has data, an end or an error.
+    /// DATABASE in another session would wait for ever (procsignal.c: `WaitForProcSignalBarrier`). Returns
+    /// whether the socket is worth reading from: has data, an end or an error.
     pub fn wait(&self, timeout: Duration) -> bool {
         let (mut has_rung, mut is_readable) = (false, false);
         // SAFETY: main thread; so many events have room.

@@ -74,9 +74,9 @@ pub(super) fn wake_the_worker_afterwards() -> bool {
     is_next
 }
 
-/// Whether nothing is left to do but to answer: the transaction ends with Sync, or with the one
-/// statement of a simple query. Not where CALL or DO commits, with a statement before others, with
-/// an Execute that may have no Sync behind it, or where the client is given up.
+/// Returns whether nothing is left to do but to answer: the transaction ends with Sync, or with the one
+/// statement of a simple query. Not where CALL or DO commits, with a statement before others, with an Execute
+/// that may have no Sync behind it, or where the client is given up.
 fn is_next() -> bool {
     // SAFETY: reads variables of this process; a query string is one of C while it is set, and is not
     // read beyond its end.
@@ -103,7 +103,7 @@ fn is_next() -> bool {
     }
 }
 
-/// Whether this certainly is not several.
+/// Returns whether this certainly is not several.
 fn is_one_statement(query: &[u8]) -> bool {
     let rest = query.trim_ascii_end();
     let rest = rest.strip_suffix(b";").unwrap_or(rest);

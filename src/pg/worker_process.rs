@@ -100,7 +100,7 @@ pub fn begin() {
     reload_settings();
 }
 
-/// Whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
+/// Returns whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
 /// that invalidates our slot (slot.c: `InvalidatePossiblyObsoleteSlot`). They look alike.
 pub fn must_end() -> bool {
     if BackgroundWorker::sigterm_received() {
@@ -109,7 +109,7 @@ pub fn must_end() -> bool {
     TERMINATE.load(Ordering::Relaxed)
 }
 
-/// Whether the configuration files were changed since the last call; they are read again then.
+/// Returns whether the configuration files were changed since the last call; they are read again then.
 pub fn settings_reloaded() -> bool {
     let reloaded = BackgroundWorker::sighup_received();
     if reloaded {

@@ -122,7 +122,7 @@ impl XLogReader {
         self.records
     }
 
-    /// Whether nothing is on disk that was not read yet.
+    /// Returns whether nothing is on disk that was not read yet.
     pub fn is_at_end(&self) -> bool {
         server::flushed_lsn() <= self.next
     }

@@ -29,7 +29,7 @@ pub struct Array {
 }
 
 impl Array {
-    /// Given what stands behind the array's length. None if it is not laid out as expected.
+    /// Given what stands behind the array's length. Returns none if it is not laid out as expected.
     pub fn of(content: &[u8]) -> Option<Array> {
         let word = |index| word(content, index);
         let dimensions = usize::try_from(word(0)?).ok().filter(|&n| n <= MAX_DIMENSIONS)?;
@@ -53,8 +53,8 @@ impl Array {
         if lengths.contains(&0) { &[] } else { lengths }
     }
 
-    /// How many elements there are, and bytes of the text beside them: brackets, commas and nulls. None if
-    /// that is not how it is laid out.
+    /// How many elements there are, and bytes of the text beside them: brackets, commas and nulls. Returns none
+    /// if that is not how it is laid out.
     pub fn count(&self, content: &[u8]) -> Option<Count> {
         let (mut lists, mut commas, mut brackets) = (1u64, 0u64, 2u64);
         for (index, &length) in self.lengths().iter().enumerate() {
@@ -78,7 +78,7 @@ impl Array {
     }
 
     /// The oid of the elements' type, and whether it is a list without nulls, given what stands behind the
-    /// array's length. None if that is not there.
+    /// array's length. Returns none if that is not there.
     #[inline]
     pub fn glance(content: &[u8]) -> Option<(u32, bool)> {
         let (dimensions, offset) = (word(content, 0)?, word(content, 1)?);
@@ -103,7 +103,7 @@ pub struct Count {
     pub frame: usize,
 }
 
-/// How many of so many bits are not set. None if there are fewer.
+/// How many of so many bits are not set. Returns none if there are fewer.
 fn nulls(bitmap: &[u8], count: usize) -> Option<usize> {
     let whole = bitmap.get(..count / 8)?;
     let set: usize = whole.iter().map(|byte| byte.count_ones() as usize).sum();
@@ -126,7 +126,7 @@ pub struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The next element, which may be null. None if there is none.
+    /// The next element, which may be null. Returns none if there is none.
     pub fn next_element(&mut self) -> Option<Option<Value<'a>>> {
         if self.next_is_null()? {
             return Some(None);
@@ -134,15 +134,15 @@ impl<'a> Walk<'a> {
         Value::take(self.storage, self.bytes, &mut self.at).map(Some)
     }
 
-    /// The next element that is not null, of variable length, with what stands behind its header if it is stored
-    /// plain. None if there is none.
+    /// The next element that is not null, of variable length, with what stands behind its header if it is
+    /// stored plain. Returns none if there is none.
     #[inline]
     pub fn next_varlena(&mut self) -> Option<(Value<'a>, Option<&'a [u8]>)> {
         while self.next_is_null()? {}
         Value::take_varlena(self.storage, self.bytes, &mut self.at)
     }
 
-    /// Whether the next element is null, and passes it then. None if the bitmap ends before.
+    /// Returns whether the next element is null, and passes it then. Returns none if the bitmap ends before.
     fn next_is_null(&mut self) -> Option<bool> {
         let index = self.index;
         self.index += 1;

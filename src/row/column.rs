@@ -33,7 +33,7 @@ impl Column {
         }
     }
 
-    /// Whether its values can be rendered in this database only.
+    /// Returns whether its values can be rendered in this database only.
     pub fn is_rendered_here_alone(&self) -> bool {
         matches!(self.source, Source::Here(_))
     }

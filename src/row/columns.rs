@@ -59,7 +59,7 @@ impl Columns {
         Columns { list, depend_on_settings: false }
     }
 
-    /// Whether some have values that can be rendered in this database only.
+    /// Returns whether some have values that can be rendered in this database only.
     pub fn need_this_database(&self) -> bool {
         self.list.iter().any(Column::is_rendered_here_alone)
     }
@@ -101,7 +101,7 @@ impl Columns {
         out
     }
 
-    /// Sets `changed` to whether each column's value differs between the two rows. Whether any does.
+    /// Sets `changed` to whether each column's value differs between the two rows. Returns whether any does.
     pub fn compare(&self, old: &Values<'_>, new: &Values<'_>, changed: &mut Vec<bool>) -> bool {
         changed.clear();
         memory::reserve(changed, self.list.len());

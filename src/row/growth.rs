@@ -60,9 +60,9 @@ impl Growth {
         Growth { columns: count, steps, first }
     }
 
-    /// Whether a row, given its bytes from the bitmap of nulls on, none of which lie out of line, becomes too
-    /// long for the worker, or cannot be rendered there. All but what may grow is taken to be as long as it is
-    /// stored. What is damaged is not: the worker says so, and the writer need not fail.
+    /// Returns whether a row, given its bytes from the bitmap of nulls on, none of which lie out of line,
+    /// becomes too long for the worker, or cannot be rendered there. All but what may grow is taken to be as
+    /// long as it is stored. What is damaged is not: the worker says so, and the writer need not fail.
     pub fn is_too_much(&self, columns: &Columns, has_nulls: bool, image: &[u8]) -> bool {
         let most = image.len() * (MOST - 1);
         let Some(data) = image.get(data_offset(self.columns, has_nulls)..) else {

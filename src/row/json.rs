@@ -74,7 +74,7 @@ impl Json {
         self.bytes
     }
 
-    /// Whether the limit is passed: something is missing, or too much is there.
+    /// Returns whether the limit is passed: something is missing, or too much is there.
     pub fn is_full(&self) -> bool {
         self.left_out > 0 || self.bytes.len() > self.limit
     }
@@ -84,7 +84,7 @@ impl Json {
         self.bytes.len() + self.left_out
     }
 
-    /// Whether bytes had to be replaced that have no meaning in UTF-8.
+    /// Returns whether bytes had to be replaced that have no meaning in UTF-8.
     pub fn is_lossy(&self) -> bool {
         self.lossy
     }
@@ -96,7 +96,7 @@ impl Json {
         }
     }
 
-    /// Whether a value of at least so many bytes is to be left out; it is counted then.
+    /// Returns whether a value of at least so many bytes is to be left out; it is counted then.
     pub fn leaves_out(&mut self, least_size: usize) -> bool {
         let too_much = self.is_full() || self.bytes.len() + least_size > self.limit;
         if too_much {

@@ -27,22 +27,22 @@ const WORD: usize = 4;
 /// Containers in one another that are followed; PostgreSQL's own function uses no stack for them.
 const DEPTH: usize = 200;
 
-/// Appends the value whose stored bytes, after the length, these are. None if it is not laid out as
+/// Appends the value whose stored bytes, after the length, these are. Returns none if it is not laid out as
 /// expected, or too deep; something may have been appended then.
 pub fn push(json: &mut Json, stored: &[u8]) -> Option<()> {
     container(json, stored, DEPTH)
 }
 
-/// Bytes of its text; of strings in which something is escaped, without that. Where there are more than
-/// `most`, so many at least. None where [`push`] says so.
+/// Bytes of its text; of strings in which something is escaped, without that. Where there are more than `most`,
+/// so many at least. Returns none where [`push`] says so.
 pub fn size(stored: &[u8], most: usize) -> Option<usize> {
     let mut size = Size { bytes: 0, most };
     container(&mut size, stored, DEPTH)?;
     Some(size.bytes)
 }
 
-/// Bytes of the texts of the numbers in it; where there are more than `most`, so many at least. None where
-/// [`push`] says so.
+/// Bytes of the texts of the numbers in it; where there are more than `most`, so many at least. Returns none
+/// where [`push`] says so.
 pub fn numbers(stored: &[u8], most: usize) -> Option<usize> {
     let mut size = 0;
     add_numbers(&mut size, stored, most, DEPTH)?;
@@ -82,9 +82,9 @@ fn aligned(data: &[u8], start: usize, end: usize) -> Option<&[u8]> {
 trait Text {
     fn push(&mut self, piece: &[u8]);
     fn push_string(&mut self, string: &[u8]);
-    /// Given what is stored of it behind its length. None if it is no number.
+    /// Given what is stored of it behind its length. Returns none if it is no number.
     fn push_number(&mut self, stored: &[u8]) -> Option<()>;
-    /// Whether there is enough: nothing that comes is looked at any more.
+    /// Returns whether there is enough: nothing that comes is looked at any more.
     fn is_full(&self) -> bool;
 }
 

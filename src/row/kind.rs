@@ -90,12 +90,12 @@ impl Kind {
         }
     }
 
-    /// Whether one must look into a value to tell how long its text is.
+    /// Returns whether one must look into a value to tell how long its text is.
     pub fn is_looked_into(&self) -> bool {
         self.is_walked() || matches!(self, Kind::Array(_))
     }
 
-    /// Whether it may hold numbers with long texts.
+    /// Returns whether it may hold numbers with long texts.
     pub fn is_walked(&self) -> bool {
         matches!(self, Kind::Numeric(_) | Kind::Jsonb(_))
     }

@@ -39,8 +39,9 @@ pub struct Layout {
     prerendered: Vec<usize>,
 }
 
-/// The layout of a table's rows as bytes, given all its columns, and those that are published. None if a column
-/// has values that are not published, or that cannot be stored in a table; or if text is not UTF-8 here.
+/// The layout of a table's rows as bytes, given all its columns, and those that are published. Returns none if
+/// a column has values that are not published, or that cannot be stored in a table; or if text is not UTF-8
+/// here.
 pub fn encode(descriptor: Descriptor<'_>, columns: &Columns) -> Option<Vec<u8>> {
     if !text::database_is_utf8() {
         return None;
@@ -84,7 +85,7 @@ fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
     storage.is_expected().then_some(storage)
 }
 
-/// Takes a layout off the front of the bytes, and the columns with it. None if they are no layout.
+/// Takes a layout off the front of the bytes, and the columns with it. Returns none if they are no layout.
 pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
     let plan_memory = PlanMemory::new();
     let count = take_number(bytes)?;
@@ -118,7 +119,8 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
 }
 
 impl Layout {
-    /// Takes the values of a row that come as JSON off the front of `pieces`. None if there are too few.
+    /// Takes the values of a row that come as JSON off the front of `pieces`. Returns none if there are too
+    /// few.
     pub fn take_pieces<'a>(
         &self,
         row: &RowMemory,

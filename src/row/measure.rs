@@ -39,9 +39,9 @@ impl Kind {
         }
     }
 
-    /// Bytes that a numeric, a jsonb or an array takes at least, which may have a far longer text than what they
-    /// are made of; beyond `most` no more than to know that. `value` is stored plain. None if that cannot be
-    /// told.
+    /// Bytes that a numeric, a jsonb or an array takes at least, which may have a far longer text than what
+    /// they are made of; beyond `most` no more than to know that. `value` is stored plain. Returns none if that
+    /// cannot be told.
     pub fn size(&self, value: Value<'_>, most: usize) -> Option<usize> {
         let stored = value.plain()?;
         match self {
@@ -52,10 +52,10 @@ impl Kind {
         }
     }
 
-    /// Bytes of the text of a value of variable length, if they may be many more than those that are stored in its
-    /// row: of the part that may be, at least, and beyond `most` no more than to know that. Zero for what is
-    /// damaged. None for what our own code does not render. `stored` is what stands behind the value's header,
-    /// if it is plain.
+    /// Bytes of the text of a value of variable length, if they may be many more than those that are stored in
+    /// its row: of the part that may be, at least, and beyond `most` no more than to know that. Zero for what
+    /// is damaged. Returns none for what our own code does not render. `stored` is what stands behind the
+    /// value's header, if it is plain.
     #[inline]
     pub fn growth(&self, value: Value<'_>, stored: Option<&[u8]>, most: usize) -> Option<usize> {
         match (self, stored) {
@@ -82,8 +82,8 @@ impl Kind {
 }
 
 impl Elements {
-    /// Bytes that an array takes at least as text; beyond `most` no more than to know that. None if it is not
-    /// laid out as it says. `content` is what stands behind its length.
+    /// Bytes that an array takes at least as text; beyond `most` no more than to know that. Returns none if it
+    /// is not laid out as it says. `content` is what stands behind its length.
     fn size(&self, value: Value<'_>, content: &[u8], most: usize) -> Option<usize> {
         let array = Array::of(content)?;
         let Count { values, frame } = array.count(content)?;
@@ -102,8 +102,9 @@ impl Elements {
     }
 
     /// Bytes of an array's text, at least, if they may be many more than those that are stored; beyond `most`
-    /// no more than to know that. Zero for what is damaged. None if its elements are not of the type that its
-    /// column has, or if our own code does not render them. `content` is what stands behind its length.
+    /// no more than to know that. Zero for what is damaged. Returns none if its elements are not of the type
+    /// that its column has, or if our own code does not render them. `content` is what stands behind its
+    /// length.
     fn growth(&self, value: Value<'_>, content: &[u8], most: usize) -> Option<usize> {
         let Some((type_id, is_plain_list)) = Array::glance(content) else { return Some(0) };
         if type_id != self.type_id.number() {

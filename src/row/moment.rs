@@ -16,7 +16,7 @@ const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 /// Bytes of the longest text.
 const LONGEST: usize = "2000-01-01T00:00:00.000000+00:00".len();
 
-/// Appends a date, given in days since 2000. Whether it could.
+/// Appends a date, given in days since 2000. Returns whether it could.
 pub fn push_date(out: &mut Vec<u8>, days: i32) -> bool {
     let days = i64::from(days) + EPOCH;
     if !DAYS.contains(&days) {
@@ -27,7 +27,7 @@ pub fn push_date(out: &mut Vec<u8>, days: i32) -> bool {
     true
 }
 
-/// Appends a timestamp, given in microseconds since 2000, without an offset. Whether it could.
+/// Appends a timestamp, given in microseconds since 2000, without an offset. Returns whether it could.
 pub fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) -> bool {
     let days = microseconds.div_euclid(MICROSECONDS_A_DAY) + EPOCH;
     if !DAYS.contains(&days) {
@@ -56,7 +56,7 @@ pub fn push_timestamp(out: &mut Vec<u8>, microseconds: i64) -> bool {
     true
 }
 
-/// Appends a timestamp with the offset of UTC. Whether it could.
+/// Appends a timestamp with the offset of UTC. Returns whether it could.
 pub fn push_timestamptz(out: &mut Vec<u8>, microseconds: i64) -> bool {
     let done = push_timestamp(out, microseconds);
     if done {

@@ -57,8 +57,8 @@ impl Stored<'_> {
     }
 }
 
-/// Bytes of the text of the number whose stored bytes, after the length, these are: so many, or up to
-/// [`WIDTH`] more. None for NaN and the infinities.
+/// Bytes of the text of the number whose stored bytes, after the length, these are: so many, or up to [`WIDTH`]
+/// more. Returns none for NaN and the infinities.
 pub fn size(stored: &[u8]) -> Option<usize> {
     let Stored { scale, weight, .. } = Stored::of(stored)?;
     let fraction = if scale > 0 { 1 + usize::from(scale) } else { 0 };

@@ -16,7 +16,7 @@ pub fn push(json: &mut Json, render: impl FnOnce(&mut Json)) {
     out[start - LENGTH..start].copy_from_slice(&length.to_ne_bytes());
 }
 
-/// Takes the next off the front. None if there is no further one.
+/// Takes the next off the front. Returns none if there is no further one.
 pub fn take<'a>(pieces: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (&length, rest) = pieces.split_first_chunk::<LENGTH>()?;
     let (piece, rest) = rest.split_at_checked(u32::from_ne_bytes(length) as usize)?;

@@ -178,7 +178,7 @@ fn uuid(json: &mut Json, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Whether the text of a number is one in JSON too: all but Infinity and NaN are (json.c of 18).
+/// Returns whether the text of a number is one in JSON too: all but Infinity and NaN are (json.c of 18).
 fn is_number(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     digits.first().is_some_and(u8::is_ascii_digit)

@@ -44,12 +44,12 @@ impl Shape {
         Shape { columns, key, all_targets, without_previous, only_changed }
     }
 
-    /// Whether there are columns that identify a row.
+    /// Returns whether there are columns that identify a row.
     pub fn has_key(&self) -> bool {
         self.key.contains(&true)
     }
 
-    /// Whether an update that changed these columns changed the key.
+    /// Returns whether an update that changed these columns changed the key.
     pub fn changes_key(&self, changed: &[bool]) -> bool {
         self.key.iter().zip(changed).any(|(&key, &changed)| key && changed)
     }
@@ -81,7 +81,7 @@ impl Shape {
         out
     }
 
-    /// The shape that the bytes are of. None if they are of none.
+    /// The shape that the bytes are of. Returns none if they are of none.
     pub fn decode(mut bytes: &[u8]) -> Option<DecodedShape> {
         let rest = &mut bytes;
         let flags = *rest.split_off_first()?;

@@ -76,7 +76,7 @@ unsafe fn arguments(tuple: pg_sys::HeapTuple, descriptor: pg_sys::TupleDesc) -> 
     }
 }
 
-/// Whether it is the trigger function of this library, whatever its SQL name and schema are.
+/// Returns whether it is the trigger function of this library, whatever its SQL name and schema are.
 fn is_capture_function(function: pg_sys::Oid) -> bool {
     const SYMBOL: &[u8] = b"amqp_change_data_capture";
     const LIBRARY: &[u8] = b"amqp_cdc";
@@ -119,12 +119,12 @@ impl CaptureTrigger {
         }
     }
 
-    /// Whether it fires for each row rather than for each statement.
+    /// Returns whether it fires for each row rather than for each statement.
     pub fn is_for_each_row(&self) -> bool {
         self.kind & pg_sys::TRIGGER_TYPE_ROW != 0
     }
 
-    /// Whether it fires for nothing but TRUNCATE.
+    /// Returns whether it fires for nothing but TRUNCATE.
     pub fn is_for_truncate_alone(&self) -> bool {
         self.kind & pg_sys::TRIGGER_TYPE_EVENT_MASK == pg_sys::TRIGGER_TYPE_TRUNCATE
     }
@@ -150,7 +150,7 @@ impl CaptureTrigger {
         format!("{}()", pgrx::spi::quote_qualified_identifier(schema, name))
     }
 
-    /// Whether this role may execute the trigger function.
+    /// Returns whether this role may execute the trigger function.
     pub fn may_be_attached_by(&self, role: Role) -> bool {
         // SAFETY: event triggers ask this, in the transaction of their command.
         unsafe { sys::versions::may_execute(self.function, role.0) }

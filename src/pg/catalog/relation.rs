@@ -114,18 +114,18 @@ impl Relation {
         Role(self.owner)
     }
 
-    /// Whether it is a table that may have capture triggers.
+    /// Returns whether it is a table that may have capture triggers.
     pub fn is_table(&self) -> bool {
         use pg_sys::{RELKIND_FOREIGN_TABLE, RELKIND_PARTITIONED_TABLE, RELKIND_RELATION};
         [RELKIND_RELATION, RELKIND_PARTITIONED_TABLE, RELKIND_FOREIGN_TABLE].contains(&self.kind)
     }
 
-    /// Whether it has partitions, or may get some.
+    /// Returns whether it has partitions, or may get some.
     pub fn is_partitioned(&self) -> bool {
         self.kind == pg_sys::RELKIND_PARTITIONED_TABLE
     }
 
-    /// Whether it is what pg_class has of a composite type.
+    /// Returns whether it is what pg_class has of a composite type.
     pub fn is_composite_type(&self) -> bool {
         self.kind == pg_sys::RELKIND_COMPOSITE_TYPE
     }

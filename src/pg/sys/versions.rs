@@ -68,7 +68,7 @@ pub unsafe fn oldest_known_xid() -> TransactionId {
     }
 }
 
-/// Whether a role may execute a function (utils/acl.h). 16 made one check of many.
+/// Returns whether a role may execute a function (utils/acl.h). 16 made one check of many.
 ///
 /// # Safety
 ///
@@ -86,7 +86,7 @@ pub unsafe fn may_execute(function: Oid, role: Oid) -> bool {
     result == pg_sys::AclResult::ACLCHECK_OK
 }
 
-/// Whether a slot has lost its WAL. 15 copies restart_lsn to invalidated_at and clears it (slot.c:
+/// Returns whether a slot has lost its WAL. 15 copies restart_lsn to invalidated_at and clears it (slot.c:
 /// `InvalidatePossiblyObsoleteSlot`); later versions store a cause.
 pub fn is_invalidated(data: &ReplicationSlotPersistentData) -> bool {
     #[cfg(feature = "pg15")]
