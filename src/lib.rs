@@ -3,18 +3,18 @@
 //! # The way of an event
 //!
 //! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), which hands the call
-//!    to [`capture`]. The [`event`], with the rows as they are stored and their [`pg::layout`], is
-//!    written into the WAL ([`pg::message`]), inside the writer's transaction. Where only the row's
-//!    database can render it, the [`body`] is in the event instead.
+//!    to [`capture`]. The [`event`], with the rows as they are stored and their [`row::layout`], is
+//!    written into the WAL ([`pg::logical_message`]), inside the writer's transaction. Where only the row's
+//!    database can render it, the [`row::body`] is in the event instead.
 //! 2. The transaction commits; a callback ([`pg::xact`]) sees to it that the worker is woken, if that
-//!    sleeps ([`pg::shared`]), once the client has its answer if that comes next ([`pg::answer`]).
+//!    sleeps ([`pg::shared`]), once the client has its answer if that comes next (`pg/wake_after_answer.rs`).
 //!    That is all a writer ever does.
 //! 3. The [`worker`], one background process per server, reads the WAL ([`wal::reader`] on
 //!    [`pg::xlog_reader`]) and assembles the events by transaction ([`wal::transactions`]), in the order of
 //!    its changes ([`wal::order`]).
 //! 4. Committed transactions wait in the [`stream`] until other sessions can see them
-//!    ([`pg::snapshot`]) and synchronous standbys have them; then their events, read again from the
-//!    WAL if they were too many to be kept, are rendered ([`rendering`], [`pg::columns`]), get their
+//!    ([`pg::visibility`]) and synchronous standbys have them; then their events, read again from the
+//!    WAL if they were too many to be kept, are rendered ([`rendering`], [`row`]), get their
 //!    name and headers ([`naming`]) and go to the [`delivery`], which owns the broker connection and never waits.
 //! 5. The broker confirms; the [`position`] moves, in the replication slot ([`pg::slot`]), which
 //!    lets PostgreSQL remove the WAL.
@@ -29,7 +29,7 @@
 //! | [`capture`] | the trigger: arguments, options, checks, the plan of a table |
 //! | [`ddl`] | what is refused at DDL: by event triggers, and at CREATE EXTENSION |
 //! | [`sql_version`] | whether a database's SQL is the library's |
-//! | [`body`] | the message body: its members, its limit, what all of a table's have in common |
+//! | [`row`] | a row as JSON: the body, its shape, its columns, each data type |
 //! | [`rendering`] | the bodies of events whose rows came as they are stored |
 //! | [`wal`] | from WAL records to committed transactions |
 //! | [`wal_file`] | names of WAL files |
@@ -51,7 +51,6 @@
 //! | [`pace`] | how fast the lag falls |
 //! | [`bytes`] | numbers as bytes, and back |
 //! | [`memory`] | memory that there may not be |
-//! | [`pipe`] | what processes wake the worker with |
 //! | [`status`] | what the operator sees |
 //! | [`status_0_1`] | the same for the SQL of 0.1.0 |
 //! | [`pg`] | the one door to PostgreSQL's C; all `unsafe` code |
@@ -72,7 +71,6 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod beginning;
-mod body;
 mod bytes;
 mod capture;
 mod commit_rate;
@@ -87,10 +85,10 @@ mod memory;
 mod naming;
 mod pace;
 mod pg;
-mod pipe;
 mod place;
 mod position;
 mod rendering;
+mod row;
 mod running;
 mod said;
 mod settings;
@@ -106,6 +104,8 @@ mod worker;
 
 use pgrx::prelude::*;
 
+use pg::entry_points::{Destinations, lead_to};
+
 ::pgrx::pg_module_magic!(name, version);
 
 /// Runs when the library is loaded: by the postmaster (shared_preload_libraries), which is when the
@@ -115,6 +115,14 @@ use pgrx::prelude::*;
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_out();
     pg::guard::init();
+    lead_to(Destinations {
+        capture: capture::capture,
+        dropped: ddl::dropped,
+        command_ended: ddl::command_ended,
+        check_names: ddl::check_names,
+        work: worker::run,
+        failed: worker::failed,
+    });
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

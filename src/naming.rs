@@ -11,11 +11,11 @@ use crate::event::{Content, Event, EventHead, Names, Operation};
 use crate::gap::{Gap, OwedGap};
 use crate::lsn::Lsn;
 use crate::memory::OutOfMemory;
-use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
 use crate::rendering::{Rendered, Rendering};
+use crate::row::timestamp::TimestampText;
 use crate::stream::NextEvent;
 use crate::wal_file;
 

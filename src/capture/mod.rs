@@ -17,18 +17,18 @@ use std::sync::atomic::Ordering;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::body::{BodyMemory, Change};
 use crate::event::{
     Codec, EVENT_PREFIX, HeadStart, Highest, Image, ImagesStart, MAX_SHORT_STRING, Operation,
 };
 use crate::memory;
-use crate::pg::json::Json;
-use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::trigger::{Action, Timing, TriggerCall};
 use crate::pg::tuple::{Row, ValueMemory};
 use crate::pg::worker_process::MISSING_HINT;
-use crate::pg::{message, server, shared, xact};
+use crate::pg::{logical_message, server, shared, xact};
+use crate::row::body::{BodyMemory, Change};
+use crate::row::json::Json;
+use crate::row::timestamp::TimestampText;
 use crate::settings::{self, Oversize};
 pub use arguments::{Arguments, arguments_with, routing_key};
 use plan::{OperationPlan, Plan};
@@ -218,11 +218,11 @@ fn write_images(
     let Workplace { old: old_memory, new: new_memory, json, exchange, head, .. } = workplace;
     let limit = settings::max_message_size();
     json.begin(limit);
-    if plan.shape.columns.have_given() {
+    if plan.shape.columns.need_this_database() {
         let output = plan.shape.columns.fix_output();
         for (row, memory) in [(old, old_memory), (new, new_memory)] {
             if let Some(row) = row {
-                plan.shape.columns.render_given(&memory.take_apart(row), json);
+                plan.shape.columns.prerender(&memory.take_apart(row), json);
             }
         }
         output.undo();
@@ -234,11 +234,11 @@ fn write_images(
     let start = head_start(call, operation, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
-    let given = json.bytes();
-    ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
+    let prerendered = json.bytes();
+    ImagesStart { timestamp, limit, shape, prerendered, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    insert(&start, &[head, given, old, new]);
+    insert(&start, &[head, prerendered, old, new]);
     true
 }
 
@@ -316,7 +316,7 @@ fn head_start<'a>(
 /// Writes an event into the WAL.
 fn insert(start: &HeadStart<'_>, parts: &[&[u8]]) {
     xact::prepare_to_emit();
-    xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
+    xact::emitted(logical_message::write_transactional(EVENT_PREFIX, parts));
     let mut highest = highest();
     highest.note(start.command_id, start.operation == Operation::Truncate);
     xact::set_notes([highest.any, highest.row]);

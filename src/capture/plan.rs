@@ -8,13 +8,15 @@ use std::rc::Rc;
 
 use super::arguments::{Arguments, Problem, routing_key};
 use super::{OPERATIONS, exchange_right};
-use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
 use crate::memory;
-use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
-use crate::pg::stored::Stored;
+use crate::pg::stored_column::StoredColumn;
 use crate::pg::trigger::{self, Action, TriggerCall};
+use crate::row::columns::Columns;
+use crate::row::growth::Growth;
+use crate::row::shape::Shape;
+use crate::row::{body, layout};
 use crate::sql_version;
 
 /// What the events of one trigger have in common.
@@ -31,7 +33,7 @@ pub struct Plan {
     /// How much longer its rows become as text.
     pub growth: Growth,
     /// Columns that are not published: an update of these alone is no event.
-    pub excluded: Vec<Stored>,
+    pub excluded: Vec<StoredColumn>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
     /// Names of the columns that identify a row, as a JSON array.
@@ -135,7 +137,7 @@ impl Plan {
         }
         let names = call.column_names();
         let chosen = accept(call, options.choose(&names));
-        let columns = call.columns(&chosen.published, &mut dependencies);
+        let columns = Columns::of(call.descriptor(), &chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
         let is_key = |number| key.contains(number);
         let key = memory::collect(chosen.published.iter().map(is_key));
@@ -151,8 +153,8 @@ impl Plan {
             OperationPlan { operation, routing_key, names, tail }
         });
         let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
-        let layout = call.layout(&shape.columns);
-        let growth = call.growth(&shape.columns);
+        let layout = layout::encode(call.descriptor(), &shape.columns);
+        let growth = Growth::of(call.descriptor(), &shape.columns);
         Plan {
             identity: call.identity(),
             doubtful: Cell::new(false),

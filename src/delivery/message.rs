@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::refusals::Why;
-use crate::body::keys_alone;
 use crate::gap::Gap;
 use crate::lsn::Lsn;
 use crate::memory;
+use crate::row::keys::keys_alone;
 
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
