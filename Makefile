@@ -1,49 +1,72 @@
 # amqp_cdc: build, install, test, demo. `make help` lists what there is.
 
 # The PostgreSQL to build for and install into.
-PG_CONFIG ?= $(firstword $(wildcard /usr/bin/pg_config) pg_config)
+ifndef PG_CONFIG
+PG_CONFIG := $(shell [ -x /usr/bin/pg_config ] && echo /usr/bin/pg_config || command -v pg_config || echo /usr/bin/pg_config)
+endif
 # On a machine without one, setup installs this version.
-PG_MAJOR := $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
-FEATURES := --no-default-features --features pg$(PG_MAJOR)
-# The AMQP client of another language that one test runs needs Debian's Python.
+PG_MAJOR = $(or $(shell $(PG_CONFIG) --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'),15)
+FEATURES = --features pg$(PG_MAJOR)
+# The clients of another language that tests run need Debian's Python.
 export PYTHON ?= /usr/bin/python3
 export PG_CONFIG
-# build.rs passes the flag that this is about, and to the extension's library alone.
-export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND = 1
-SUDO := $(if $(filter-out 0,$(shell id -u)),--sudo,)
+# Where pgrx finds the headers.
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 
-.PHONY: help setup build install test check demo chaos order fuzz bench bench-quick bench-capture clean
+# What install copies, and where to. DESTDIR is for who makes packages.
+LIBRARY = $(or $(CARGO_TARGET_DIR),target)/release/libamqp_cdc.so
+LIBRARIES = $(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)
+EXTENSIONS = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
+SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
+
+.PHONY: help setup setup-demo build install copy test check demo chaos order fuzz bench bench-quick bench-capture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, cargo-pgrx), saying what and why
-	@scripts/setup
+setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, clients for tests), saying what and why; FOR=build, demo or bench: what these need
+	@scripts/setup $(FOR)
 
-build: setup ## compile the extension (release)
-	cargo build --release --lib $(FEATURES)
+setup-demo:
+	@scripts/setup demo
 
-install: setup ## build and install into the PostgreSQL of PG_CONFIG
-	cargo pgrx install --release --pg-config "$(PG_CONFIG)" $(FEATURES) $(SUDO)
+build: ## compile the extension (release); says what is missing, and installs none of it
+	@scripts/setup --check build
+	cargo library $(FEATURES)
+
+install: build copy ## build, and copy into the PostgreSQL of PG_CONFIG (SUDO= if you need no sudo for that)
+
+# The library goes to its place by a rename: a server that runs has the old one mapped.
+copy:
+	$(SUDO) install -d "$(LIBRARIES)" "$(EXTENSIONS)"
+	$(SUDO) install -m 755 "$(LIBRARY)" "$(LIBRARIES)/amqp_cdc.so.new"
+	$(SUDO) mv -f "$(LIBRARIES)/amqp_cdc.so.new" "$(LIBRARIES)/amqp_cdc.so"
+	$(SUDO) install -m 644 amqp_cdc.control sql/amqp_cdc--*.sql "$(EXTENSIONS)"
 
 # Tests mostly wait for what servers do: two of them for each core.
 test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
-test: install ## unit, in-server and end-to-end tests, against throwaway servers
-	cargo test --release --workspace $(FEATURES)
+test: setup ## unit and end-to-end tests, against throwaway servers; installs what is missing, and the extension
+	@$(MAKE) --no-print-directory install
+	cargo test --release --workspace --no-default-features $(FEATURES)
 
-check: setup ## formatting, lints with warnings denied, and what src/lib.rs says of how the source is built
+check: ## formatting, lints with warnings denied, and what src/lib.rs says of how the source is built
+	@scripts/setup --check build
 	cargo fmt --all --check
 	cargo run --quiet --release --package pg_test --bin house
-	cargo clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
+	cargo lint $(FEATURES) -- -D warnings
 
-demo: install ## throwaway servers, a blog schema, changes and the messages they make
+demo: setup-demo ## throwaway servers, a blog schema, changes and the messages they make; installs what is missing
+	@$(MAKE) --no-print-directory install
 	cargo run --release --package pg_test --bin demo
 
-chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random)
+chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random); RECORD=1: docs/guarantees.md gets the table
+	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin chaos -- \
-		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(RECORD),--record docs/guarantees.md)
 
 order: install ## random transactions whose triggers and functions write, held against test_decoding; SECONDS=600 SEED=7, or one of the worlds of a seed: WORLD=3
+	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin order -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
 
@@ -53,16 +76,18 @@ fuzz: ## fuzz what decodes the WAL and what a broker sends, FUZZ_SECONDS (60) fo
 	for target in event transactions amqp_frames amqp_session; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-bench: install ## from commit to queue, beside what a user would otherwise run, and docs/bench.svg; 35 minutes, or ONLY=latency
-	mkdir -p docs
-	cargo run --release --package pg_test --bin bench -- $(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
+bench: install ## from commit to queue, beside what a user would otherwise run; writes docs/benchmarks.md and docs/bench.svg; 35 minutes, or ONLY=latency
+	@scripts/setup --check demo
+	cargo run --release --package pg_test --bin bench -- --record docs/benchmarks.md \
+		$(if $(ONLY),--only $(ONLY),--plot docs/bench.svg)
 
-bench-quick: install ## the same, everything smaller, for daily use; about 2 minutes, or ONLY=latency
+bench-quick: install ## the same, everything smaller, for daily use, and only printed; about 2 minutes, or ONLY=latency
+	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
-bench-capture: install ## what a captured change costs its writer; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=30 (20 minutes)
-	@scripts/setup bench
-	cargo run --release --package pg_test --bin bench_capture -- \
+bench-capture: install ## what a captured change costs its writer; writes docs/benchmarks.md; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=30 (20 minutes)
+	@scripts/setup --check bench
+	cargo run --release --package pg_test --bin bench_capture -- --record docs/benchmarks.md \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(PGBENCH_SECONDS),--pgbench-seconds $(PGBENCH_SECONDS))
 

@@ -4,7 +4,7 @@
 //!
 //! 1. A row changes; PostgreSQL calls the trigger function ([`pg::trigger`]), and [`capture`] writes an [`event`]
 //!    into the WAL, inside the writer's transaction: the rows as they are stored or, where only the row's database
-//!    can render them, the finished [`body`].
+//!    can render them, the finished body ([`row`]).
 //! 2. The transaction commits; a callback ([`pg::xact`]) wakes the [`worker`], one background process per server, if
 //!    that sleeps. That is all a writer ever does.
 //! 3. The worker reads the WAL ([`wal`]) and assembles events by transaction, in the order of its changes.
@@ -20,7 +20,7 @@
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
-//! | [`body`] | a row and the message body as JSON |
+//! | [`row`] | a row as JSON: the message body, its shape, its columns, the rendering of each data type (`kind`, `render`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
@@ -30,8 +30,8 @@
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
-//! | | `xlog_reader` and `change_records` read the WAL's records, `kind` and `value` render the values of data types |
-//! | [`lsn`], [`place`], [`bytes`], [`memory`], [`pipe`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
+//! | | `xlog_reader` and `change_records` read the WAL's records, `entry_points` is where PostgreSQL comes in |
+//! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the ledger test, each `fault` in it; `bin/bench`: the benches |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
@@ -55,7 +55,6 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
-mod body;
 mod bytes;
 mod capture;
 mod ddl;
@@ -64,9 +63,9 @@ mod event;
 mod lsn;
 mod memory;
 mod pg;
-mod pipe;
 mod place;
 mod position;
+mod row;
 mod running;
 mod settings;
 mod sql;
@@ -77,17 +76,9 @@ mod worker;
 
 use pgrx::prelude::*;
 
-::pgrx::pg_module_magic!(name, version);
+use pg::entry_points::{Destinations, lead_to};
 
-extension_sql_file!("../sql/names.sql", name = "names", bootstrap);
-extension_sql_file!("../sql/capture.sql", name = "capture");
-extension_sql_file!("../sql/ddl.sql", name = "ddl", requires = ["status"]);
-extension_sql_file!(
-    "../sql/status.sql",
-    name = "status",
-    requires = [sql::amqp::worker_status_0_2]
-);
-extension_sql_file!("../sql/install.sql", name = "install", finalize);
+::pgrx::pg_module_magic!(name, version);
 
 /// Runs when the library is loaded: by the postmaster (shared_preload_libraries), which is when the
 /// worker and the shared memory can still be had, or late, in one session, which must succeed all
@@ -96,6 +87,14 @@ extension_sql_file!("../sql/install.sql", name = "install", finalize);
 pub extern "C-unwind" fn _PG_init() {
     pg::report::keep_backtraces_out();
     pg::guard::init();
+    lead_to(Destinations {
+        capture: capture::capture,
+        dropped: ddl::dropped,
+        command_ended: ddl::command_ended,
+        check_names: ddl::check_names,
+        work: worker::run,
+        failed: worker::failed,
+    });
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();

@@ -1,4 +1,4 @@
-//! Which transactions were running when somebody looked. Pure: [`crate::pg::snapshot`] looks.
+//! Which transactions were running when somebody looked. Pure: [`crate::pg::visibility`] looks.
 
 /// The running transactions, with all 64 bits of their xids where these are told from old ones.
 #[derive(Clone, Copy, Debug)]

@@ -29,7 +29,7 @@ fuzz_target!(|payload: Vec<u8>| {
             assert_eq!(Event::decode(again, &mut Names::default()), Ok(Event { head, content: Content::Body(body) }));
         }
         Ok(Event { content: Content::Images(images), .. }) => {
-            let _ = (images.shape(), images.given(), images.old_row(), images.new_row());
+            let _ = (images.shape(), images.prerendered(), images.old_row(), images.new_row());
         }
         Err(_) => {}
     }

@@ -1,11 +1,19 @@
-//! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`.
+//! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`, and the document that
+//! gets the result, `--record FILE`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Names a document, not a number.
+pub const RECORD: &str = "--record";
 
 /// What was given.
 #[derive(Debug)]
-pub struct Arguments(BTreeMap<String, u64>);
+pub struct Arguments {
+    numbers: BTreeMap<String, u64>,
+    record: Option<PathBuf>,
+}
 
 impl Arguments {
     /// Those of this process.
@@ -24,21 +32,31 @@ impl Arguments {
         mut words: impl Iterator<Item = String>,
         known: &[&str],
     ) -> Result<Arguments, String> {
-        let mut given = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
+        let mut record = None;
         while let Some(name) = words.next() {
             if !known.contains(&name.as_str()) {
                 return Err(format!("{name} is not known"));
             }
             let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
+            if name == RECORD {
+                record = Some(PathBuf::from(value));
+                continue;
+            }
             let number = value.parse().map_err(|error| format!("{name} {value}: {error}"))?;
-            given.insert(name, number);
+            numbers.insert(name, number);
         }
-        Ok(Arguments(given))
+        Ok(Arguments { numbers, record })
     }
 
     /// The number given for this name.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.0.get(name).copied()
+        self.numbers.get(name).copied()
+    }
+
+    /// The document that gets the result.
+    pub fn record(&self) -> Option<&Path> {
+        self.record.as_deref()
     }
 
     /// `--seconds`, or a minute.
@@ -62,7 +80,10 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Arguments, String> {
-        Arguments::parse(line.split_whitespace().map(str::to_owned), &["--seconds", "--seed"])
+        Arguments::parse(
+            line.split_whitespace().map(str::to_owned),
+            &["--seconds", "--seed", RECORD],
+        )
     }
 
     #[test]
@@ -71,6 +92,8 @@ mod tests {
         assert_eq!(arguments.seed(), 7);
         assert_eq!(arguments.duration(), Duration::from_secs(5));
         assert_eq!(parsed("").unwrap().duration(), Duration::from_secs(60));
+        assert_eq!(parsed("--record a.md").unwrap().record(), Some(Path::new("a.md")));
+        assert_eq!(parsed("").unwrap().record(), None);
     }
 
     #[test]

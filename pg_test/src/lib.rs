@@ -24,7 +24,7 @@
 //! | `dice`, `arguments` | seeded randomness, and what the test programs are told |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
 //! | `c_library` | a few lines of C that a server loads |
-//! | `numbers` | medians and percentiles, and how figures are written |
+//! | `numbers`, `record` | medians and percentiles, how figures are written, and into which document |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
@@ -51,6 +51,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod rabbitmq;
+pub mod record;
 mod scene;
 mod testbed;
 mod wait;

@@ -2,7 +2,7 @@
 //! event at its place among them.
 
 use crate::event::{Codec, EVENT_PREFIX, HeadStart, Highest, Operation};
-use crate::pg::{message, xact};
+use crate::pg::{logical_message, xact};
 use crate::place::Place;
 
 /// The head of an event that the command with this id writes now. `place`: where its change left its trace in the
@@ -32,7 +32,7 @@ pub fn head<'a>(
 /// Writes an event: the parts of its bytes, of which the first begins with the encoded head.
 pub fn write(head: &HeadStart<'_>, parts: &[&[u8]]) {
     xact::prepare_to_emit();
-    xact::emitted(message::write_transactional(EVENT_PREFIX, parts));
+    xact::emitted(logical_message::write_transactional(EVENT_PREFIX, parts));
     let mut highest = highest();
     highest.note(head.command_id, head.operation == Operation::Truncate);
     xact::set_notes([highest.any, highest.row]);

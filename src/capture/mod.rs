@@ -29,15 +29,15 @@ use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::body::{BodyMemory, Change};
 use crate::event::{Codec, HeadStart, Image, ImagesStart};
 use crate::memory;
-use crate::pg::json::Json;
-use crate::pg::output::TimestampText;
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::trigger::TriggerCall;
 use crate::pg::tuple::{Row, ValueMemory};
+use crate::row::body::{BodyMemory, Change};
+use crate::row::json::Json;
+use crate::row::timestamp::TimestampText;
 use crate::settings::{self, Oversize};
 pub use arguments::{Arguments, arguments_with};
 use names::require_short_string;
@@ -155,11 +155,11 @@ fn write_images(
     let Workplace { old: old_memory, new: new_memory, json, exchange, head, .. } = workplace;
     let limit = settings::max_message_size();
     json.begin(limit);
-    if plan.shape.columns.have_given() {
+    if plan.shape.columns.need_this_database() {
         let output = plan.shape.columns.fix_output();
         for (row, memory) in [(old, old_memory), (new, new_memory)] {
             if let Some(row) = row {
-                plan.shape.columns.render_given(&memory.take_apart(row), json);
+                plan.shape.columns.prerender(&memory.take_apart(row), json);
             }
         }
         output.undo();
@@ -171,11 +171,11 @@ fn write_images(
     let start = head_of(call, operation, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
-    let given = json.bytes();
-    ImagesStart { timestamp, limit, shape, given, old: old_image, new: new_image }
+    let prerendered = json.bytes();
+    ImagesStart { timestamp, limit, shape, prerendered, old: old_image, new: new_image }
         .encode_into(head);
     let [old, new] = [old_image, new_image].map(|image| image.map_or(&[][..], |image| image.bytes));
-    emission::write(&start, &[head, given, old, new]);
+    emission::write(&start, &[head, prerendered, old, new]);
     true
 }
 

@@ -10,17 +10,15 @@ use super::arguments::Arguments;
 use super::names::{long_part_problem, require_short_string, routing_key};
 use super::problem::Problem;
 use super::{exchange_right, sql_version};
-use crate::body::{self, Shape};
 use crate::event::{EncodedNames, Operation};
 use crate::memory;
-use crate::pg::growth::Growth;
 use crate::pg::invalidation::{Dependencies, Stamp};
-use crate::pg::stored::Stored;
+use crate::pg::stored_column::StoredColumn;
 use crate::pg::trigger::{self, Action, TriggerCall};
-
-/// The operations that triggers fire for.
-pub const OPERATIONS: [Operation; 4] =
-    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
+use crate::row::columns::Columns;
+use crate::row::growth::Growth;
+use crate::row::shape::Shape;
+use crate::row::{body, layout};
 
 /// What the events of one trigger have in common.
 pub struct Plan {
@@ -36,7 +34,7 @@ pub struct Plan {
     /// How much longer its rows become as text.
     pub growth: Growth,
     /// Columns that are not published: an update of these alone is no event.
-    pub excluded: Vec<Stored>,
+    pub excluded: Vec<StoredColumn>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
     /// Names of the columns that identify a row, as a JSON array.
@@ -45,6 +43,10 @@ pub struct Plan {
     pub table: String,
     operations: [OperationPlan; 4],
 }
+
+/// The operations that triggers fire for.
+pub const OPERATIONS: [Operation; 4] =
+    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate];
 
 /// What the events of one operation have in common.
 pub struct OperationPlan {
@@ -140,7 +142,7 @@ impl Plan {
         }
         let names = call.column_names();
         let chosen = accept(call, options.choose(&names));
-        let columns = call.columns(&chosen.published, &mut dependencies);
+        let columns = Columns::of(call.descriptor(), &chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
         let is_key = |number| key.contains(number);
         let key = memory::collect(chosen.published.iter().map(is_key));
@@ -156,8 +158,8 @@ impl Plan {
             OperationPlan { operation, routing_key, names, tail }
         });
         let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
-        let layout = call.layout(&shape.columns);
-        let growth = call.growth(&shape.columns);
+        let layout = layout::encode(call.descriptor(), &shape.columns);
+        let growth = Growth::of(call.descriptor(), &shape.columns);
         Plan {
             identity: call.identity(),
             doubtful: Cell::new(false),

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::body::keys_alone;
 use crate::lsn::Lsn;
 use crate::memory;
+use crate::row::keys::keys_alone;
 use crate::stream::gap::Gap;
 
 /// The value of a header.

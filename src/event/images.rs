@@ -1,7 +1,7 @@
 //! The rows of a change, as they are stored: the content of an event that the worker renders.
 //!
 //! The bytes: flags; when the transaction started (i64); bytes of the largest body, and the lengths of the
-//! shape, of the given values and of the row before (u32 each); then these, and the row after.
+//! shape, of the prerendered values and of the row before (u32 each); then these, and the row after.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub struct Images {
     pub limit: usize,
     payload: Vec<u8>,
     shape: Range<usize>,
-    given: Range<usize>,
+    prerendered: Range<usize>,
     old: Option<(bool, Range<usize>)>,
     new: Option<(bool, Range<usize>)>,
 }
@@ -46,13 +46,13 @@ pub struct ImagesStart<'a> {
     pub timestamp: i64,
     pub limit: usize,
     pub shape: &'a [u8],
-    pub given: &'a [u8],
+    pub prerendered: &'a [u8],
     pub old: Option<Image<'a>>,
     pub new: Option<Image<'a>>,
 }
 
 impl ImagesStart<'_> {
-    /// Appends all that comes before the given values and the rows, which are to follow: the one
+    /// Appends all that comes before the prerendered values and the rows, which are to follow: the one
     /// before, then the one after.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let flag = |image: Option<Image<'_>>, is_there: u8, has_nulls: u8| {
@@ -64,7 +64,7 @@ impl ImagesStart<'_> {
         );
         out.extend_from_slice(&self.timestamp.to_le_bytes());
         let old = self.old.map_or(0, |old| old.bytes.len());
-        for number in [self.limit, self.shape.len(), self.given.len(), old] {
+        for number in [self.limit, self.shape.len(), self.prerendered.len(), old] {
             out.extend_from_slice(&(number as u32).to_le_bytes());
         }
         out.extend_from_slice(self.shape);
@@ -78,14 +78,14 @@ impl Images {
         let flags = reader.byte().ok_or(DecodeError::Truncated)?;
         let timestamp = reader.i64().ok_or(DecodeError::Truncated)?;
         let mut number = || reader.u32().map(|n| n as usize).ok_or(DecodeError::Truncated);
-        let (limit, shape, given, old) = (number()?, number()?, number()?, number()?);
+        let (limit, shape, prerendered, old) = (number()?, number()?, number()?, number()?);
         let mut end = payload.len() - reader.rest().len();
         let mut range = |length: usize| {
             let start = end;
             end = start.saturating_add(length);
             (end <= payload.len()).then_some(start..end).ok_or(DecodeError::Truncated)
         };
-        let (shape, given, old) = (range(shape)?, range(given)?, range(old)?);
+        let (shape, prerendered, old) = (range(shape)?, range(prerendered)?, range(old)?);
         let new = old.end..payload.len();
         let image = |range, is_there: u8, has_nulls: u8| {
             (flags & is_there != 0).then_some((flags & has_nulls != 0, range))
@@ -94,7 +94,7 @@ impl Images {
             timestamp,
             limit,
             shape,
-            given,
+            prerendered,
             old: image(old, FLAG_OLD, FLAG_OLD_NULLS),
             new: image(new, FLAG_NEW, FLAG_NEW_NULLS),
             payload,
@@ -107,8 +107,8 @@ impl Images {
     }
 
     /// Values that are rendered already, of both rows.
-    pub fn given(&self) -> &[u8] {
-        &self.payload[self.given.clone()]
+    pub fn prerendered(&self) -> &[u8] {
+        &self.payload[self.prerendered.clone()]
     }
 
     /// The row before the change.

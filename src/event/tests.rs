@@ -151,7 +151,7 @@ fn what_0_1_0_wrote_is_still_read() {
     assert_eq!(event.head, expected);
     let Content::Images(images) = event.content else { panic!("it is a body") };
     assert_eq!((images.timestamp, images.limit), (0x0003_047A_6590_D329, 16 << 20));
-    assert_eq!((images.shape().len(), images.given()), (28, &b""[..]));
+    assert_eq!((images.shape().len(), images.prerendered()), (28, &b""[..]));
     let row = |bytes| Some(Image { has_nulls: false, bytes });
     assert_eq!(images.old_row(), row(b"\0\x01\0\0\0\x05a"));
     assert_eq!(images.new_row(), row(b"\0\x01\0\0\0\x05b"));
@@ -237,7 +237,7 @@ fn images(head: &EventHead, start: &ImagesStart<'_>) -> Vec<u8> {
     }
     .encode_into(&names, &mut bytes);
     start.encode_into(&mut bytes);
-    bytes.extend_from_slice(start.given);
+    bytes.extend_from_slice(start.prerendered);
     for image in [start.old, start.new].into_iter().flatten() {
         bytes.extend_from_slice(image.bytes);
     }
@@ -307,7 +307,7 @@ proptest! {
             timestamp: numbers.0,
             limit: numbers.1 as usize,
             shape: &parts[0],
-            given: &parts[1],
+            prerendered: &parts[1],
             old,
             new,
         };
@@ -319,7 +319,7 @@ proptest! {
         prop_assert_eq!(event.head, head);
         let Content::Images(images) = event.content else { panic!("it is a body") };
         prop_assert_eq!((images.timestamp, images.limit), (start.timestamp, start.limit));
-        prop_assert_eq!((images.shape(), images.given()), (start.shape, start.given));
+        prop_assert_eq!((images.shape(), images.prerendered()), (start.shape, start.prerendered));
         prop_assert_eq!((images.old_row(), images.new_row()), (old, new));
     }
 
@@ -330,9 +330,9 @@ proptest! {
         length in any::<usize>(),
     ) {
         let image = Some(Image { has_nulls: true, bytes: b"row" });
-        let (shape, given) = (b"shape".as_slice(), b"given".as_slice());
+        let (shape, prerendered) = (b"shape".as_slice(), b"prerendered".as_slice());
         let (timestamp, limit) = (1, 1);
-        let start = ImagesStart { timestamp, limit, shape, given, old: image, new: image };
+        let start = ImagesStart { timestamp, limit, shape, prerendered, old: image, new: image };
         let mut bytes = images(&head, &start);
         for (at, value) in damage {
             let at = at % bytes.len();
@@ -349,7 +349,7 @@ proptest! {
                 prop_assert_eq!(decode(again), Ok(Event { head, content }));
             }
             Ok(Event { content: Content::Images(images), .. }) => {
-                let _ = (images.shape(), images.given(), images.old_row(), images.new_row());
+                let _ = (images.shape(), images.prerendered(), images.old_row(), images.new_row());
             }
             Err(_) => {}
         }

@@ -61,14 +61,14 @@ unsafe impl Sync for Reserve {}
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: a layout whose size is not 0, as `GlobalAlloc` has it for this function, too.
         let given = unsafe { System.alloc(layout) };
         if given.is_null() { RESERVE.take(layout) } else { given }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's.
+        // SAFETY: a layout whose size is not 0, as `GlobalAlloc` has it for this function, too.
         let given = unsafe { System.alloc_zeroed(layout) };
         if !given.is_null() {
             return given;
@@ -86,7 +86,7 @@ unsafe impl GlobalAlloc for Allocator {
         if RESERVE.has(at) {
             RESERVE.give_back(at, layout);
         } else {
-            // SAFETY: the caller's: it came from there.
+            // SAFETY: it is not the reserve's, so that it came from there, with this layout.
             unsafe { System.dealloc(at, layout) }
         }
     }
@@ -94,7 +94,8 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !RESERVE.has(at) {
-            // SAFETY: the caller's: it came from there.
+            // SAFETY: it is not the reserve's, so that it came from there, with this layout; the new size is
+            // not 0.
             let given = unsafe { System.realloc(at, layout, size) };
             if !given.is_null() {
                 return given;
@@ -105,7 +106,8 @@ unsafe impl GlobalAlloc for Allocator {
                 return at;
             }
         }
-        // SAFETY: the caller's: a size that is not 0 and, rounded up, no larger than an isize holds.
+        // SAFETY: `GlobalAlloc` has it that a new size is not 0 and, rounded up, no larger than an isize holds; and
+        // that the piece is there, with this layout.
         unsafe { move_to(at, layout, Layout::from_size_align_unchecked(size, layout.align())) }
     }
 }
@@ -118,7 +120,8 @@ unsafe impl GlobalAlloc for Allocator {
 #[cold]
 #[inline(never)]
 unsafe fn move_to(at: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
-    // SAFETY: the caller's; the new place is another one, as the old one is still taken.
+    // SAFETY: both places have as many bytes as are copied; the new one is another, as the old one is still
+    // taken until then.
     unsafe {
         let given = ALLOCATOR.alloc(wanted);
         if !given.is_null() {
@@ -130,7 +133,7 @@ unsafe fn move_to(at: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
 }
 
 impl Reserve {
-    /// Whether a piece of it is there.
+    /// Returns whether a piece of it is there.
     #[inline]
     fn has(&self, at: *mut u8) -> bool {
         at.addr().wrapping_sub(self.memory.0.get().addr()) < SIZE

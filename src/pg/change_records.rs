@@ -1,11 +1,12 @@
 //! The WAL records of changes: rows that come and go (access/heapam_xlog.h), files of tables that are made
 //! or cut to nothing (catalog/storage_xlog.h). Their layouts are the same in PostgreSQL 15 to 18; pgrx has them
-//! for 18 alone. What differs is the name of a file's name: `RelFileNode` in 15, `RelFileLocator` since.
+//! for 18 alone.
 
 use std::mem::{offset_of, size_of};
 
 use pgrx::pg_sys;
 
+use super::sys::versions;
 use crate::lsn::Lsn;
 use crate::place::{Place, TableFile, Trace};
 
@@ -130,7 +131,7 @@ impl Change<'_> {
     }
 }
 
-/// Whether a record is of a change.
+/// Returns whether a record is of a change.
 pub(super) fn is_change(header: &pg_sys::XLogRecord) -> bool {
     let operation = header.xl_info & XLOG_HEAP_OPMASK;
     match header.xl_rmid as pg_sys::RmgrIds::Type {
@@ -146,14 +147,14 @@ pub(super) fn is_change(header: &pg_sys::XLogRecord) -> bool {
     }
 }
 
-/// The change that a record is of. None for one that is not as PostgreSQL writes it.
+/// The change that a record is of. Returns none for one that is not as PostgreSQL writes it.
 ///
 /// # Safety
 ///
 /// `state` describes a record for which [`is_change`] holds, and the result is not used after the next
 /// read.
 pub(super) unsafe fn parse<'a>(state: &pg_sys::XLogReaderState) -> Option<Change<'a>> {
-    // SAFETY: the caller's: the record and its data stay where they are until the next read.
+    // SAFETY: the state has a record, which stays where it is, with its data, until the next read.
     let (record, data) = unsafe {
         let record = &*state.record;
         let length = record.main_data_len as usize;
@@ -181,7 +182,7 @@ pub(super) unsafe fn parse<'a>(state: &pg_sys::XLogReaderState) -> Option<Change
         };
         (Trace::Storage, file, 0, Offsets::One(0))
     } else {
-        // SAFETY: the caller's.
+        // SAFETY: the reader has decoded the record, with the references that it says.
         let (file, block) = unsafe { first_block(record) }?;
         let (trace, offsets) = match info & XLOG_HEAP_OPMASK {
             _ if is_heap2 => (Trace::NewVersion, multi_insert_offsets(info, data)?),
@@ -219,18 +220,7 @@ unsafe fn first_block(record: &pg_sys::DecodedXLogRecord) -> Option<(TableFile, 
     if record.max_block_id < 0 {
         return None;
     }
-    // SAFETY: the caller's.
+    // SAFETY: the record has one reference at least, which is the first of the array.
     let block = unsafe { &*record.blocks.as_ptr() };
-    #[cfg(feature = "pg15")]
-    let (tablespace, database, number) =
-        (block.rnode.spcNode, block.rnode.dbNode, block.rnode.relNode);
-    #[cfg(not(feature = "pg15"))]
-    let (tablespace, database, number) =
-        (block.rlocator.spcOid, block.rlocator.dbOid, block.rlocator.relNumber);
-    let file = TableFile {
-        tablespace: tablespace.to_u32(),
-        database: database.to_u32(),
-        number: number.to_u32(),
-    };
-    block.in_use.then_some((file, block.blkno))
+    block.in_use.then(|| (versions::file_of_block(block), block.blkno))
 }

@@ -1,5 +1,5 @@
 //! Event triggers: what PostgreSQL says that a DDL command touched, and at which command of the transaction the
-//! one before it ended. Declared in sql/ddl.sql.
+//! one before it ended.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -10,84 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use pgrx::pg_sys;
 
 use super::catalog::{RelationId, TriggerId};
-use super::{guard, sys, text, varlena};
+use super::{sys, text, varlena};
 use crate::memory;
 
-/// Called by PostgreSQL when a DDL command has dropped something.
+/// Returns whether an event trigger is called.
 ///
-/// # Safety
-///
-/// Only PostgreSQL's function manager may call this.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: the caller's; called from C, with nothing that has a destructor.
-    unsafe {
-        if is_called_for_an_event(fcinfo) {
-            guard::at_boundary(crate::ddl::dropped);
-        }
-    }
-    pg_sys::Datum::from(0)
-}
-
-/// Called by PostgreSQL at the end of each DDL command.
-///
-/// # Safety
-///
-/// Only PostgreSQL's function manager may call this.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: the caller's; called from C, with nothing that has a destructor.
-    unsafe {
-        if is_called_for_an_event(fcinfo) {
-            guard::at_boundary(crate::ddl::command_ended);
-        }
-    }
-    pg_sys::Datum::from(0)
-}
-
-/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/names.sql.
-///
-/// # Safety
-///
-/// Only PostgreSQL's function manager may call this.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn amqp_cdc_check_names(
-    _fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: called from C, with nothing that has a destructor.
-    unsafe { guard::at_boundary(crate::ddl::check_names) };
-    pg_sys::Datum::from(0)
-}
-
-/// The calling convention's marker (fmgr.h: `PG_FUNCTION_INFO_V1`).
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_amqp_cdc_sql_drop() -> &'static pg_sys::Pg_finfo_record {
-    &VERSION_1
-}
-
-/// As above.
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_amqp_cdc_ddl_command_end() -> &'static pg_sys::Pg_finfo_record {
-    &VERSION_1
-}
-
-/// As above.
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_amqp_cdc_check_names() -> &'static pg_sys::Pg_finfo_record {
-    &VERSION_1
-}
-
-static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-
 /// # Safety
 ///
 /// `fcinfo` is what the function manager passed.
-unsafe fn is_called_for_an_event(fcinfo: pg_sys::FunctionCallInfo) -> bool {
-    // SAFETY: the caller's; the node tag says what the context is.
+pub(super) unsafe fn is_call_for_an_event(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+    // SAFETY: a valid call; the node tag says what the context is.
     unsafe {
         let context = (*fcinfo).context;
         !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_EventTriggerData
@@ -195,15 +127,16 @@ pub fn touched() -> Touched {
     touched
 }
 
-/// Whether this session applies what another server has decided (session_replication_role).
+/// Returns whether this session applies what another server has decided (session_replication_role).
 pub fn is_replica() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as i32 }
 }
 
-/// Whether this session restores a dump, which gives privileges last (pg_dump turns check_function_bodies off).
+/// Returns whether this session restores a dump, which gives privileges last (pg_dump turns
+/// check_function_bodies off).
 pub fn is_restoring() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { !pg_sys::check_function_bodies }
 }
 

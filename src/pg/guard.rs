@@ -5,32 +5,18 @@
 //! in the midst of that; a few of these end the server (elog.c: `ERRORDATA_STACK_SIZE`).
 
 use std::any::Any;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel, pgrx_extern_c_guard};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys};
 
+use super::sys::plain::{
+    call_closure_with_sigsetjmp, errcode, errdetail, errfinish, errhint, errmsg, errstart,
+    geterrcode, pg_re_throw,
+};
 use crate::memory::{self, OutOfMemory};
-
-unsafe extern "C-unwind" {
-    /// Of pgrx-cshim.c: `sigsetjmp` is to be called from C.
-    fn call_closure_with_sigsetjmp(
-        save_mask: c_int,
-        environment: *mut c_void,
-        code: unsafe extern "C-unwind" fn(*mut pg_sys::sigjmp_buf, *mut c_void) -> c_int,
-    ) -> c_int;
-    // utils/elog.h
-    fn errstart(level: c_int, domain: *const c_char) -> bool;
-    fn errcode(sqlstate: c_int) -> c_int;
-    fn errmsg(format: *const c_char, ...) -> c_int;
-    fn errdetail(format: *const c_char, ...) -> c_int;
-    fn errhint(format: *const c_char, ...) -> c_int;
-    fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
-    fn geterrcode() -> c_int;
-    fn pg_re_throw() -> !;
-}
 
 /// What a panic carries that an ERROR began: PostgreSQL has the ERROR itself.
 struct Raised;
@@ -138,7 +124,8 @@ fn raise(payload: Box<dyn Any + Send>) -> ! {
     match payload.downcast::<ErrorReportWithLevel>() {
         Ok(report) => raise_report(ManuallyDrop::new(report)),
         Err(payload) => {
-            // SAFETY: as for `at_boundary`.
+            // SAFETY: C called the caller of `at_boundary`, which has nothing that would have to be dropped; nor
+            // has this frame, but for the payload, which goes on.
             unsafe { pgrx_extern_c_guard(|| resume_unwind(payload)) }
         }
     }
@@ -162,7 +149,8 @@ fn raise_out_of_memory(bytes: usize) -> ! {
 
 /// An ERROR in the midst of this leaves the report behind; else it is dropped before the frame is left.
 fn raise_report(report: ManuallyDrop<Box<ErrorReportWithLevel>>) -> ! {
-    // SAFETY: main thread.
+    // SAFETY: on the main thread; the texts are copied before the report is dropped, and this frame has
+    // nothing else to drop.
     unsafe {
         errstart(PgLogLevel::ERROR as c_int, std::ptr::null());
         say(report.sql_error_code(), report.message(), report.detail(), report.hint());
@@ -198,7 +186,7 @@ pub(super) fn tell(
 unsafe fn say(sqlstate: PgSqlErrorCode, message: &str, detail: Option<&str>, hint: Option<&str>) {
     const TEXT: &CStr = c"%.*s";
     let length = |text: &str| text.len() as c_int;
-    // SAFETY: the caller's; the format asks for a length and a text.
+    // SAFETY: a report was begun, on the main thread; the format asks for a length and a text.
     unsafe {
         errcode(sqlstate as c_int);
         errmsg(TEXT.as_ptr(), length(message), message.as_ptr());
@@ -227,7 +215,7 @@ fn finish() -> ! {
 ///
 /// Main thread; whatever an ERROR leaves behind is none of the process's, or the caller puts it away.
 pub(super) unsafe fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Failure> {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     let memory = unsafe { pg_sys::CurrentMemoryContext };
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         // SAFETY: the context is there: `work` does not end those of its caller. The ERROR, if it is one, was
@@ -244,7 +232,7 @@ impl Failure {
     ///
     /// Main thread; the ERROR that began the panic, if one did, is there.
     unsafe fn of(payload: Box<dyn Any + Send>) -> Failure {
-        // SAFETY: the caller's.
+        // SAFETY: on the main thread; the ERROR that began the panic was not flushed.
         let (sqlstate, words) = unsafe { sqlstate_and_words(&*payload) };
         let problem = match words {
             Some(words) if sqlstate != PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int => {
@@ -263,7 +251,7 @@ impl Failure {
         }
     }
 
-    /// Whether there was no memory.
+    /// Returns whether there was no memory.
     pub fn is_for_memory(&self) -> bool {
         self.problem == Problem::OutOfMemory
     }
@@ -274,7 +262,7 @@ impl Failure {
         wanted.map_or(0, |&OutOfMemory { bytes }| bytes)
     }
 
-    /// Whether a file is not there.
+    /// Returns whether a file is not there.
     pub fn is_about_a_missing_file(&self) -> bool {
         self.sqlstate == PgSqlErrorCode::ERRCODE_UNDEFINED_FILE as c_int
     }
@@ -309,7 +297,7 @@ impl Drop for Failure {
 /// As for [`Failure::of`].
 unsafe fn sqlstate_and_words(payload: &(dyn Any + Send)) -> (c_int, Option<String>) {
     if payload.is::<Raised>() {
-        // SAFETY: the caller's.
+        // SAFETY: PostgreSQL still has the ERROR that the payload stands for.
         return unsafe { (geterrcode(), words()) };
     }
     let of_pgrx = match payload.downcast_ref() {
@@ -330,8 +318,8 @@ unsafe fn sqlstate_and_words(payload: &(dyn Any + Send)) -> (c_int, Option<Strin
     (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR as c_int, words)
 }
 
-/// The message of the ERROR that was raised, as far as it is worth being told. None if there is no memory to
-/// tell it.
+/// The message of the ERROR that was raised, as far as it is worth being told. Returns none if there is no
+/// memory to tell it.
 ///
 /// # Safety
 ///

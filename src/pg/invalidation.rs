@@ -105,7 +105,7 @@ impl Dependencies {
 }
 
 impl Stamp {
-    /// Whether nothing has changed.
+    /// Returns whether nothing has changed.
     pub fn is_current(&self) -> bool {
         let any = ANY.load(Ordering::Relaxed);
         if any != self.verified.get() {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
@@ -17,10 +18,14 @@ thread_local! {
         const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
-/// A memory context, made when it is first needed.
+/// A memory context, made when it is first needed. It is there until the last copy of this is dropped.
+#[derive(Clone)]
 pub struct PlanMemory {
-    context: Cell<pg_sys::MemoryContext>,
+    context: Rc<Context>,
 }
+
+/// Null until it is needed.
+struct Context(Cell<pg_sys::MemoryContext>);
 
 impl PlanMemory {
     /// Frees the memory of plans that are gone.
@@ -29,7 +34,7 @@ impl PlanMemory {
             // SAFETY: a context that was made below and that nobody uses any more.
             unsafe { pg_sys::MemoryContextDelete(context) };
         }
-        PlanMemory { context: Cell::new(std::ptr::null_mut()) }
+        PlanMemory { context: Rc::new(Context(Cell::new(std::ptr::null_mut()))) }
     }
 
     /// The function, ready to be called; whatever it keeps from call to call it keeps here.
@@ -46,10 +51,10 @@ impl PlanMemory {
     }
 
     fn context(&self) -> pg_sys::MemoryContext {
-        if self.context.get().is_null() {
+        if self.context.0.get().is_null() {
             // SAFETY: the name is a constant, as the function demands. Sizes as
             // ALLOCSET_SMALL_SIZES (utils/memutils.h).
-            self.context.set(unsafe {
+            self.context.0.set(unsafe {
                 sys::AllocSetContextCreateInternal(
                     pg_sys::TopMemoryContext,
                     c"amqp_cdc plan".as_ptr(),
@@ -59,13 +64,13 @@ impl PlanMemory {
                 )
             });
         }
-        self.context.get()
+        self.context.0.get()
     }
 }
 
-impl Drop for PlanMemory {
+impl Drop for Context {
     fn drop(&mut self) {
-        let context = self.context.get();
+        let context = self.0.get();
         if !context.is_null() {
             ABANDONED.with(|abandoned| {
                 let mut abandoned = abandoned.borrow_mut();

@@ -27,7 +27,7 @@ pub fn keep_backtraces_out() {
     unsafe { std::env::set_var(NAME, "0") };
     let _asked = std::backtrace::Backtrace::capture();
     // Nothing of this is for the processes that the server starts.
-    // SAFETY: as above.
+    // SAFETY: still no thread of ours, and the same that PostgreSQL itself does.
     match before {
         Some(value) => unsafe { std::env::set_var(NAME, value) },
         None => unsafe { std::env::remove_var(NAME) },

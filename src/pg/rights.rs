@@ -5,15 +5,15 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::sys;
-use super::tuple::take_name;
+use super::text::take_name;
 
 /// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role(pub(super) pg_sys::Oid);
 
 impl Role {
-    /// Whether the role may set this setting, which not everybody may: as a superuser, or since that was granted to
-    /// it (`GRANT SET ON PARAMETER`). Only in a transaction.
+    /// Returns whether the role may set this setting, which not everybody may: as a superuser, or since that
+    /// was granted to it (`GRANT SET ON PARAMETER`). Only in a transaction.
     pub fn may_set(self, setting: &CStr) -> bool {
         // SAFETY: syscache look-ups; the name is NUL-terminated (aclchk.c: `pg_parameter_aclmask`).
         unsafe {

@@ -2,23 +2,24 @@
 
 use pgrx::pg_sys;
 
+use super::sys::plain;
 use crate::lsn::Lsn;
 
-/// Whether wal_level is too low for a replication slot (`minimal`).
+/// Returns whether wal_level is too low for a replication slot (`minimal`).
 pub fn wal_level_is_minimal() -> bool {
-    // SAFETY: a plain read of a setting.
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
     unsafe { pg_sys::wal_level < pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32 }
 }
 
-/// Whether pg_upgrade is running this server.
+/// Returns whether pg_upgrade is running this server.
 pub fn is_binary_upgrade() -> bool {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::IsBinaryUpgrade }
 }
 
-/// Whether the postmaster is loading shared_preload_libraries right now.
+/// Returns whether the postmaster is loading shared_preload_libraries right now.
 pub fn is_preloading() -> bool {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress }
 }
 
@@ -71,12 +72,12 @@ pub fn system_identifier() -> u64 {
 
 /// The oid of this session's database.
 pub fn database_oid() -> u32 {
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
-/// Whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand: whether its
-/// own transaction has made the function `amqp.check_server`.
+/// Returns whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand:
+/// whether its own transaction has made the function `amqp.check_server`.
 pub fn is_being_installed() -> bool {
     // SAFETY: syscache look-ups in a transaction, by keys of the types that the cache has (syscache.c:
     // `PROCNAMEARGSNSP`); the vector is palloc'd; the tuple is released after its last use.
@@ -110,12 +111,8 @@ pub fn logical_decoding_work_mem() -> usize {
 /// Longest sleep of the WAL writer, in milliseconds: within about twice that an asynchronous
 /// commit is on disk.
 pub fn wal_writer_delay_ms() -> u64 {
-    unsafe extern "C" {
-        // postmaster/walwriter.h; missing from pgrx. Changes on reload.
-        static mut WalWriterDelay: i32;
-    }
-    // SAFETY: a plain read of a setting.
-    unsafe { WalWriterDelay.max(1) as u64 }
+    // SAFETY: a plain read of a setting, which nothing but this thread changes.
+    unsafe { plain::WalWriterDelay.max(1) as u64 }
 }
 
 /// Now, in microseconds since 2000-01-01 UTC (PostgreSQL's TimestampTz).
@@ -126,10 +123,6 @@ pub fn now() -> i64 {
 
 /// Start of the current transaction, in microseconds since 2000-01-01 UTC.
 pub fn transaction_start() -> i64 {
-    unsafe extern "C-unwind" {
-        // access/xact.h. Not pgrx's wrapper, which guards the call: it raises no error.
-        fn GetCurrentTransactionStartTimestamp() -> pg_sys::TimestampTz;
-    }
-    // SAFETY: a plain read.
-    unsafe { GetCurrentTransactionStartTimestamp() }
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
+    unsafe { plain::GetCurrentTransactionStartTimestamp() }
 }

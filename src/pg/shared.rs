@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, O
 
 use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, PgSqlErrorCode, pg_sys};
 
+use super::pipe;
 use super::report::Report;
 use crate::lsn::Lsn;
-use crate::pipe;
 
 /// Numbers that the worker publishes; each is written by the worker alone unless it says otherwise.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub struct Numbers {
     pub missing: Missing,
     /// Process id of the worker; 0 while none runs.
     pub worker_pid: AtomicI32,
-    /// [`crate::status::State`] of the worker.
+    /// State of the worker, as the status has it.
     pub state: AtomicU8,
     /// Messages sent to the broker, those sent again included. Since the server started.
     pub published: AtomicU64,
@@ -132,14 +132,14 @@ impl<const N: usize> Text<N> {
     }
 }
 
-// SAFETY: atomics, and plain bytes behind an LWLock; nothing in them points into a process.
+// SAFETY: atomics alone; nothing in them points into a process.
 unsafe impl PGRXSharedMemory for Numbers {}
-// SAFETY: as above.
+// SAFETY: plain bytes behind an LWLock; nothing in them points into a process.
 unsafe impl PGRXSharedMemory for Texts {}
 
 // SAFETY: the names are this extension's alone.
 static NUMBERS: PgAtomic<Numbers> = unsafe { PgAtomic::new(c"amqp_cdc numbers") };
-// SAFETY: as above.
+// SAFETY: this name is the extension's alone, too.
 static TEXTS: PgLwLock<Texts> = unsafe { PgLwLock::new(c"amqp_cdc texts") };
 
 /// Whether the library was loaded through shared_preload_libraries.
@@ -185,7 +185,7 @@ pub fn init() {
     AVAILABLE.store(true, Ordering::Relaxed);
 }
 
-/// Whether the functions below may be called.
+/// Returns whether the functions below may be called.
 pub fn is_available() -> bool {
     AVAILABLE.load(Ordering::Relaxed)
 }
@@ -282,7 +282,7 @@ pub fn answer_doorbell() {
     }
 }
 
-/// Whether it wakes up now, if it sleeps.
+/// Returns whether it wakes up now, if it sleeps.
 pub(super) fn wake_worker() -> bool {
     DOORBELL.get().is_some_and(|(_, writer)| pipe::knock(writer))
 }

@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::{SpinLockAcquire, SpinLockRelease};
 
 use super::shared;
+use super::sys::versions;
 use crate::lsn::Lsn;
 
 /// The name of the slot. Fixed: one worker per cluster, one slot per worker.
@@ -67,21 +68,12 @@ pub fn find() -> Found {
             Found::Nothing
         } else if (*slot).data.database != pg_sys::InvalidOid {
             Found::Logical
-        } else if is_invalidated(&(*slot).data) {
+        } else if versions::is_invalidated(&(*slot).data) {
             Found::Invalidated(SlotData::of(&(*slot).data))
         } else {
             Found::Usable
         }
     }
-}
-
-/// 15 copies restart_lsn to invalidated_at and clears it (slot.c:
-/// InvalidatePossiblyObsoleteSlot); 16 and later store a cause.
-fn is_invalidated(data: &pg_sys::ReplicationSlotPersistentData) -> bool {
-    #[cfg(feature = "pg15")]
-    return data.invalidated_at != 0;
-    #[cfg(not(feature = "pg15"))]
-    return data.invalidated != pg_sys::ReplicationSlotInvalidationCause::RS_INVAL_NONE;
 }
 
 /// Makes triggers refuse: no slot of ours can be had.
@@ -106,14 +98,8 @@ impl Slot {
     ///
     /// Raises if another process holds it, or if it is gone.
     pub fn acquire() -> Slot {
-        // SAFETY: this process holds no slot yet.
-        unsafe {
-            #[cfg(not(feature = "pg18"))]
-            pg_sys::ReplicationSlotAcquire(C_NAME.as_ptr(), true);
-            // An invalidated slot is recognised by `find`, the same way in every version.
-            #[cfg(feature = "pg18")]
-            pg_sys::ReplicationSlotAcquire(C_NAME.as_ptr(), true, false);
-        }
+        // SAFETY: on the main thread; this process holds no slot yet.
+        unsafe { versions::acquire_slot(C_NAME) };
         Slot::is_there()
     }
 
@@ -125,14 +111,8 @@ impl Slot {
     /// Raises if max_replication_slots is exhausted; triggers refuse then until it succeeds.
     pub fn create() -> Slot {
         let failing = Failing;
-        let persistent = pg_sys::ReplicationSlotPersistency::RS_PERSISTENT;
-        // SAFETY: this process holds no slot yet.
-        unsafe {
-            #[cfg(any(feature = "pg15", feature = "pg16"))]
-            pg_sys::ReplicationSlotCreate(C_NAME.as_ptr(), false, persistent, false);
-            #[cfg(any(feature = "pg17", feature = "pg18"))]
-            pg_sys::ReplicationSlotCreate(C_NAME.as_ptr(), false, persistent, false, false, false);
-        }
+        // SAFETY: on the main thread; this process holds no slot yet.
+        unsafe { versions::create_slot(C_NAME) };
         std::mem::forget(failing);
         Slot::is_there()
     }
@@ -158,7 +138,7 @@ impl Slot {
     pub fn save(&self, stored: SlotData) {
         let unsaved = Unsaved { slot: self, before: self.stored() };
         self.set(stored);
-        // SAFETY: held by this process.
+        // SAFETY: this process holds the slot, as these functions assert.
         unsafe {
             pg_sys::ReplicationSlotMarkDirty();
             pg_sys::ReplicationSlotSave();
@@ -171,12 +151,12 @@ impl Slot {
     /// being made and has no position yet.
     pub fn reserve(&self, restart: Lsn) {
         self.set(SlotData { restart, ..self.stored() });
-        // SAFETY: held by this process.
+        // SAFETY: it takes the locks that it needs, and this process holds none of them.
         unsafe { pg_sys::ReplicationSlotsComputeRequiredLSN() }
     }
 
     fn set(&self, stored: SlotData) {
-        // SAFETY: held by this process; the spinlock covers four plain stores.
+        // SAFETY: this process holds the slot; the spinlock covers four plain stores.
         unsafe {
             let slot = pg_sys::MyReplicationSlot;
             SpinLockAcquire(&raw mut (*slot).mutex);
@@ -189,7 +169,7 @@ impl Slot {
 
     /// Lets another process take the slot.
     pub fn release(self) {
-        // SAFETY: held by this process.
+        // SAFETY: this process holds the slot.
         unsafe { pg_sys::ReplicationSlotRelease() }
     }
 }

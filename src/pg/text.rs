@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use pgrx::{GucSetting, pg_sys};
 
 use super::sys;
+use super::sys::plain::GetDatabaseEncoding;
 use crate::memory;
 
 const UTF8: i32 = pg_sys::pg_enc::PG_UTF8 as i32;
@@ -14,20 +15,15 @@ const SQL_ASCII: i32 = pg_sys::pg_enc::PG_SQL_ASCII as i32;
 /// What stands for what has no meaning.
 const REPLACEMENT: &str = "\u{FFFD}";
 
-unsafe extern "C-unwind" {
-    // mb/pg_wchar.h. Not pgrx's wrapper, which guards a call that cannot raise.
-    fn GetDatabaseEncoding() -> c_int;
-}
-
 /// Bytes converted at once. Each may become [`GROWTH`] bytes, and a NUL follows.
 const CHUNK: usize = 4096;
 
 /// `MAX_CONVERSION_GROWTH` (mb/pg_wchar.h).
 const GROWTH: usize = 4;
 
-/// Whether the current database's encoding is UTF-8.
-pub(super) fn database_is_utf8() -> bool {
-    // SAFETY: reads a variable.
+/// Returns whether the current database's encoding is UTF-8.
+pub fn database_is_utf8() -> bool {
+    // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     unsafe { GetDatabaseEncoding() == UTF8 }
 }
 
@@ -42,7 +38,7 @@ pub fn to_utf8_noting_loss<'a>(bytes: &'a [u8], lossy: &mut bool) -> Cow<'a, str
         // SAFETY: ASCII is UTF-8.
         return Cow::Borrowed(unsafe { std::str::from_utf8_unchecked(bytes) });
     }
-    // SAFETY: reads a variable.
+    // SAFETY: it reads a variable that nothing but this thread changes, and raises nothing.
     match unsafe { GetDatabaseEncoding() } {
         UTF8 | SQL_ASCII => replace_invalid(bytes, lossy),
         encoding => Cow::Owned(convert(bytes, encoding, lossy)),
@@ -72,7 +68,7 @@ fn append_lossy(text: &mut String, bytes: &[u8]) {
 }
 
 /// The text, whose memory is the caller's.
-pub(super) fn owned(text: Cow<'_, str>) -> String {
+pub fn owned(text: Cow<'_, str>) -> String {
     match text {
         Cow::Borrowed(text) => memory::text(text),
         Cow::Owned(text) => text,
@@ -155,6 +151,23 @@ pub(super) unsafe fn c_to_utf8(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's.
+    // SAFETY: the text is NUL-terminated.
     owned(to_utf8(unsafe { CStr::from_ptr(text) }.to_bytes()))
+}
+
+/// A name in the catalogs, as UTF-8; empty if there is none.
+///
+/// # Safety
+///
+/// `name` is null or a palloc'd NUL-terminated string, which is freed.
+pub(super) unsafe fn take_name(name: *mut c_char) -> String {
+    if name.is_null() {
+        return String::new();
+    }
+    // SAFETY: the name is NUL-terminated, was palloc'd, and is nobody else's any more.
+    unsafe {
+        let owned = owned(to_utf8(CStr::from_ptr(name).to_bytes()));
+        pg_sys::pfree(name.cast());
+        owned
+    }
 }

@@ -3,16 +3,8 @@
 
 use pgrx::pg_sys;
 
+use super::sys;
 use crate::lsn::Lsn;
-
-unsafe extern "C-unwind" {
-    // access/timeline.h; missing from pgrx.
-    fn readTimeLineHistory(target: pg_sys::TimeLineID) -> *mut pg_sys::List;
-    fn tliOfPointInHistory(
-        lsn: pg_sys::XLogRecPtr,
-        history: *mut pg_sys::List,
-    ) -> pg_sys::TimeLineID;
-}
 
 /// The history of the server's timeline, read once: a running server never changes its timeline.
 pub struct Timelines {
@@ -27,11 +19,11 @@ impl Timelines {
     /// Raises if a history file cannot be read.
     pub fn read() -> Timelines {
         // SAFETY: main thread, after recovery. The list must outlive transactions, hence the
-        // context; nothing in the guarded call has a destructor.
+        // context. After an ERROR the process ends, so that the context need not be set back.
         unsafe {
             let current = pg_sys::GetWALInsertionTimeLine();
             let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
-            let history = pg_sys::ffi::pg_guard_ffi_boundary(|| readTimeLineHistory(current));
+            let history = sys::readTimeLineHistory(current);
             pg_sys::MemoryContextSwitchTo(before);
             Timelines { history }
         }
@@ -40,8 +32,7 @@ impl Timelines {
     /// The timeline that owns `lsn`. Not the one in the page header: a page may begin on an older
     /// one (xlogutils.c: `XLogReadDetermineTimeline`).
     pub fn of(&self, lsn: Lsn) -> u32 {
-        let history = self.history;
         // SAFETY: the list lives as long as the process.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| tliOfPointInHistory(lsn.0, history)) }
+        unsafe { sys::tliOfPointInHistory(lsn.0, self.history) }
     }
 }

@@ -1,52 +1,18 @@
-//! The trigger function as PostgreSQL calls it, and a safe view of what it is called with.
+//! What PostgreSQL calls the trigger function with.
 
 use super::catalog::{FunctionId, RelationId, with_inheritors};
-use super::columns::{self, Columns};
-use super::growth::Growth;
+use super::descriptor::Descriptor;
 use super::invalidation::Dependencies;
 use super::rights::Role;
-use super::stored::Stored;
-use super::tuple::{Row, take_name};
-use super::{guard, layout, sys, text};
+use super::stored_column::StoredColumn;
+use super::sys::versions;
+use super::text::take_name;
+pub use super::timing::Timing;
+use super::tuple::Row;
+use super::{sys, text};
 use crate::memory;
 use crate::place::{Place, TableFile};
 use pgrx::pg_sys;
-
-/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
-///
-/// # Safety
-///
-/// Only PostgreSQL's function manager may call this.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn amqp_change_data_capture(
-    fcinfo: pg_sys::FunctionCallInfo,
-) -> pg_sys::Datum {
-    // SAFETY: the function manager passes a valid call; the node tag says what the context is.
-    let call = unsafe {
-        let context = (*fcinfo).context;
-        let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
-        is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
-    };
-    // SAFETY: called from C, with nothing that has a destructor.
-    unsafe { guard::at_boundary(|| crate::capture::capture(call)) };
-    // What an AFTER trigger returns is ignored.
-    pg_sys::Datum::from(0)
-}
-
-/// The calling convention's marker (fmgr.h: `PG_FUNCTION_INFO_V1`).
-#[unsafe(no_mangle)]
-pub extern "C" fn pg_finfo_amqp_change_data_capture() -> &'static pg_sys::Pg_finfo_record {
-    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
-    &RECORD
-}
-
-/// When the trigger was defined to fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timing {
-    Before,
-    After,
-    InsteadOf,
-}
 
 /// What the statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +29,21 @@ pub struct TriggerCall<'a> {
 }
 
 impl<'a> TriggerCall<'a> {
+    /// A call of the function manager's; none if it does not call a trigger.
+    ///
+    /// # Safety
+    ///
+    /// `fcinfo` is what the function manager passed, in the call that lasts for `'a`.
+    pub(super) unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Option<TriggerCall<'a>> {
+        // SAFETY: the node tag says what the context is, which is there as long as the call.
+        unsafe {
+            let context = (*fcinfo).context;
+            let is_trigger =
+                !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
+            is_trigger.then(|| TriggerCall { data: &*context.cast::<pg_sys::TriggerData>() })
+        }
+    }
+
     /// When the trigger fires.
     pub fn timing(&self) -> Timing {
         match self.data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK {
@@ -72,7 +53,7 @@ impl<'a> TriggerCall<'a> {
         }
     }
 
-    /// Whether it fires for each row rather than for each statement.
+    /// Returns whether it fires for each row rather than for each statement.
     pub fn is_for_each_row(&self) -> bool {
         self.data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0
     }
@@ -95,7 +76,7 @@ impl<'a> TriggerCall<'a> {
 
     /// The trigger function, as the catalogs have it.
     pub fn function(&self) -> FunctionId {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         FunctionId(unsafe { (*self.data.tg_trigger).tgfoid })
     }
 
@@ -115,7 +96,7 @@ impl<'a> TriggerCall<'a> {
     }
 
     fn class(&self) -> &'a pg_sys::FormData_pg_class {
-        // SAFETY: part of the open relation.
+        // SAFETY: the row of pg_class is part of the relation, which stays open meanwhile.
         unsafe { &*self.relation().rd_rel }
     }
 
@@ -155,7 +136,7 @@ impl<'a> TriggerCall<'a> {
     /// What tells this trigger from others of the database, for as long as it exists: its oid, and
     /// that of the table.
     pub fn identity(&self) -> (u32, u32) {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         let trigger = unsafe { (*self.data.tg_trigger).tgoid };
         (trigger.to_u32(), self.relation().rd_id.to_u32())
     }
@@ -171,40 +152,32 @@ impl<'a> TriggerCall<'a> {
         dependencies.on_schema(self.class().relnamespace);
     }
 
+    /// The table's columns.
+    pub fn descriptor(&self) -> Descriptor<'a> {
+        // SAFETY: the relation stays open, and locked, while the trigger runs.
+        unsafe { Descriptor::new(self.relation().rd_att) }
+    }
+
     /// Numbers and names of the table's columns, but for virtual generated ones.
     pub fn column_names(&self) -> Vec<(usize, String)> {
-        // SAFETY: the relation stays open while the trigger runs.
-        unsafe { columns::names(self.relation().rd_att) }
-    }
-
-    /// The columns with these numbers.
-    pub fn columns(&self, numbers: &[usize], dependencies: &mut Dependencies) -> Columns {
-        // SAFETY: as above.
-        unsafe { Columns::of(self.relation().rd_att, numbers, dependencies) }
-    }
-
-    /// How the table's rows are stored, as bytes for a process without a database ([`layout`]). None
-    /// if these are not all the columns that have values, or their text is not UTF-8.
-    pub fn layout(&self, columns: &Columns) -> Option<Vec<u8>> {
-        // SAFETY: as above.
-        text::database_is_utf8()
-            .then(|| unsafe { layout::encode(self.relation().rd_att, columns) })?
-    }
-
-    /// How much longer the table's rows become as text.
-    pub fn growth(&self, columns: &Columns) -> Growth {
-        // SAFETY: as above.
-        unsafe { Growth::of(self.relation().rd_att, columns) }
+        let attributes = self.descriptor().attributes();
+        let mut names = memory::with_room(attributes.len());
+        for attribute in attributes.filter(|attribute| attribute.is_there()) {
+            names.push((attribute.number, attribute.name()));
+            memory::check();
+        }
+        names
     }
 
     /// How the columns with these numbers are stored.
-    pub fn stored(&self, numbers: &[usize]) -> Vec<Stored> {
-        // SAFETY: as above.
-        let attributes = unsafe { columns::attributes(self.relation().rd_att) };
+    pub fn stored(&self, numbers: &[usize]) -> Vec<StoredColumn> {
+        let attributes = self.descriptor().attributes();
         attributes
-            .enumerate()
-            .filter(|(number, _)| numbers.contains(number))
-            .map(|(number, attribute)| Stored::new(number, attribute))
+            .filter(|attribute| numbers.contains(&attribute.number))
+            .map(|attribute| StoredColumn {
+                number: attribute.number,
+                storage: attribute.storage(),
+            })
             .collect()
     }
 
@@ -276,10 +249,10 @@ impl<'a> TriggerCall<'a> {
     }
 
     /// Where the change of this command left its trace in the WAL: at the place of the new version of the row,
-    /// of the old one if it was deleted, or in the file that a truncated table has now (a partitioned one: its first
-    /// logged partition). None if it left none
-    /// that could be told (unlogged, temporary and foreign tables, access methods other than heap), and for a
-    /// trigger that fires later than its statement, at the end of the transaction or by SET CONSTRAINTS.
+    /// of the old one if it was deleted, or in the file that a truncated table has now (a partitioned one: its
+    /// first logged partition). Returns none if it left none that could be told (unlogged, temporary and
+    /// foreign tables, access methods other than heap), and for a trigger that fires later than its statement,
+    /// at the end of the transaction or by SET CONSTRAINTS.
     pub fn place(&self, command_id: u32) -> Option<Place> {
         if self.action() == Action::Truncate {
             let is_partitioned = self.class().relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
@@ -303,7 +276,7 @@ impl<'a> TriggerCall<'a> {
     /// `AfterTriggerSetState`). Where nothing came between the statement and the end of the transaction it is
     /// as good as the statement's; then the place can be told, too.
     fn is_deferred(&self, command_id: u32) -> bool {
-        // SAFETY: a live trigger.
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
         let may_be = unsafe { (*self.data.tg_trigger).tgdeferrable };
         may_be && command_id < statement_command()
     }
@@ -328,28 +301,13 @@ fn statement_command() -> u32 {
     }
 }
 
-/// The file of an open table.
-fn table_file(relation: &pg_sys::RelationData) -> TableFile {
-    #[cfg(feature = "pg15")]
-    let (tablespace, database, number) =
-        (relation.rd_node.spcNode, relation.rd_node.dbNode, relation.rd_node.relNode);
-    #[cfg(not(feature = "pg15"))]
-    let (tablespace, database, number) =
-        (relation.rd_locator.spcOid, relation.rd_locator.dbOid, relation.rd_locator.relNumber);
-    TableFile {
-        tablespace: tablespace.to_u32(),
-        database: database.to_u32(),
-        number: number.to_u32(),
-    }
-}
-
 /// The file of a table that leaves records in the WAL.
 fn logged_file(relation: &pg_sys::RelationData) -> Option<TableFile> {
-    // SAFETY: part of the open relation.
+    // SAFETY: the row of pg_class is part of the relation, which stays open meanwhile.
     let class = unsafe { &*relation.rd_rel };
     let is_logged = class.relkind as u8 == pg_sys::RELKIND_RELATION
         && class.relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
-    is_logged.then(|| table_file(relation))
+    is_logged.then(|| versions::file_of_relation(relation))
 }
 
 /// The file of the first partition that leaves records in the WAL, of a partitioned table that was truncated.

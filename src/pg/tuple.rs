@@ -1,22 +1,17 @@
 //! Rows of the table that fired: their values, and the command that made them.
 
 use std::cell::Cell;
-use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::{layout, sys, text};
+use super::storage::Storage;
+use super::sys::plain::{
+    HeapTupleHeaderGetCmax, HeapTupleHeaderGetCmin, TransactionIdIsCurrentTransactionId,
+};
+use super::value::Value;
+use super::{sys, tuple_bytes};
 use crate::memory;
-
-// Not pgrx's wrappers, which guard each call: none of these raises an error (xact.c, combocid.c).
-unsafe extern "C-unwind" {
-    // access/xact.h
-    fn TransactionIdIsCurrentTransactionId(xid: pg_sys::TransactionId) -> bool;
-    // access/htup_details.h
-    fn HeapTupleHeaderGetCmin(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
-    fn HeapTupleHeaderGetCmax(tuple: pg_sys::HeapTupleHeader) -> pg_sys::CommandId;
-}
 
 /// `HEAP_NATTS_MASK` (htup_details.h), of `t_infomask2`.
 const NUMBER_OF_ATTRIBUTES: u16 = 0x07FF;
@@ -36,18 +31,22 @@ pub struct ValueMemory {
     nulls: Vec<bool>,
 }
 
-/// A row taken apart. What had to be fetched to look into it may stand in the place of a value.
+/// A row taken apart, of the table whose columns it is asked for. What had to be fetched to look into it may stand in the place of a value.
 #[derive(Clone, Copy)]
 pub struct Values<'a> {
     values: &'a [Cell<pg_sys::Datum>],
     nulls: &'a [bool],
+    pieces: &'a [Piece<'a>],
 }
+
+/// The number of a column whose value came as text, and the text.
+pub type Piece<'a> = (usize, &'a [u8]);
 
 impl ValueMemory {
     /// Takes a row apart. A column that was added after the row was written has the default that
     /// it was added with.
     pub fn take_apart<'a>(&'a mut self, row: Row<'a>) -> Values<'a> {
-        // SAFETY: a live descriptor.
+        // SAFETY: the descriptor is there as long as the row.
         let count = unsafe { (*row.descriptor).natts.max(0) as usize };
         memory::resize(&mut self.values, count, Cell::new(pg_sys::Datum::from(0)));
         memory::resize(&mut self.nulls, count, true);
@@ -61,23 +60,36 @@ impl ValueMemory {
                 self.nulls.as_mut_ptr(),
             );
         }
-        Values { values: &self.values, nulls: &self.nulls }
+        Values::new(&self.values, &self.nulls)
     }
 }
 
 impl<'a> Values<'a> {
     pub(super) fn new(values: &'a [Cell<pg_sys::Datum>], nulls: &'a [bool]) -> Values<'a> {
-        Values { values, nulls }
+        Values { values, nulls, pieces: &[] }
     }
 
-    /// The value of a column; none if it is null.
-    pub(super) fn value(&self, column: usize) -> Option<pg_sys::Datum> {
-        self.place(column).map(Cell::get)
+    /// The same row with texts that some of its values came as.
+    pub fn with_pieces(self, pieces: &'a [Piece<'a>]) -> Values<'a> {
+        Values { pieces, ..self }
     }
 
-    /// Where the value of a column stands; none if it is null.
-    pub(super) fn place(&self, column: usize) -> Option<&'a Cell<pg_sys::Datum>> {
-        (!self.nulls[column]).then(|| &self.values[column])
+    /// The text that the value of a column came as.
+    pub fn piece(&self, column: usize) -> Option<&'a [u8]> {
+        self.pieces.iter().find(|piece| piece.0 == column).map(|piece| piece.1)
+    }
+
+    /// The value of a column that is so stored; none if it is null.
+    #[inline]
+    pub(super) fn value(&self, column: usize, storage: Storage) -> Option<Value<'a>> {
+        // SAFETY: rows are taken apart on the main thread, and what they are made of is there for 'a. A column
+        // that is so stored was found in the table, or in the layout, that the row is of.
+        (!self.nulls[column]).then(|| unsafe { Value::new(self.values[column].get(), storage) })
+    }
+
+    /// Puts what was fetched in the place of the value that it was made of.
+    pub(super) fn replace(&self, column: usize, fetched: Value<'a>) {
+        self.values[column].set(fetched.datum());
     }
 }
 
@@ -89,9 +101,9 @@ impl<'a> Row<'a> {
         Row { tuple, descriptor, lives: PhantomData }
     }
 
-    /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls
-    /// on. None if these are not all, because values lie out of line or columns were added since; or
-    /// if they would not fit a page, as rows of foreign tables need not.
+    /// The row as it is stored: whether some values are null, and its bytes from the bitmap of nulls on.
+    /// Returns none if these are not all, because values lie out of line or columns were added since; or if
+    /// they would not fit a page, as rows of foreign tables need not.
     ///
     /// The bytes may be those in the shared buffer, which is pinned while the trigger runs. Nobody
     /// changes them meanwhile, as opposed to the header before them, which takes hints and locks:
@@ -104,14 +116,14 @@ impl<'a> Row<'a> {
             let infomask = u32::from((*header).t_infomask);
             let has_nulls = infomask & pg_sys::HEAP_HASNULL != 0;
             let columns = usize::from((*header).t_infomask2 & NUMBER_OF_ATTRIBUTES);
-            let data_offset = layout::HEADER + layout::data_offset(columns, has_nulls);
+            let data_offset = tuple_bytes::HEADER + tuple_bytes::data_offset(columns, has_nulls);
             let is_whole = length <= pg_sys::BLCKSZ as usize
                 && infomask & pg_sys::HEAP_HASEXTERNAL == 0
                 && (*self.descriptor).natts as usize == columns
                 && usize::from((*header).t_hoff) == data_offset;
             is_whole.then(|| {
-                let start = header.cast::<u8>().cast_const().add(layout::HEADER);
-                (has_nulls, std::slice::from_raw_parts(start, length - layout::HEADER))
+                let start = header.cast::<u8>().cast_const().add(tuple_bytes::HEADER);
+                (has_nulls, std::slice::from_raw_parts(start, length - tuple_bytes::HEADER))
             })
         }
     }
@@ -138,7 +150,8 @@ impl<'a> Row<'a> {
 
     /// The command that deleted this row; none where the row does not say.
     pub(super) fn deleting_command(&self) -> Option<u32> {
-        // SAFETY: as above, with Cmax and the deleting transaction.
+        // SAFETY: a live tuple; Cmax is meaningful only in the transaction that deleted it (combocid.c:
+        // GetRealCmax indexes an array with it).
         unsafe {
             let header = (*self.tuple).t_data;
             let infomask = u32::from((*header).t_infomask);
@@ -149,22 +162,5 @@ impl<'a> Row<'a> {
             };
             TransactionIdIsCurrentTransactionId(xmax).then(|| HeapTupleHeaderGetCmax(header))
         }
-    }
-}
-
-/// A name in the catalogs, as UTF-8; empty if there is none.
-///
-/// # Safety
-///
-/// `name` is null or a palloc'd NUL-terminated string, which is freed.
-pub(super) unsafe fn take_name(name: *mut std::ffi::c_char) -> String {
-    if name.is_null() {
-        return String::new();
-    }
-    // SAFETY: the caller's.
-    unsafe {
-        let owned = text::owned(text::to_utf8(CStr::from_ptr(name).to_bytes()));
-        pg_sys::pfree(name.cast());
-        owned
     }
 }

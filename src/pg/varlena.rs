@@ -10,20 +10,23 @@ use super::sys;
 /// # Safety
 ///
 /// `value` is a non-null value of variable length that lives for `'a`.
+#[inline]
 pub(super) unsafe fn plain<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
     let value = value.cast_mut_ptr::<pg_sys::varlena>();
-    // SAFETY: the caller's.
+    // SAFETY: the value is whole, so that its header is there, and as much behind it as that says.
     unsafe {
         let is_short = pgrx::varatt_is_1b(value) && !pgrx::varatt_is_1b_e(value);
         (is_short || pgrx::varatt_is_4b_u(value)).then(|| content(value))
     }
 }
 
+/// What stands behind the header.
+///
 /// # Safety
 ///
 /// `value` is plain and lives for `'a`.
 unsafe fn content<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
-    // SAFETY: the caller's.
+    // SAFETY: a plain value has its content right behind its header, which says how much there is.
     unsafe {
         std::slice::from_raw_parts(
             pgrx::vardata_any(value).cast::<u8>(),
@@ -38,8 +41,8 @@ unsafe fn content<'a>(value: *const pg_sys::varlena) -> &'a [u8] {
 ///
 /// `value` is a non-null value of variable length.
 pub(super) unsafe fn with_content<T>(value: pg_sys::Datum, use_it: impl FnOnce(&[u8]) -> T) -> T {
-    // SAFETY: the caller's; what is not plain is copied into the current memory context, and freed
-    // again, for it may be large.
+    // SAFETY: the value is whole. What is not plain is copied into the current memory context, and freed
+    // again, for it may be large; `use_it` cannot keep it.
     unsafe {
         if let Some(bytes) = plain(value) {
             return use_it(bytes);
@@ -60,7 +63,7 @@ pub(super) unsafe fn with_content<T>(value: pg_sys::Datum, use_it: impl FnOnce(&
 ///
 /// `value` is a non-null value of variable length.
 pub(super) unsafe fn fetch(value: pg_sys::Datum) -> pg_sys::Datum {
-    // SAFETY: the caller's.
+    // SAFETY: the value is whole, so that it can be fetched.
     unsafe {
         match plain(value) {
             Some(_) => value,
@@ -75,7 +78,7 @@ pub(super) unsafe fn fetch(value: pg_sys::Datum) -> pg_sys::Datum {
 ///
 /// `value` is a non-null value of variable length.
 pub(super) unsafe fn content_size(value: pg_sys::Datum) -> usize {
-    // SAFETY: the caller's; only the header is looked at. The size counts a header of four bytes
+    // SAFETY: the value is whole; only its header is looked at. The size counts a header of four bytes
     // (detoast.c: toast_raw_datum_size).
     unsafe {
         match plain(value) {
@@ -93,7 +96,7 @@ pub(super) unsafe fn content_size(value: pg_sys::Datum) -> usize {
 /// `value` is a non-null value of variable length that lives for `'a`.
 pub(super) unsafe fn image<'a>(value: pg_sys::Datum) -> Option<&'a [u8]> {
     let value = value.cast_mut_ptr::<pg_sys::varlena>();
-    // SAFETY: the caller's. Of the pointers only those to disk stand for a value for ever.
+    // SAFETY: the value is whole, with as many bytes as its header says. Of the pointers only those to disk stand for a value for ever.
     unsafe {
         let is_pointer = pgrx::varatt_is_1b_e(value);
         let is_complete = !is_pointer

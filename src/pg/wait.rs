@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::shared;
+use super::sys::versions;
 
 /// A socket that is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +65,8 @@ impl WaitSet {
     }
 
     /// Waits, at most `timeout`. Then serves PostgreSQL's own requests to this process: without that, DROP
-    /// DATABASE in another session would wait for ever (procsignal.c: `WaitForProcSignalBarrier`). Whether
-    /// the socket is worth reading from: has data, an end or an error.
+    /// DATABASE in another session would wait for ever (procsignal.c: `WaitForProcSignalBarrier`). Returns
+    /// whether the socket is worth reading from: has data, an end or an error.
     pub fn wait(&self, timeout: Duration) -> bool {
         let (mut has_rung, mut is_readable) = (false, false);
         // SAFETY: main thread; so many events have room.
@@ -103,10 +104,7 @@ fn make(socket: Option<Socket>) -> *mut pg_sys::WaitEventSet {
     // SAFETY: main thread; the latch lives as long as the process. WL_EXIT_ON_PM_DEATH leaves the process
     // from inside the wait.
     unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
-        let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, MOST_EVENTS as i32);
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), MOST_EVENTS as i32);
+        let set = versions::new_wait_set(MOST_EVENTS as i32);
         let add = |events, descriptor, latch| {
             let data = std::ptr::null_mut();
             pg_sys::AddWaitEventToSet(set, events, descriptor, latch, data);

@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 
 use super::guard::{self, Failure};
 use super::report::Report;
+use super::sys::versions;
 use super::{shared, threads};
 
 /// Seconds between the worker's end and its next start.
@@ -25,7 +26,7 @@ pub fn register() {
     let last = last_registered();
     load();
     // A server in single-user mode starts no workers, whatever is registered (17 and later take none).
-    // SAFETY: a plain read.
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
     let has_postmaster = unsafe { pg_sys::IsPostmasterEnvironment };
     if has_postmaster && last_registered() != last {
         return;
@@ -48,16 +49,8 @@ pub const MISSING_HINT: &str = "Raise max_worker_processes and restart the serve
 /// comes to the head of its list. Later, in its children, there may be no list any more: from 17 on it is in
 /// memory that they free.
 fn last_registered() -> *const c_void {
-    // postmaster/bgworker_internals.h; missing from pgrx. A list of either form (lib/ilist.h): `next` of its
-    // head leads to the first element.
-    unsafe extern "C" {
-        #[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17"))]
-        static mut BackgroundWorkerList: pg_sys::slist_head;
-        #[cfg(feature = "pg18")]
-        static mut BackgroundWorkerList: pg_sys::dlist_head;
-    }
-    // SAFETY: a plain read of a pointer in the postmaster, which alone changes it.
-    unsafe { (&raw const BackgroundWorkerList.head.next).read().cast() }
+    // SAFETY: `_PG_init` calls this while preloading, which the postmaster does, or a single-user server.
+    unsafe { versions::last_registered_worker() }
 }
 
 fn load() {
@@ -70,19 +63,6 @@ fn load() {
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(Some(Duration::from_secs(RESTART_SECONDS)))
         .load();
-}
-
-/// Where the postmaster starts the worker. The argument is unused.
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
-    // SAFETY: called from C, with nothing that has a destructor.
-    unsafe {
-        guard::at_boundary(|| {
-            let Err(failure) = catch(crate::worker::run);
-            crate::worker::failed(failure.message());
-            failure.rethrow()
-        })
-    }
 }
 
 /// Does this. What fails in it is handed over once what an ERROR leaves behind is cleaned up, as far as a
@@ -120,7 +100,7 @@ pub fn begin() {
     reload_settings();
 }
 
-/// Whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
+/// Returns whether somebody asked this process to end: a shutdown, pg_terminate_backend, or the checkpointer
 /// that invalidates our slot (slot.c: `InvalidatePossiblyObsoleteSlot`). They look alike.
 pub fn must_end() -> bool {
     if BackgroundWorker::sigterm_received() {
@@ -129,7 +109,7 @@ pub fn must_end() -> bool {
     TERMINATE.load(Ordering::Relaxed)
 }
 
-/// Whether the configuration files were changed since the last call; they are read again then.
+/// Returns whether the configuration files were changed since the last call; they are read again then.
 pub fn settings_reloaded() -> bool {
     let reloaded = BackgroundWorker::sighup_received();
     if reloaded {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use pgrx::pg_sys;
 
-use super::{answer, shared, sys};
+use super::{shared, sys, wake_after_answer};
 use crate::lsn::Lsn;
 
 /// Whether the current transaction wrote an event. Of this process, as are the others.
@@ -49,7 +49,7 @@ pub fn prepare_to_emit() {
             sys::RegisterXactCallback(Some(at_transaction_end), std::ptr::null_mut());
             sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut());
         }
-        answer::prepare();
+        wake_after_answer::prepare();
         REGISTERED.store(true, Ordering::Relaxed);
     }
 }
@@ -64,12 +64,8 @@ pub fn emitted(lsn: Lsn) {
 }
 
 fn nesting_level() -> i32 {
-    unsafe extern "C-unwind" {
-        // access/xact.h. Not pgrx's wrapper, which guards a call that cannot raise.
-        fn GetCurrentTransactionNestLevel() -> i32;
-    }
-    // SAFETY: reads a variable.
-    unsafe { GetCurrentTransactionNestLevel() }
+    // SAFETY: reads a variable of this process.
+    unsafe { sys::plain::GetCurrentTransactionNestLevel() }
 }
 
 /// A savepoint's events become its parent's when it is released, and are gone with all that came
@@ -114,7 +110,7 @@ unsafe extern "C-unwind" fn at_transaction_end(
     if EMITTED.swap(false, Ordering::Relaxed)
         && reached != 0
         && shared::announce_commit(Lsn(reached))
-        && !answer::wake_the_worker_afterwards()
+        && !wake_after_answer::wake_the_worker_afterwards()
     {
         shared::wake_for_commit();
     }

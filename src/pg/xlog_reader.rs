@@ -8,64 +8,15 @@ use pgrx::pg_sys;
 
 use super::change_records::{self, Change};
 use super::guard::guard;
-use super::message::{HEADER_SIZE, XLOG_LOGICAL_MESSAGE};
+use super::sys::plain::{
+    PageReadState, XLogReadRecord, read_local_xlog_page_no_wait, wal_segment_close,
+    wal_segment_open,
+};
+use super::transaction_records::{self, Kind, Record};
+use super::wal_pages::{LONGEST_RECORD, PAGE, RECORD_HEADER, end_of_record, record_start};
 use super::{server, worker_process};
 use crate::lsn::Lsn;
 use crate::memory;
-
-// The callbacks themselves, not pgrx's wrappers: those are Rust functions and cannot fill a C slot.
-unsafe extern "C-unwind" {
-    // access/xlogreader.h
-    fn XLogReadRecord(
-        state: *mut pg_sys::XLogReaderState,
-        message: *mut *mut c_char,
-    ) -> *mut pg_sys::XLogRecord;
-    // access/xlogutils.h
-    fn read_local_xlog_page_no_wait(
-        state: *mut pg_sys::XLogReaderState,
-        target_page: pg_sys::XLogRecPtr,
-        required: c_int,
-        target_record: pg_sys::XLogRecPtr,
-        page: *mut c_char,
-    ) -> c_int;
-    fn wal_segment_open(
-        state: *mut pg_sys::XLogReaderState,
-        segment: pg_sys::XLogSegNo,
-        timeline: *mut pg_sys::TimeLineID,
-    );
-    fn wal_segment_close(state: *mut pg_sys::XLogReaderState);
-}
-
-/// What PostgreSQL's function that reads a page tells (access/xlogutils.h: `ReadLocalXLogPageNoWaitPrivate`,
-/// which pgrx has no bindings of).
-#[repr(C)]
-struct PageReadState {
-    end_of_wal: bool,
-}
-
-const PAGE: usize = pg_sys::XLOG_BLCKSZ as usize;
-
-/// A record that matters to the assembler.
-#[derive(Debug)]
-pub enum Record<'a> {
-    /// A transactional logical message of no database, with its prefix.
-    TransactionalMessage { xid: u32, lsn: Lsn, prefix: &'a [u8], payload: &'a [u8] },
-    /// A logical message of no database that counts at once.
-    PlainMessage { prefix: &'a [u8], payload: &'a [u8] },
-    /// A transaction committed, or COMMIT PREPARED. `end` is the LSN after the record, `time` is
-    /// in microseconds since 2000.
-    Commit { xid: u32, subxids: &'a [u32], end: Lsn, time: i64 },
-    /// A transaction or subtransaction was rolled back, or ROLLBACK PREPARED.
-    Abort { xid: u32, subxids: &'a [u32] },
-    /// PREPARE TRANSACTION.
-    Prepare { xid: u32, subxids: &'a [u32] },
-    /// Which xid comes next, and that no transaction older than `oldest` runs any more.
-    RunningXacts { next: u32, oldest: u32 },
-    /// Which xid came next when a checkpoint began, with its epoch.
-    Checkpoint { next_xid: u64 },
-    /// No transaction runs any more, but for the prepared ones; and which xid comes next, if it says so.
-    NothingRuns { next_xid: Option<u64> },
-}
 
 /// What reading on gave.
 pub enum Step<T> {
@@ -132,7 +83,7 @@ impl XLogReader {
     /// there is no record.
     pub fn at_first_record_after(from: Lsn) -> Option<(XLogReader, Lsn)> {
         let mut reader = XLogReader::new(Lsn::INVALID);
-        // SAFETY: main thread.
+        // SAFETY: on the main thread; the state is live, and no record of it is in use.
         let found = unsafe { pg_sys::XLogFindNextRecord(reader.state, from.0) };
         (found != 0).then(|| {
             reader.begin(Lsn(found));
@@ -144,7 +95,7 @@ impl XLogReader {
     pub fn begin(&mut self, lsn: Lsn) {
         let is_backwards = lsn < self.next;
         self.next = lsn;
-        // SAFETY: main thread.
+        // SAFETY: on the main thread; the state is live, and the borrow says that no record of it is in use.
         unsafe {
             // The timeline that it reads may have begun after that (xlogutils.c: `XLogReadDetermineTimeline`
             // only looks for where an older one ends).
@@ -171,7 +122,7 @@ impl XLogReader {
         self.records
     }
 
-    /// Whether nothing is on disk that was not read yet.
+    /// Returns whether nothing is on disk that was not read yet.
     pub fn is_at_end(&self) -> bool {
         server::flushed_lsn() <= self.next
     }
@@ -248,7 +199,7 @@ impl XLogReader {
         // SAFETY: the state describes the record until the next read, which needs &mut self.
         self.read_next(Lsn(u64::MAX), matters, |state| unsafe {
             let kind = Kind::of(&(*state.record).header)?;
-            parse(kind, state)
+            transaction_records::parse(kind, state)
         })
     }
 
@@ -258,7 +209,7 @@ impl XLogReader {
     ///
     /// As [`XLogReader::read`].
     pub fn read_change(&mut self, end: Lsn) -> Result<Step<Change<'_>>, ReadError> {
-        // SAFETY: as above.
+        // SAFETY: the state describes the record until the next read, which needs &mut self.
         self.read_next(end, change_records::is_change, |state| unsafe {
             let is_change = change_records::is_change(&(*state.record).header);
             is_change.then(|| change_records::parse(state)).flatten()
@@ -319,7 +270,7 @@ impl XLogReader {
         // SAFETY: a record was read, so the state describes it until the next read, which needs
         // &mut self.
         let state = unsafe { &*self.state };
-        // SAFETY: as above.
+        // SAFETY: the state has the record that was just read.
         self.is_swollen = unsafe { (*state.record).header.xl_tot_len > LARGE_RECORD };
         Ok(parse(state).map_or(Step::Skipped, Step::Record))
     }
@@ -359,45 +310,6 @@ impl XLogReader {
             unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned()
         };
         Err(ReadError::new(lsn, message))
-    }
-}
-
-/// Bytes of a record's head (access/xlogrecord.h: `SizeOfXLogRecord`).
-const RECORD_HEADER: u32 = 24;
-
-/// No record is longer (access/xlogrecord.h of 16 and later: `XLogRecordMaxSize`).
-const LONGEST_RECORD: u32 = 1020 * 1024 * 1024;
-
-/// Bytes of the head of the page that begins at `page` (access/xlog_internal.h: `SizeOfXLogLongPHD` at the
-/// start of a segment, else `SizeOfXLogShortPHD`).
-fn page_header(page: u64) -> u64 {
-    let is_first = page.is_multiple_of(server::wal_segment_size());
-    let size = if is_first {
-        size_of::<pg_sys::XLogLongPageHeaderData>()
-    } else {
-        size_of::<pg_sys::XLogPageHeaderData>()
-    };
-    size.next_multiple_of(8) as u64
-}
-
-/// Where a record begins that the reader expects at `lsn`: a page begins with its head.
-fn record_start(lsn: Lsn) -> Lsn {
-    let is_page = lsn.0.is_multiple_of(PAGE as u64);
-    Lsn(if is_page { lsn.0 + page_header(lsn.0) } else { lsn.0 })
-}
-
-/// Where the next record begins after one of this length: the heads of the pages that it goes over come in
-/// addition, and each begins at a multiple of eight.
-fn end_of_record(start: Lsn, length: u64) -> Lsn {
-    let (mut at, mut left) = (start.0, length);
-    loop {
-        let on_page = PAGE as u64 - at % PAGE as u64;
-        if left <= on_page {
-            return record_start(Lsn((at + left).next_multiple_of(8)));
-        }
-        left -= on_page;
-        at += on_page;
-        at += page_header(at);
     }
 }
 
@@ -447,148 +359,4 @@ impl Drop for XLogReader {
             self.free();
         }
     }
-}
-
-/// The records that matter.
-#[derive(Clone, Copy)]
-enum Kind {
-    Message,
-    Commit,
-    Abort,
-    Prepare,
-    RunningXacts,
-    OnlineCheckpoint,
-    ShutdownCheckpoint,
-    EndOfRecovery,
-}
-
-impl Kind {
-    fn of(header: &pg_sys::XLogRecord) -> Option<Kind> {
-        let info = u32::from(header.xl_info) & !pg_sys::XLR_INFO_MASK;
-        match header.xl_rmid as pg_sys::RmgrIds::Type {
-            pg_sys::RmgrIds::RM_LOGICALMSG_ID => {
-                (info == u32::from(XLOG_LOGICAL_MESSAGE)).then_some(Kind::Message)
-            }
-            pg_sys::RmgrIds::RM_XACT_ID => match info & pg_sys::XLOG_XACT_OPMASK {
-                pg_sys::XLOG_XACT_COMMIT | pg_sys::XLOG_XACT_COMMIT_PREPARED => Some(Kind::Commit),
-                pg_sys::XLOG_XACT_ABORT | pg_sys::XLOG_XACT_ABORT_PREPARED => Some(Kind::Abort),
-                pg_sys::XLOG_XACT_PREPARE => Some(Kind::Prepare),
-                _ => None,
-            },
-            pg_sys::RmgrIds::RM_STANDBY_ID => {
-                (info == pg_sys::XLOG_RUNNING_XACTS).then_some(Kind::RunningXacts)
-            }
-            pg_sys::RmgrIds::RM_XLOG_ID => match info {
-                pg_sys::XLOG_CHECKPOINT_ONLINE => Some(Kind::OnlineCheckpoint),
-                pg_sys::XLOG_CHECKPOINT_SHUTDOWN => Some(Kind::ShutdownCheckpoint),
-                pg_sys::XLOG_END_OF_RECOVERY => Some(Kind::EndOfRecovery),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-/// # Safety
-///
-/// `state` describes a record of this kind, and the result is not used after the next read.
-unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> Option<Record<'a>> {
-    // SAFETY: the caller's; PostgreSQL's own functions parse what PostgreSQL wrote, and slices
-    // stay inside the record's main data.
-    unsafe {
-        let decoded = &*state.record;
-        let data = decoded.main_data;
-        let info = decoded.header.xl_info;
-        let xid = u32::from(decoded.header.xl_xid);
-        match kind {
-            Kind::Message => {
-                let bytes =
-                    std::slice::from_raw_parts(data.cast::<u8>(), decoded.main_data_len as usize);
-                parse_message(bytes, xid, Lsn(state.ReadRecPtr))
-            }
-            Kind::Commit => {
-                let mut parsed: pg_sys::xl_xact_parsed_commit = std::mem::zeroed();
-                pg_sys::ParseCommitRecord(info, data.cast(), &mut parsed);
-                Some(Record::Commit {
-                    xid: own_or_prepared(xid, parsed.twophase_xid),
-                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
-                    end: Lsn(state.EndRecPtr),
-                    time: parsed.xact_time,
-                })
-            }
-            Kind::Abort => {
-                let mut parsed: pg_sys::xl_xact_parsed_abort = std::mem::zeroed();
-                pg_sys::ParseAbortRecord(info, data.cast(), &mut parsed);
-                Some(Record::Abort {
-                    xid: own_or_prepared(xid, parsed.twophase_xid),
-                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
-                })
-            }
-            Kind::Prepare => {
-                let mut parsed: pg_sys::xl_xact_parsed_prepare = std::mem::zeroed();
-                pg_sys::ParsePrepareRecord(info, data.cast(), &mut parsed);
-                Some(Record::Prepare {
-                    xid: own_or_prepared(xid, parsed.twophase_xid),
-                    subxids: xids(parsed.subxacts, parsed.nsubxacts),
-                })
-            }
-            Kind::RunningXacts => {
-                let running: *const pg_sys::xl_running_xacts = data.cast();
-                Some(Record::RunningXacts {
-                    next: u32::from((*running).nextXid),
-                    oldest: u32::from((*running).oldestRunningXid),
-                })
-            }
-            Kind::OnlineCheckpoint => Some(Record::Checkpoint { next_xid: next_xid(data) }),
-            Kind::ShutdownCheckpoint => {
-                Some(Record::NothingRuns { next_xid: Some(next_xid(data)) })
-            }
-            Kind::EndOfRecovery => Some(Record::NothingRuns { next_xid: None }),
-        }
-    }
-}
-
-/// # Safety
-///
-/// `data` is that of a checkpoint record.
-unsafe fn next_xid(data: *const c_char) -> u64 {
-    // SAFETY: the caller's; the reader aligns main data (xlogreader.c: `DecodeXLogRecord`).
-    unsafe { (*data.cast::<pg_sys::CheckPoint>()).nextXid.value }
-}
-
-/// COMMIT PREPARED and ROLLBACK PREPARED carry the prepared transaction's xid in their body.
-fn own_or_prepared(own: u32, prepared: pg_sys::TransactionId) -> u32 {
-    match u32::from(prepared) {
-        0 => own,
-        prepared => prepared,
-    }
-}
-
-unsafe fn xids<'a>(first: *const pg_sys::TransactionId, count: c_int) -> &'a [u32] {
-    const _: () = assert!(size_of::<pg_sys::TransactionId>() == size_of::<u32>());
-    if count <= 0 || first.is_null() {
-        return &[];
-    }
-    // SAFETY: the caller's; a TransactionId is a u32 (asserted above; transparent in pgrx).
-    unsafe { std::slice::from_raw_parts(first.cast(), count as usize) }
-}
-
-/// Ours are written with no database; all others, whatever their prefix, were not written by us.
-fn parse_message(bytes: &[u8], xid: u32, lsn: Lsn) -> Option<Record<'_>> {
-    let header = bytes.get(..HEADER_SIZE)?;
-    let database = u32::from_ne_bytes(header[0..4].try_into().ok()?);
-    let transactional = header[4] != 0;
-    let prefix_size = usize::from_ne_bytes(header[8..16].try_into().ok()?);
-    let message_size = usize::from_ne_bytes(header[16..24].try_into().ok()?);
-    let rest = &bytes[HEADER_SIZE..];
-    let prefix = rest.get(..prefix_size)?;
-    let payload = rest.get(prefix_size..prefix_size.checked_add(message_size)?)?;
-    if database != 0 {
-        return None;
-    }
-    Some(if transactional {
-        Record::TransactionalMessage { xid, lsn, prefix, payload }
-    } else {
-        Record::PlainMessage { prefix, payload }
-    })
 }

@@ -16,7 +16,7 @@ use crate::pg::report::Report;
 use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
-use crate::pg::{message, server};
+use crate::pg::{logical_message, server};
 use crate::stream::gap::Gap;
 
 /// Holds the slot and saves the position in it.
@@ -149,7 +149,7 @@ impl PositionKeeper {
             && owes
         {
             // The slot is to call events done with of which nothing else tells that they are missing.
-            message::flush(end);
+            logical_message::flush(end);
         }
         self.slot.save(if position.confirmed.is_valid() {
             position.to_stored()
@@ -167,7 +167,7 @@ impl PositionKeeper {
         self.recorded = notes;
         self.recorded_in = self.newest_segment();
         let is_known = position.confirmed.is_valid();
-        is_known.then(|| message::write_unimportant(POSITION_PREFIX, &record))
+        is_known.then(|| logical_message::write_unimportant(POSITION_PREFIX, &record))
     }
 
     /// Saves what is worth saving.
@@ -194,7 +194,7 @@ impl PositionKeeper {
 
     /// Sees to it that the WAL has a record behind what it holds now.
     pub fn write_something(&self) {
-        message::write_unimportant(POSITION_PREFIX, &[]);
+        logical_message::write_unimportant(POSITION_PREFIX, &[]);
     }
 }
 

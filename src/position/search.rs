@@ -10,7 +10,8 @@ use crate::lsn::Lsn;
 use crate::pg::server;
 use crate::pg::slot::{self, Slot};
 use crate::pg::timeline::Timelines;
-use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
+use crate::pg::transaction_records::Record;
+use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 use crate::stream::gap::Gap;
 use crate::wal::batch::Batch;
 

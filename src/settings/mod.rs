@@ -1,5 +1,5 @@
 //! Every setting of the extension, and owned snapshots of them. Nobody else
-//! reads a setting. All take effect on reload; README.md lists them for users.
+//! reads a setting. All take effect on reload; docs/operations.md lists them for users.
 
 mod hosts;
 mod password;

@@ -17,8 +17,9 @@ use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
 use crate::pg::server;
-use crate::pg::snapshot::{Outcome, SnapshotMemory};
-use crate::pg::xlog_reader::{ReadError, Record, Step, XLogReader};
+use crate::pg::transaction_records::Record;
+use crate::pg::visibility::{Outcome, SnapshotMemory};
+use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 
 /// What a batch ended with.
 #[derive(Debug, PartialEq, Eq)]

@@ -40,7 +40,7 @@ use crate::delivery::{Counts, Delivery};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
-use crate::pg::snapshot::SnapshotMemory;
+use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::WaitSet;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Notes, Position, PositionKeeper};

@@ -8,14 +8,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::body::{self, BodyMemory, Change, DecodedShape, Extent, Shape};
 use crate::event::{EventHead, Image, Images, Operation};
 use crate::memory::{self, OutOfMemory};
 use crate::pg::guard::Problem;
-use crate::pg::json::Json;
-use crate::pg::layout::{Layout, RowMemory};
-use crate::pg::output::TimestampText;
-use crate::pg::row_context::RowContext;
+use crate::pg::row_context::{RowContext, RowToken};
+use crate::pg::row_image::RowMemory;
+use crate::row::body::{self, BodyMemory, Change, Extent};
+use crate::row::json::Json;
+use crate::row::layout::Layout;
+use crate::row::shape::{DecodedShape, Shape};
+use crate::row::timestamp::TimestampText;
 
 /// Bytes of shapes that are kept: those of some thousand tables.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -103,7 +105,7 @@ impl Rendering {
         let Rendering { shapes, rows, context } = self;
         let found = match shapes.known.get(images.shape()) {
             Some(known) => Ok(Some(Rc::clone(known))),
-            None => context.within(|| shapes.learn(images.shape())),
+            None => context.within(|_| shapes.learn(images.shape())),
         };
         let known = match found {
             Ok(Some(known)) => known,
@@ -114,7 +116,9 @@ impl Rendering {
         let mut damage = None;
         for most in [Extent::Rows, Extent::Keys] {
             let body = std::mem::take(&mut body);
-            let attempt = || rows.render(&known.decoded, images, &tail.bytes, most, body);
+            let attempt = |token: &RowToken| {
+                rows.render(&known.decoded, images, &tail.bytes, most, body, token)
+            };
             match context.within(attempt) {
                 Ok(Some(rendered)) => {
                     let key = Some(Rc::clone(&known.key));
@@ -159,24 +163,25 @@ impl Rows {
         tail: &[u8],
         most: Extent,
         body: Vec<u8>,
+        token: &RowToken,
     ) -> Option<Rendered> {
         let DecodedShape { shape, layout, .. } = decoded;
         let has_old = take_apart(&mut self.old, layout, images.old_row())?;
         let has_new = take_apart(&mut self.new, layout, images.new_row())?;
         if has_old && has_new {
-            shape.columns.compare(&self.old.values(), &self.new.values(), &mut self.changed);
+            let (old, new) = (self.old.values(token), self.new.values(token));
+            shape.columns.compare(&old, &new, &mut self.changed);
         }
-        let mut given = images.given();
-        for (row, is_there) in [(&mut self.old, has_old), (&mut self.new, has_new)] {
-            if is_there {
-                row.give(layout, &mut given)?;
-            }
-        }
+        let mut pieces = images.prerendered();
+        let mut take = |row: &RowMemory, is_there: bool| {
+            if is_there { layout.take_pieces(row, &mut pieces) } else { Some(Vec::new()) }
+        };
+        let (old_pieces, new_pieces) = (take(&self.old, has_old)?, take(&self.new, has_new)?);
         let change = Change {
             shape,
             tail,
-            old: has_old.then(|| self.old.values()),
-            new: has_new.then(|| self.new.values()),
+            old: has_old.then(|| self.old.values(token).with_pieces(&old_pieces)),
+            new: has_new.then(|| self.new.values(token).with_pieces(&new_pieces)),
             changed: &self.changed,
             timestamp: self.timestamp.of(images.timestamp),
         };
@@ -235,7 +240,9 @@ impl Tail {
 /// Takes a row apart, and says whether there is one. None if its bytes are not those of a row.
 fn take_apart(row: &mut RowMemory, layout: &Layout, image: Option<Image<'_>>) -> Option<bool> {
     match image {
-        Some(image) => row.take_apart(layout, image.has_nulls, image.bytes).map(|()| true),
+        Some(image) => {
+            row.take_apart(&layout.storages, image.has_nulls, image.bytes).map(|()| true)
+        }
         None => Some(false),
     }
 }

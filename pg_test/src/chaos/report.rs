@@ -1,4 +1,4 @@
-//! What a run prints at its end: a table that the README can take as it is, and what was found.
+//! What a run prints at its end: a table, which docs/guarantees.md has of a long run, and what was found.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -64,6 +64,17 @@ impl Report {
 
     fn met(&self, code: &str) -> usize {
         self.errors.get(code).copied().unwrap_or_default()
+    }
+
+    /// The table alone.
+    pub fn table(&self) -> String {
+        struct Table<'a>(&'a Report);
+        impl Display for Table<'_> {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                self.0.write_table(f)
+            }
+        }
+        Table(self).to_string()
     }
 
     fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {

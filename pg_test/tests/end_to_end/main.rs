@@ -1,6 +1,7 @@
 //! End to end: a real PostgreSQL with the extension, a real RabbitMQ, a real consumer. Each test is
-//! a claim that the README or the contract makes.
+//! a claim that README.md or docs/ make.
 
+mod consumers;
 mod crash;
 mod damaged;
 mod ddl;

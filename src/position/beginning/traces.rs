@@ -18,7 +18,7 @@ const PG_PROC: u32 = 1255;
 const MAP: &str = "pg_filenode.map";
 const MAP_MAGIC: u32 = 0x0059_2717;
 
-/// The function's `prosrc` and `probin` (sql/capture.sql), one soon after the other.
+/// The function's `prosrc` and `probin` (sql/amqp_cdc--*.sql), one soon after the other.
 const SYMBOL: &[u8] = b"amqp_change_data_capture";
 const LIBRARY: &[u8] = b"amqp_cdc";
 

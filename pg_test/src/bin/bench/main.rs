@@ -1,5 +1,5 @@
 //! `make bench`: how fast events get from commit to queue, and what that costs, beside what a user
-//! would otherwise run. Prints a table that the README can take as it is, and draws its plot.
+//! would otherwise run. Prints a table for each subject, records them in a document, and draws a plot.
 //!
 //! | module | owns |
 //! |---|---|
@@ -47,11 +47,13 @@ mod writers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use pg_test::record;
+
 use line::Line;
 use plot::Plot;
 use report::Report;
 
-const USAGE: &str = "usage: bench [--quick] [--only SECTION] [--plot FILE]";
+const USAGE: &str = "usage: bench [--quick] [--only SECTION] [--plot FILE] [--record FILE]";
 
 /// Measures one subject, and draws what is worth a picture.
 type Measure = fn(&Plan, &mut Plot) -> Vec<Line>;
@@ -83,6 +85,8 @@ struct Order {
     only: Option<String>,
     /// Where the plot goes.
     plot: Option<PathBuf>,
+    /// The document that gets the tables.
+    record: Option<PathBuf>,
 }
 
 impl Order {
@@ -110,29 +114,39 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    run(&order);
-    ExitCode::SUCCESS
+    match run(&order) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn run(order: &Order) {
+fn run(order: &Order) -> Result<(), String> {
     let mut plot = Plot::default();
-    let mut lines = Vec::new();
     for (name, measure) in SECTIONS {
         if order.only.as_ref().is_none_or(|only| only == name) {
             eprintln!("{name}");
-            lines.extend(measure(&order.plan, &mut plot));
+            let lines = measure(&order.plan, &mut plot);
+            let scenery = pg_test::machine::scenery();
+            let report = Report { command: order.command(), scenery, lines }.to_string();
+            println!("{report}");
+            // At once: what comes after may fail, and this took minutes.
+            if let Some(document) = &order.record {
+                record::replace(document, name, &report)?;
+            }
         }
     }
-    let scenery = pg_test::machine::scenery();
-    println!("{}", Report { command: order.command(), scenery, lines });
     if let Some(file) = &order.plot {
-        std::fs::write(file, plot.to_string())
-            .unwrap_or_else(|error| panic!("could not write {}: {error}", file.display()));
+        let written = std::fs::write(file, plot.to_string());
+        written.map_err(|error| format!("could not write {}: {error}", file.display()))?;
     }
+    Ok(())
 }
 
 fn order(arguments: Vec<String>) -> Result<Order, String> {
-    let mut order = Order { plan: Plan { quick: false }, only: None, plot: None };
+    let mut order = Order { plan: Plan { quick: false }, only: None, plot: None, record: None };
     let mut arguments = arguments.into_iter();
     while let Some(name) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
@@ -140,8 +154,12 @@ fn order(arguments: Vec<String>) -> Result<Order, String> {
             "--quick" => order.plan.quick = true,
             "--only" => order.only = Some(section(value()?)?),
             "--plot" => order.plot = Some(value()?.into()),
+            "--record" => order.record = Some(value()?.into()),
             _ => return Err(format!("{name} is not known")),
         }
+    }
+    if order.plan.quick && order.record.is_some() {
+        return Err("figures of --quick are not worth a --record".to_owned());
     }
     Ok(order)
 }

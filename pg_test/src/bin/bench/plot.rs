@@ -1,4 +1,4 @@
-//! The picture in the README: horizontal bars, two for each group, in panels below each other. An
+//! The picture in docs/benchmarks.md: horizontal bars, two for each group, in panels below each other. An
 //! SVG that is legible on a light and on a dark page, also where the reader's wish for either is not
 //! known.
 

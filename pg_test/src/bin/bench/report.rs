@@ -1,4 +1,4 @@
-//! What a run prints: one table, what has a goal first, that the README can take as it is.
+//! What a run prints, and docs/benchmarks.md has, of each subject: a table, what has a goal first.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,6 +1,5 @@
 //! `make bench-capture`: what a captured change costs its writer, beside other change triggers and
-//! as rows and tables grow, and what that does to pgbench. Prints a table that the README can take
-//! as it is.
+//! as rows and tables grow, and what that does to pgbench. Prints a table; with `--record` a document gets it, too.
 //!
 //! | module | owns |
 //! |---|---|
@@ -24,7 +23,10 @@ mod slony;
 mod stage;
 mod workload;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use pg_test::record;
 
 use contenders::Contender;
 use growth::Shape;
@@ -33,7 +35,8 @@ use report::Report;
 use rounds::Rounds;
 use stage::Stage;
 
-const USAGE: &str = "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N]";
+const USAGE: &str =
+    "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N] [--record FILE]";
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -47,14 +50,21 @@ pub struct Plan {
 }
 
 fn main() -> ExitCode {
-    let plan = match plan(std::env::args().skip(1)) {
-        Ok(plan) => plan,
+    let (plan, document) = match plan(std::env::args().skip(1)) {
+        Ok(order) => order,
         Err(problem) => {
             eprintln!("{problem}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    println!("{}", run(plan));
+    let report = run(plan).to_string();
+    println!("{report}");
+    if let Some(document) = document
+        && let Err(problem) = record::replace(&document, "capture", &report)
+    {
+        eprintln!("{problem}");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 
@@ -74,11 +84,16 @@ fn run(plan: Plan) -> Report {
     }
 }
 
-/// What the arguments ask for.
-fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
+/// What the arguments ask for, and the document that gets the table.
+fn plan(mut arguments: impl Iterator<Item = String>) -> Result<(Plan, Option<PathBuf>), String> {
+    let mut document = None;
     let mut plan = Plan { rows: 100_000, rounds: 5, pgbench_seconds: 30 };
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
+        if name == "--record" {
+            document = Some(PathBuf::from(value));
+            continue;
+        }
         let value: u64 = match value.parse() {
             Ok(value) if value > 0 => value,
             _ => return Err(format!("{name} {value}: not a number above 0")),
@@ -90,5 +105,5 @@ fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
             _ => return Err(format!("{name} is not known")),
         }
     }
-    Ok(plan)
+    Ok((plan, document))
 }

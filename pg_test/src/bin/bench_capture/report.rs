@@ -1,5 +1,4 @@
-//! What a run prints: one table, the ratios and their goals first, that the README can take as it
-//! is.
+//! What a run prints, and docs/benchmarks.md has: one table, the ratios and their goals first.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -1,17 +1,18 @@
 //! `make chaos`: the ledger test for as long as is asked for. Prints a table, and ends with exit
-//! code 1 if anything was lost, invented or out of order.
+//! code 1 if anything was lost, invented or out of order. With `--record` a document gets the table, too.
 
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
-use pg_test::arguments::Arguments;
+use pg_test::arguments::{Arguments, RECORD};
 use pg_test::chaos::{Plan, run};
+use pg_test::{machine, record};
 
-const USAGE: &str = "usage: chaos [--seconds N] [--seed N]";
+const USAGE: &str = "usage: chaos [--seconds N] [--seed N] [--record FILE]";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::of_this_process(&["--seconds", "--seed"]) {
+    let arguments = match Arguments::of_this_process(&["--seconds", "--seed", RECORD]) {
         Ok(arguments) => arguments,
         Err(problem) => {
             eprintln!("{problem}\n{USAGE}");
@@ -20,5 +21,12 @@ fn main() -> ExitCode {
     };
     let report = run(Plan { duration: arguments.duration(), seed: arguments.seed() });
     println!("{report}");
+    if let Some(document) = arguments.record() {
+        let text = format!("{}\n\n{}", machine::scenery(), report.table());
+        if let Err(problem) = record::replace(document, "ledger", &text) {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    }
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

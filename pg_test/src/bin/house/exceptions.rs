@@ -2,15 +2,6 @@
 
 /// Imports that do not count: from, to.
 pub const IMPORTS: &[(&str, &str)] = &[
-    ("src/body/shape.rs", "src/body/mod.rs"),
-    ("src/pg/catalog.rs", "src/pg/trigger.rs"),
-    ("src/pg/event_trigger.rs", "src/ddl/mod.rs"),
-    ("src/pg/event_trigger.rs", "src/ddl/names.rs"),
-    ("src/pg/kind.rs", "src/pg/builtin.rs"),
-    ("src/pg/kind.rs", "src/pg/columns.rs"),
-    ("src/pg/trigger.rs", "src/capture/mod.rs"),
-    ("src/pg/tuple.rs", "src/pg/layout.rs"),
-    ("src/pg/worker_process.rs", "src/worker/mod.rs"),
     ("pg_test/src/bin/bench/backlog.rs", "pg_test/src/bin/bench/main.rs"),
     ("pg_test/src/bin/bench/ceiling.rs", "pg_test/src/bin/bench/main.rs"),
     ("pg_test/src/bin/bench/growth.rs", "pg_test/src/bin/bench/main.rs"),
@@ -40,6 +31,4 @@ pub const LONG_FILES: &[&str] = &[
     "pg_test/src/chaos/fault.rs",
     "pg_test/src/chaos/verdict.rs",
     "pg_test/src/order/cast.rs",
-    "src/pg/catalog.rs",
-    "src/pg/xlog_reader.rs",
 ];

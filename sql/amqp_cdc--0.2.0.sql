@@ -1,0 +1,132 @@
+-- What CREATE EXTENSION amqp_cdc makes. A change here goes into the upgrade from the version before, too; a test
+-- compares the two. Another test holds the functions against the library's. ASCII only: a script is read in the
+-- encoding of the database.
+\echo Use "CREATE EXTENSION amqp_cdc" to load this file. \quit
+
+-- First: names that somebody else has taken, with what to do about them.
+CREATE FUNCTION amqp_cdc_check_names() RETURNS void
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_check_names';
+SELECT amqp_cdc_check_names();
+DROP FUNCTION amqp_cdc_check_names();
+
+-- The trigger function, in the schema the extension is created in, so that CREATE TRIGGER needs no qualified name.
+-- Whoever may attach it decides what consumers are told: nobody may by default.
+CREATE FUNCTION amqp_change_data_capture() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_change_data_capture';
+
+COMMENT ON FUNCTION amqp_change_data_capture() IS
+    'publishes row changes to RabbitMQ; use: CREATE TRIGGER ... AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture([resource [, prefix [, option=value ...]]])';
+
+REVOKE ALL ON FUNCTION amqp_change_data_capture() FROM PUBLIC;
+
+CREATE SCHEMA amqp;
+
+-- The worker's state, for operators and monitoring. Columns are only ever added, at the end: views that users have
+-- built on this one stay as they are.
+CREATE FUNCTION amqp.worker_status() RETURNS TABLE (
+    worker_pid INT,
+    state TEXT,
+    reason TEXT,
+    broker TEXT,
+    held_message TEXT,
+    last_error TEXT,
+    last_error_at timestamp with time zone,
+    events_published bigint,
+    events_confirmed bigint,
+    events_returned bigint,
+    events_resent bigint,
+    events_skipped bigint,
+    current_lsn TEXT,
+    read_lsn TEXT,
+    confirmed_lsn TEXT,
+    restart_lsn TEXT,
+    lag_bytes bigint,
+    lag_seconds double precision,
+    catch_up_seconds double precision,
+    gap_from TEXT,
+    gap_to TEXT,
+    gap_at timestamp with time zone,
+    password_source TEXT,
+    events_passed_over bigint,
+    events_dead_lettered bigint,
+    refusing_exchanges TEXT,
+    gaps_owed bigint
+)
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'worker_status_0_2_wrapper';
+
+CREATE VIEW amqp.status AS
+SELECT
+    worker_pid,
+    state,
+    reason,
+    held_message,
+    broker,
+    last_error,
+    last_error_at,
+    events_published,
+    events_confirmed,
+    events_returned,
+    events_resent,
+    events_skipped,
+    current_lsn::pg_lsn AS current_lsn,
+    read_lsn::pg_lsn AS read_lsn,
+    confirmed_lsn::pg_lsn AS confirmed_lsn,
+    restart_lsn::pg_lsn AS restart_lsn,
+    lag_bytes,
+    lag_seconds,
+    catch_up_seconds,
+    gap_from::pg_lsn AS gap_from,
+    gap_to::pg_lsn AS gap_to,
+    gap_at,
+    password_source,
+    events_passed_over,
+    events_dead_lettered,
+    refusing_exchanges,
+    gaps_owed
+FROM amqp.worker_status();
+
+COMMENT ON VIEW amqp.status IS 'state of the worker that publishes captured changes; one row';
+
+-- What an operator may order the worker to do.
+CREATE FUNCTION amqp.skip(message_id TEXT) RETURNS void
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'skip_wrapper';
+
+CREATE FUNCTION amqp.give_up_backlog(current_lsn pg_lsn) RETURNS void
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'give_up_backlog_wrapper';
+
+-- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
+-- execute these functions does not matter: event triggers run for everybody.
+CREATE FUNCTION amqp.on_sql_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_sql_drop';
+CREATE FUNCTION amqp.on_ddl_command_end() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_ddl_command_end';
+
+CREATE EVENT TRIGGER amqp_cdc_sql_drop ON sql_drop
+    EXECUTE FUNCTION amqp.on_sql_drop();
+CREATE EVENT TRIGGER amqp_cdc_ddl_command_end ON ddl_command_end
+    EXECUTE FUNCTION amqp.on_ddl_command_end();
+ALTER EVENT TRIGGER amqp_cdc_sql_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER amqp_cdc_ddl_command_end ENABLE ALWAYS;
+
+COMMENT ON EVENT TRIGGER amqp_cdc_sql_drop IS
+    'notes which columns a command drops, for amqp_cdc_ddl_command_end';
+COMMENT ON EVENT TRIGGER amqp_cdc_ddl_command_end IS
+    'refuses to drop or rename a column that a capture trigger names, and capture triggers that make no sense';
+
+-- Last: nothing is granted to PUBLIC, monitoring may look, and a server that cannot capture is told so at once.
+CREATE FUNCTION amqp.check_server() RETURNS void
+    STRICT VOLATILE PARALLEL RESTRICTED
+    LANGUAGE c AS 'MODULE_PATHNAME', 'check_server_wrapper';
+
+REVOKE ALL ON SCHEMA amqp FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA amqp FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA amqp FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA amqp TO pg_monitor;
+GRANT SELECT ON amqp.status TO pg_monitor;
+GRANT EXECUTE ON FUNCTION amqp.worker_status() TO pg_monitor;
+
+SELECT amqp.check_server();

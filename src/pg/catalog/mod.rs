@@ -1,0 +1,14 @@
+//! Tables, columns and triggers as the catalogs have them, for who is told that they changed and has no open
+//! table. Read by scans of the catalogs, never by SQL, which a search_path of the caller's could bend. Each
+//! function gives nothing for what is not there any more.
+
+mod capture_trigger;
+mod extension;
+mod ids;
+mod relation;
+mod scan;
+
+pub use capture_trigger::{CaptureTrigger, capture_trigger};
+pub use extension::{creation_schema_with_function, owner_of_schema, version_of_extension_of};
+pub use ids::{FunctionId, RelationId, TriggerId};
+pub use relation::{Relation, quoted, relation, with_inheritors};

@@ -1,0 +1,152 @@
+//! Where PostgreSQL enters the library: the functions that it looks up by name, in SQL and for the worker. What
+//! they lead to is told by `_PG_init`, since nothing here knows the rest of the library.
+
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+
+use super::trigger::TriggerCall;
+use super::{event_trigger, guard, worker_process};
+
+/// What the functions lead to.
+pub struct Destinations {
+    /// The trigger function; none for a call that PostgreSQL did not make as a trigger.
+    pub capture: fn(Option<TriggerCall<'_>>),
+    /// A DDL command has dropped something.
+    pub dropped: fn(),
+    /// A DDL command ends.
+    pub command_ended: fn(),
+    /// CREATE EXTENSION begins.
+    pub check_names: fn(),
+    /// The worker.
+    pub work: fn() -> !,
+    /// The worker has failed, and ends.
+    pub failed: fn(&str),
+}
+
+static DESTINATIONS: OnceLock<Destinations> = OnceLock::new();
+
+/// Says what the functions lead to. Only from `_PG_init`, which PostgreSQL calls before any of them.
+pub fn lead_to(destinations: Destinations) {
+    // The library is loaded once.
+    let _ = DESTINATIONS.set(destinations);
+}
+
+/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
+///
+/// # Safety
+///
+/// Only PostgreSQL's function manager may call this.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn amqp_change_data_capture(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    if let Some(destinations) = DESTINATIONS.get() {
+        // SAFETY: the function manager passes a valid call, and the context that it names lasts as long as
+        // the call. C called this function, and nothing here has a destructor.
+        unsafe {
+            let call = TriggerCall::of(fcinfo);
+            guard::at_boundary(|| (destinations.capture)(call));
+        }
+    }
+    // What an AFTER trigger returns is ignored.
+    pg_sys::Datum::from(0)
+}
+
+/// Called by PostgreSQL when a DDL command has dropped something. Declared in sql/ddl.sql.
+///
+/// # Safety
+///
+/// Only PostgreSQL's function manager may call this.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the function manager passes a valid call. C called this function, and nothing here has a
+    // destructor.
+    unsafe {
+        if let Some(destinations) = DESTINATIONS.get()
+            && event_trigger::is_call_for_an_event(fcinfo)
+        {
+            guard::at_boundary(destinations.dropped);
+        }
+    }
+    pg_sys::Datum::from(0)
+}
+
+/// Called by PostgreSQL at the end of each DDL command. Declared in sql/ddl.sql.
+///
+/// # Safety
+///
+/// Only PostgreSQL's function manager may call this.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    // SAFETY: the function manager passes a valid call. C called this function, and nothing here has a
+    // destructor.
+    unsafe {
+        if let Some(destinations) = DESTINATIONS.get()
+            && event_trigger::is_call_for_an_event(fcinfo)
+        {
+            guard::at_boundary(destinations.command_ended);
+        }
+    }
+    pg_sys::Datum::from(0)
+}
+
+/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/names.sql.
+///
+/// # Safety
+///
+/// Only PostgreSQL's function manager may call this.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn amqp_cdc_check_names(
+    _fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
+    if let Some(destinations) = DESTINATIONS.get() {
+        // SAFETY: C called this function, and nothing here has a destructor.
+        unsafe { guard::at_boundary(destinations.check_names) };
+    }
+    pg_sys::Datum::from(0)
+}
+
+/// Where the postmaster starts the worker. The argument is unused.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn amqp_cdc_worker_main(_argument: pg_sys::Datum) {
+    let Some(destinations) = DESTINATIONS.get() else { return };
+    // SAFETY: C called this function, and nothing here has a destructor.
+    unsafe {
+        guard::at_boundary(|| {
+            let Err(failure) = worker_process::catch(destinations.work);
+            (destinations.failed)(failure.message());
+            failure.rethrow()
+        })
+    }
+}
+
+static VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+
+/// Tells the function manager how to call [`amqp_change_data_capture`] (fmgr.h: `PG_FUNCTION_INFO_V1`).
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_amqp_change_data_capture() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// Tells the function manager how to call [`amqp_cdc_sql_drop`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_amqp_cdc_sql_drop() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// Tells the function manager how to call [`amqp_cdc_ddl_command_end`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_amqp_cdc_ddl_command_end() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
+
+/// Tells the function manager how to call [`amqp_cdc_check_names`].
+#[unsafe(no_mangle)]
+pub extern "C" fn pg_finfo_amqp_cdc_check_names() -> &'static pg_sys::Pg_finfo_record {
+    &VERSION_1
+}
