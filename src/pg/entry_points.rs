@@ -32,7 +32,7 @@ pub fn lead_to(destinations: Destinations) {
     let _ = DESTINATIONS.set(destinations);
 }
 
-/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/capture.sql.
+/// Called by PostgreSQL for each row, or for each TRUNCATE. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///
@@ -53,7 +53,7 @@ pub unsafe extern "C-unwind" fn amqp_change_data_capture(
     pg_sys::Datum::from(0)
 }
 
-/// Called by PostgreSQL when a DDL command has dropped something. Declared in sql/ddl.sql.
+/// Called by PostgreSQL when a DDL command has dropped something. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///
@@ -74,7 +74,7 @@ pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
     pg_sys::Datum::from(0)
 }
 
-/// Called by PostgreSQL at the end of each DDL command. Declared in sql/ddl.sql.
+/// Called by PostgreSQL at the end of each DDL command. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///
@@ -95,7 +95,7 @@ pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
     pg_sys::Datum::from(0)
 }
 
-/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/names.sql.
+/// Called by CREATE EXTENSION, before anything of it is there. Declared in sql/amqp_cdc--*.sql.
 ///
 /// # Safety
 ///
