@@ -131,7 +131,7 @@ impl Verdict {
     fn check_order(&mut self, deliveries: &[Delivery], gaps: &Gaps) {
         let mut seen: HashSet<&str> = HashSet::new();
         let mut places: BTreeMap<Place, &Change> = BTreeMap::new();
-        let mut owed: BTreeMap<Place, &Change> = BTreeMap::new();
+        let mut owed: BTreeMap<Place, (&Change, &Delivery)> = BTreeMap::new();
         for event in deliveries {
             owed.remove(&event.place);
             if !seen.insert(&event.message_id) {
@@ -142,7 +142,7 @@ impl Verdict {
             if let Some(highest) = highest.filter(|&highest| event.place <= highest) {
                 if event.resent.is_some() && !places.contains_key(&event.place) {
                     self.overtaken += 1;
-                    owed.extend(later);
+                    owed.extend(later.map(|(&place, &change)| (place, (change, event))));
                 } else {
                     self.out_of_order.push(format!(
                         "{} at {} came first after {highest}, resent: {:?}",
@@ -152,12 +152,15 @@ impl Verdict {
             }
             places.insert(event.place, &event.change);
         }
-        owed.retain(|place, change| {
+        owed.retain(|place, (change, _)| {
             exchanges::of(&change.table) != SKIPPING || !gaps.tell(SKIPPING, place.commit_lsn)
         });
-        let never_again = owed
-            .iter()
-            .map(|(place, change)| format!("{change} at {place} overtook and came not again"));
+        let never_again = owed.iter().map(|(place, (change, late))| {
+            format!(
+                "{change} at {place} overtook {} at {}, resent: {:?}, refused: {:?}, and came not again",
+                late.change, late.place, late.resent, late.refused
+            )
+        });
         self.out_of_order.extend(never_again);
     }
 
