@@ -20,7 +20,7 @@
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
-//! | [`row`] | a row as JSON: the message body, its shape, its columns, the rendering of each data type (`kind`, `render`) |
+//! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), which has what kind (`kinds`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
@@ -30,7 +30,8 @@
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
-//! | | `xlog_reader` and `change_records` read the WAL's records, `entry_points` is where PostgreSQL comes in |
+//! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
+//! | | `entry_points` is where PostgreSQL comes in |
 //! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the ledger test, each `fault` in it; `bin/bench`: the benches |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use super::curtain::Curtain;
-use super::exchanges::{EXCHANGE, LETTERING, SKIPPING};
+use super::exchanges::{self, EXCHANGE, LETTERING, SKIPPING};
 use super::stage::{PASSWORD, Stage, USER};
 use super::tables::{self, HOT, SMALL};
 use crate::broker::Queue;
@@ -223,6 +223,8 @@ impl<'a> Saboteur<'a> {
                 rabbitmq.kill();
                 self.let_last(0, 2_000);
                 self.start_broker();
+                // It may have forgotten what it was told in its last moments.
+                exchanges::ALL.iter().for_each(|exchange| self.stage.bind(exchange));
             }
             Fault::BrokerRestarted => {
                 rabbitmq.stop();
