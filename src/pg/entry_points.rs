@@ -62,16 +62,8 @@ pub unsafe extern "C-unwind" fn amqp_change_data_capture(
 pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: the function manager passes a valid call. C called this function, and nothing here has a
-    // destructor.
-    unsafe {
-        if let Some(destinations) = DESTINATIONS.get()
-            && event_trigger::is_call_for_an_event(fcinfo)
-        {
-            guard::at_boundary(destinations.dropped);
-        }
-    }
-    pg_sys::Datum::from(0)
+    // SAFETY: the function manager calls this function, with a valid call; nothing here has a destructor.
+    unsafe { at_event(fcinfo, |destinations| destinations.dropped) }
 }
 
 /// Called by PostgreSQL at the end of each DDL command. Declared in sql/amqp_cdc--*.sql.
@@ -83,13 +75,25 @@ pub unsafe extern "C-unwind" fn amqp_cdc_sql_drop(
 pub unsafe extern "C-unwind" fn amqp_cdc_ddl_command_end(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: the function manager passes a valid call. C called this function, and nothing here has a
-    // destructor.
+    // SAFETY: the function manager calls this function, with a valid call; nothing here has a destructor.
+    unsafe { at_event(fcinfo, |destinations| destinations.command_ended) }
+}
+
+/// Leads a call of an event trigger on, if it is one.
+///
+/// # Safety
+///
+/// `fcinfo` is what the function manager passed to the caller, which has nothing that would have to be dropped.
+unsafe fn at_event(
+    fcinfo: pg_sys::FunctionCallInfo,
+    destination: impl FnOnce(&Destinations) -> fn(),
+) -> pg_sys::Datum {
+    // SAFETY: a valid call; C called the caller, and nothing there or here has a destructor.
     unsafe {
         if let Some(destinations) = DESTINATIONS.get()
             && event_trigger::is_call_for_an_event(fcinfo)
         {
-            guard::at_boundary(destinations.command_ended);
+            guard::at_boundary(destination(destinations));
         }
     }
     pg_sys::Datum::from(0)

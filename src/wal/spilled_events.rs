@@ -88,19 +88,8 @@ mod tests {
     use proptest::collection::{btree_set, vec};
     use proptest::prelude::*;
 
+    use super::run::tests::entry;
     use super::*;
-    use crate::event::ChangeKey;
-    use crate::place::Trace;
-
-    fn entry(lsn: u64) -> Entry {
-        let key = ChangeKey {
-            command_id: lsn as u32,
-            trace: Trace::NewVersion,
-            place: None,
-            is_of_layout_1: false,
-        };
-        Entry { lsn: Lsn(lsn), key }
-    }
 
     /// Adds events in the order of the WAL, from `lsn` on, each of the transaction that is named.
     fn push(spilled: &mut SpilledEvents, lsn: u64, xids: &[u64]) {

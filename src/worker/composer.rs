@@ -94,14 +94,8 @@ impl Composer {
     pub fn message(&mut self, next: NextEvent, spare: Message) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
-        let unreadable = |composer: &Composer, problem: String| Unreadable {
-            message_id: composer.message_id(lsn, ""),
-            size,
-            problem,
-            is_for_memory: false,
-        };
         let event = Event::decode(next.recorded.payload, &mut self.names)
-            .map_err(|error| unreadable(self, error.to_string()))?;
+            .map_err(|error| self.unreadable(lsn, size, error.to_string()))?;
         let rendered = match event.content {
             Content::Body(body) => {
                 let key = event.head.key.clone();
@@ -115,7 +109,7 @@ impl Composer {
             }
         };
         let Some(Rendered { body, oversize, damage, key }) = rendered else {
-            return Err(unreadable(self, "its shape is unknown".to_owned()));
+            return Err(self.unreadable(lsn, size, "its shape is unknown".to_owned()));
         };
         if let Some(damage) = &damage {
             warn_of_damage(lsn, &event.head, damage);
@@ -168,9 +162,9 @@ impl Composer {
         })
     }
 
-    /// The event at `lsn`, whose bytes cannot be had.
-    pub fn unreadable(&self, lsn: Lsn, problem: String) -> Unreadable {
-        Unreadable { message_id: self.record_id(lsn), size: 0, problem, is_for_memory: false }
+    /// The event at `lsn`, of so many bytes in the WAL as far as they can be had, which make no message.
+    pub fn unreadable(&self, lsn: Lsn, size: usize, problem: String) -> Unreadable {
+        Unreadable { message_id: self.record_id(lsn), size, problem, is_for_memory: false }
     }
 
     /// The event at `lsn`, of so many bytes in the WAL, for which there is no memory.

@@ -75,7 +75,7 @@ impl Worker {
                                 // It was whole when it was read first.
                                 Ok(read) => {
                                     let problem = read.err().map(|error| error.message);
-                                    self.composer.unreadable(lsn, problem.unwrap_or_default())
+                                    self.composer.unreadable(lsn, 0, problem.unwrap_or_default())
                                 }
                             });
                             // It counts as handed out.

@@ -430,10 +430,17 @@ fn the_worker_holds_an_event_or_begins_a_new_life() {
     }
 }
 
-/// Writes rows, two at a time and refusing the worker more and more of what it asks for, until it holds the first of two.
-/// How often that was.
+/// Writes rows of a table of its own, two at a time and refusing the worker more and more of what it asks for, until it
+/// holds the first of two. How often that was.
 #[track_caller]
 fn hold(scene: &Scene<'_>, client: &mut Client) -> i64 {
+    run(
+        client,
+        "CREATE TABLE long (id int, words text);
+         ALTER TABLE long ALTER words SET STORAGE MAIN;
+         CREATE TRIGGER capture AFTER INSERT ON long
+         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
+    );
     for id in 1.. {
         let insert = format!("INSERT INTO long VALUES ({id}, {WORDS}), ({id}, {WORDS})");
         match refuse_the_worker(scene, client, id, &insert) {
@@ -450,13 +457,6 @@ fn an_event_that_is_held_for_want_of_memory_can_be_passed_over() {
     let bed = testbed(&[]);
     let scene = bed.scene("skip");
     let mut client = large_blog(&scene);
-    run(
-        &mut client,
-        "CREATE TABLE long (id int, words text);
-         ALTER TABLE long ALTER words SET STORAGE MAIN;
-         CREATE TRIGGER capture AFTER INSERT ON long
-         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
-    );
     let id = hold(&scene, &mut client);
     let worker = worker_pid(&mut client);
     run(&mut client, "SELECT amqp.skip(held_message) FROM amqp.status");
@@ -472,13 +472,6 @@ fn an_event_that_was_held_for_want_of_memory_is_tried_again() {
     let bed = testbed(&[]);
     let scene = bed.scene("again");
     let mut client = large_blog(&scene);
-    run(
-        &mut client,
-        "CREATE TABLE long (id int, words text);
-         ALTER TABLE long ALTER words SET STORAGE MAIN;
-         CREATE TRIGGER capture AFTER INSERT ON long
-         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
-    );
     let id = hold(&scene, &mut client);
     let held: String = ask(&mut client, "SELECT held_message FROM amqp.status");
     pg_test::wait_until_confirmed_within(&mut client, Duration::from_secs(90));

@@ -260,12 +260,13 @@ impl Groups<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::event::ChangeKey;
     use crate::place::Trace;
 
-    fn entry(lsn: u64) -> Entry {
+    /// An event of a row that was written there.
+    pub fn entry(lsn: u64) -> Entry {
         let key = ChangeKey {
             command_id: lsn as u32,
             trace: Trace::NewVersion,
