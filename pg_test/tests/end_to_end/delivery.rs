@@ -216,13 +216,30 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     }
     scene.consume_again();
     all.extend(published_so_far(&scene, &mut client));
-    assert_eq!(first_deliveries(&all), (1..=i64::from(ROWS)).collect::<Vec<_>>());
+    let mut first = first_deliveries(&all);
+    let is_in_order = first.is_sorted();
+    first.sort_unstable();
+    assert_eq!(first, (1..=i64::from(ROWS)).collect::<Vec<_>>());
+    // What it has not confirmed, a broker that is killed may lose piecemeal.
+    assert!(is_in_order || late_ones_were_sent_before(&all));
     assert_same_message_for_the_same_id(&all);
     wait_until_confirmed(&mut client);
     let resent: i64 = ask(&mut client, "SELECT events_resent FROM amqp.status");
     let marked =
         all.iter().filter(|message| message.headers.get("resent") == Some(&json!("reconnect")));
     assert!(marked.count() as i64 <= resent);
+}
+
+/// Whether each message that comes for the first time after later ones says that it was sent before.
+fn late_ones_were_sent_before(messages: &[Message]) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut first = messages.iter().zip(ids(messages)).filter(|(_, id)| seen.insert(*id));
+    let mut highest = 0;
+    first.all(|(message, id)| {
+        let is_late = id < highest;
+        highest = highest.max(id);
+        !is_late || message.headers.contains_key("resent")
+    })
 }
 
 #[test]
