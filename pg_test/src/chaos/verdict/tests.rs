@@ -1,9 +1,9 @@
 //! Each check, and what it finds.
 
+use super::*;
 use crate::chaos::exchanges::EXCHANGE;
 use crate::chaos::gaps::Gap;
 use crate::chaos::tables;
-use super::*;
 
 /// Two transactions: `a` inserts row 1 and updates it, `b` deletes it and inserts row 2.
 fn story() -> (Ledger, Vec<Delivery>, BTreeMap<RowName, Row>) {
