@@ -18,10 +18,17 @@ impl Timelines {
     ///
     /// Raises if a history file cannot be read.
     pub fn read() -> Timelines {
-        // SAFETY: main thread, after recovery. The list must outlive transactions, hence the
-        // context. After an ERROR the process ends, so that the context need not be set back.
+        // SAFETY: main thread. The list must outlive transactions, hence the context. After an ERROR the process
+        // ends, so that the context need not be set back.
         unsafe {
-            let current = pg_sys::GetWALInsertionTimeLine();
+            // A standby's changes when it follows one that was promoted.
+            let current = if pg_sys::RecoveryInProgress() {
+                let mut replayed = 0;
+                pg_sys::GetXLogReplayRecPtr(&mut replayed);
+                replayed
+            } else {
+                pg_sys::GetWALInsertionTimeLine()
+            };
             let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
             let history = sys::readTimeLineHistory(current);
             pg_sys::MemoryContextSwitchTo(before);

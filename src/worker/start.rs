@@ -11,6 +11,7 @@ use super::handover::Handover;
 use crate::delivery::Counts;
 use crate::lsn::Lsn;
 use crate::pg::report;
+use crate::pg::slot::Slot;
 use crate::pg::timeline::Timelines;
 use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::{self, WaitSet};
@@ -23,10 +24,11 @@ use crate::stream::Stream;
 use crate::wal::reader::TransactionReader;
 
 impl Worker {
-    /// Finds the position and begins there. None if the worker was told to end meanwhile.
-    pub(super) fn start() -> Option<Worker> {
+    /// Finds the position and begins there; `slot` is held already after a promotion. None if the worker was told to
+    /// end meanwhile.
+    pub(super) fn start(slot: Option<Slot>) -> Option<Worker> {
         let timelines = Timelines::read();
-        let opened = PositionKeeper::open(&timelines, || {
+        let opened = PositionKeeper::open(slot, &timelines, || {
             wait::serve_interrupts();
             !worker_process::must_end()
         });

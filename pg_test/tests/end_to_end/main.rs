@@ -28,6 +28,7 @@ mod stalls;
 mod standby;
 mod status;
 mod tables;
+mod takeover;
 mod transactions;
 mod upgrade;
 mod visibility;
