@@ -42,4 +42,16 @@ impl Timelines {
         // SAFETY: the list lives as long as the process.
         unsafe { sys::tliOfPointInHistory(lsn.0, self.history) }
     }
+
+    /// The timeline that WAL is written to, or replayed from.
+    pub fn current(&self) -> u32 {
+        self.of(Lsn(u64::MAX))
+    }
+
+    /// Where a timeline ended that is not the current one: what has a higher LSN on it is of a history that is no
+    /// more.
+    pub fn end_of(&self, timeline: u32) -> Lsn {
+        // SAFETY: the list lives as long as the process; who comes next is not asked for.
+        Lsn(unsafe { sys::tliSwitchPoint(timeline, self.history, std::ptr::null_mut()) })
+    }
 }

@@ -42,16 +42,19 @@ impl PositionKeeper {
     ///
     /// [`ReadError`] if the WAL is damaged. Raises if the slot cannot be had.
     pub fn open(
-        held: Option<Slot>,
+        held: Option<(Slot, Notes)>,
         timelines: &Timelines,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
-        let (slot, stored) = match held {
-            Some(slot) => {
+        let (slot, stored, known) = match held {
+            Some((slot, notes)) => {
                 let stored = slot.stored();
-                (slot, stored)
+                (slot, stored, notes)
             }
-            None => take_slot(),
+            None => {
+                let (slot, stored) = take_slot();
+                (slot, stored, Notes::default())
+            }
         };
         let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
@@ -62,7 +65,7 @@ impl PositionKeeper {
             let position = Position { restart: gap.to, ..Position::default() };
             (position, Origin::Lost(gap), survey.notes)
         } else if is_usable(stored, is_sealed, timelines)? {
-            (stored, Origin::Slot, Notes::default())
+            (stored, Origin::Slot, known)
         } else {
             match search(&slot, stored, timelines, keep_going)? {
                 Some(found) => found,

@@ -17,7 +17,9 @@ use crate::pg::transaction_records::Record;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 use crate::pg::{server, worker_process};
-use crate::position::{self, POSITION_PREFIX, Position, is_usable, retain_everything, take_slot};
+use crate::position::{
+    self, Notes, POSITION_PREFIX, Position, is_usable, retain_everything, take_slot,
+};
 use crate::settings;
 use crate::status::{self, State};
 use crate::wal::batch::Batch;
@@ -35,8 +37,8 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// How following ends.
 pub enum Followed {
-    /// The server was promoted. The slot is held, if there is one.
-    Promoted(Option<Slot>),
+    /// The server was promoted. The slot is held, if there is one; and what position records say besides.
+    Promoted(Option<(Slot, Notes)>),
     /// The worker is told to end.
     Ended,
 }
@@ -59,7 +61,8 @@ pub fn follow() -> Followed {
         standby.go_on(was_promoted);
         if was_promoted {
             report::log("recovery is over: the stream is taken over here".to_owned());
-            return Followed::Promoted(standby.following.map(|following| following.slot));
+            let held = standby.following.map(|following| (following.slot, following.notes));
+            return Followed::Promoted(held);
         }
         wait.wait(LOOK);
     }
@@ -125,6 +128,8 @@ struct Following {
     slot: Slot,
     reader: XLogReader,
     follower: Follower,
+    /// What the position records say besides the position.
+    notes: Notes,
     standing: Standing,
     saved: SlotData,
     saved_at: Instant,
@@ -150,6 +155,7 @@ impl Following {
             slot,
             reader,
             follower,
+            notes: Notes::default(),
             standing,
             saved: stored,
             saved_at: Instant::now(),
@@ -217,7 +223,8 @@ impl Following {
                 Step::Record(Record::PlainMessage { prefix, payload })
                     if prefix == POSITION_PREFIX =>
                 {
-                    if let Some((position, _)) = position::decode(payload) {
+                    if let Some((position, notes)) = position::decode(payload) {
+                        notes.into_iter().for_each(|notes| self.notes.update(notes));
                         self.follower.hear(position, self.reader.position());
                     }
                 }

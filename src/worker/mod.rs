@@ -69,12 +69,12 @@ pub fn run() -> ! {
     if server::wal_level_is_minimal() {
         stand_by_at_minimal_wal_level();
     }
-    let slot = match server::in_recovery().then(standby::follow) {
+    let held = match server::in_recovery().then(standby::follow) {
         None => None,
-        Some(Followed::Promoted(slot)) => slot,
+        Some(Followed::Promoted(held)) => held,
         Some(Followed::Ended) => leave(),
     };
-    if let Some(mut worker) = Worker::start(slot) {
+    if let Some(mut worker) = Worker::start(held) {
         match worker_process::catch(|| worker.work()) {
             Ok(()) => worker.end(),
             Err(failure) => {

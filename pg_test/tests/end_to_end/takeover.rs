@@ -1,7 +1,10 @@
 //! A standby keeps what it needs to go on with the stream, and says whether it could.
 
-use pg_test::{DEADLINE, Postgres, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until};
+use pg_test::{
+    DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+};
 use postgres::Client;
+use serde_json::json;
 
 use crate::stage::{
     ask, first_deliveries, lsn, make_blog, published_so_far, run, wait_until_saved, worker_pid,
@@ -67,10 +70,36 @@ fn take_over(bed: &Testbed, scene: &Scene<'_>, standby: &Postgres) -> Vec<i64> {
     send_signal(bed.rabbitmq.pid(), "CONT");
     let mut client = standby.connect(&scene.database);
     run(&mut client, "INSERT INTO blog_articles VALUES (9)");
-    let events = first_deliveries(&published_so_far(scene, &mut client));
+    let events = published_so_far(scene, &mut client);
     let log = standby.log();
     assert!(!log.contains("events are lost"), "{log}");
-    events.into_iter().filter(|&id| id > 1).collect()
+    assert_tells_of_timeline(&events, &mut client);
+    first_deliveries(&events).into_iter().filter(|&id| id > 1).collect()
+}
+
+/// The first message of the new primary says what of the old timeline is of a history that is no more.
+#[track_caller]
+fn assert_tells_of_timeline(events: &[Message], client: &mut Client) {
+    let told = events.iter().filter(|event| event.kind.as_deref() == Some("timeline"));
+    let told: Vec<_> = told.collect();
+    let [notice] = told[..] else { panic!("{told:?}") };
+    let system: String = ask(client, "SELECT system_identifier::text FROM pg_control_system()");
+    let body = notice.json();
+    let at = body["at"].as_str().expect("it says where");
+    assert_eq!((&body["from"], &body["to"]), (&json!(1), &json!(2)));
+    assert_eq!(notice.message_id, Some(format!("{system}/2/{at}/timeline")));
+    assert_eq!(notice.routing_key, "amqp_cdc.timeline");
+    for event in events {
+        let id = event.message_id.as_deref().unwrap_or_default();
+        let [_, timeline, place] = id.splitn(3, '/').collect::<Vec<_>>()[..] else {
+            panic!("{id}")
+        };
+        let is_new = lsn(place.trim_end_matches("/timeline")) >= lsn(at);
+        assert_eq!(timeline, if is_new { "2" } else { "1" }, "{id}");
+    }
+    let from_new = |event: &&Message| event.headers.contains_key("xid");
+    let after = events.iter().skip_while(|event| event.message_id != notice.message_id);
+    assert!(after.clone().any(|event| from_new(&event)), "it comes before what is not confirmed");
 }
 
 const READY: &str = "standby: can take over: everything up to";
