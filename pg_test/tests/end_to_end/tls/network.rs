@@ -1,5 +1,6 @@
 //! What happens on the way: in the middle of a handshake, of a record, of a renewal; and what is seen on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pg_test::{
@@ -162,22 +163,46 @@ fn a_frozen_broker_does_not_keep_the_worker_from_leaving() {
 /// Inside a record, and without a word.
 #[test]
 fn a_connection_that_breaks_loses_nothing() {
-    const ROWS: i64 = 3000;
     let proxy = Proxy::start(ground().ports.right);
     let conf = [line("amqp.heartbeat", 1), line("amqp.confirm_timeout", "4s")];
     let bed = bed(proxy.port(), &conf);
     let (scene, mut client) = scene(&bed, "tls_breaks");
     streams_at(&mut client, proxy.port());
-    thread::scope(|scope| {
-        let mut writer = scene.client();
-        scope.spawn(move || (1..=ROWS).for_each(|id| insert(&mut writer, id)));
+    let rows = write_while(&scene, || {
         for breaks in [Proxy::cut_mid_frame, Proxy::silence, Proxy::cut, Proxy::cut_mid_frame] {
             go_on(&mut client, 50);
             breaks(&proxy);
         }
     });
-    arrive(&scene, &mut client, &(1..=ROWS).collect::<Vec<_>>());
+    arrive(&scene, &mut client, &(1..=rows).collect::<Vec<_>>());
     assert!(was_interrupted(&bed), "{}", bed.postgres.log());
+}
+
+/// Writes rows from 1 on, one by one, until this is done, and says how many there are.
+fn write_while(scene: &Scene<'_>, work: impl FnOnce()) -> i64 {
+    let is_over = AtomicBool::new(false);
+    /// Also when it is left by a panic: the scope waits for the writer.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let mut client = scene.client();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut rows = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                rows += 1;
+                insert(&mut client, rows);
+            }
+            rows
+        });
+        let end = End(&is_over);
+        work();
+        drop(end);
+        writer.join().expect("the writer fails")
+    })
 }
 
 /// Waits until so many more events are confirmed.
@@ -193,16 +218,13 @@ fn go_on(client: &mut Client, more: i64) {
 /// By another authority, each time: whoever kept an old file would be refused, and refuse.
 #[test]
 fn certificates_are_renewed_under_load_without_a_reload() {
-    const ROWS: i64 = 6000;
     let (files, ground) = (CertificateFiles::new(), ground());
     let proxy = Proxy::start(ground.ports.renewed);
     let root = files.put("root.pem", ground.authority.certificate());
     let bed = bed(proxy.port(), &[line("amqp.sslrootcert", root.display())]);
     let (scene, mut client) = scene(&bed, "tls_renewed");
     let worker = worker_pid(&mut client);
-    thread::scope(|scope| {
-        let mut writer = scene.client();
-        scope.spawn(move || (1..=ROWS).for_each(|id| insert(&mut writer, id)));
+    let rows = write_while(&scene, || {
         for number in 0..3 {
             go_on(&mut client, 50);
             let authority = Authority::new(&format!("trusted since {number}"));
@@ -215,7 +237,7 @@ fn certificates_are_renewed_under_load_without_a_reload() {
         }
         go_on(&mut client, 50);
     });
-    arrive(&scene, &mut client, &(1..=ROWS).collect::<Vec<_>>());
+    arrive(&scene, &mut client, &(1..=rows).collect::<Vec<_>>());
     assert_eq!(worker_pid(&mut client), worker);
 }
 
