@@ -29,6 +29,7 @@ mod standby;
 mod status;
 mod tables;
 mod takeover;
+mod tls;
 mod transactions;
 mod upgrade;
 mod visibility;
