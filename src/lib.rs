@@ -17,6 +17,7 @@
 //! | place | owns |
 //! |---|---|
 //! | `crates/amqp` | AMQP as a protocol, without a socket or a clock: bytes in, events out; to publish and to consume |
+//! | `crates/socket` | the socket that never blocks, in clear or over TLS: certificates, who is let be the broker |
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
@@ -26,7 +27,7 @@
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
 //! | [`position`] | how far the stream is confirmed: in the slot, in position records, searched for where both are gone |
 //! | [`worker`] | the loop, how it sleeps; `composer`: an event's message, with its name, properties and headers |
-//! | [`delivery`] | the connection: `transport` (bytes over TCP), `session`, `window`, `policy`, `failure`, `backoff` |
+//! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff` |
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
@@ -36,9 +37,9 @@
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the ledger test, each `fault` in it; `bin/bench`: the benches |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
-//! Rooms to come: `delivery/tls.rs` (a second transport beside TCP), `outbox/` (`amqp.publish`, and rows that are
-//! messages; emits through `capture::emission`), `snapshot/` (`amqp.snapshot`, the rows that were there before),
-//! `subscriber/` (a consumer for a replica), `standby.rs` (failover), `ddl/` (events of schema changes).
+//! Rooms to come: `outbox/` (`amqp.publish`, and rows that are messages; emits through `capture::emission`),
+//! `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica),
+//! `standby.rs` (failover), `ddl/` (events of schema changes).
 //!
 //! `make check` holds the house: `unsafe` in `pg` alone, no import out of it but of leaves, no circle of files, no file
 //! above 450 lines.

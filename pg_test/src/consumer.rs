@@ -103,15 +103,26 @@ impl Consumer {
     /// If the marker does not come until the deadline; the panic tells what did.
     #[track_caller]
     pub fn wait_for_marker(&self, routing_key: &str) -> Vec<Message> {
+        self.wait_for(&format!("the marker {routing_key}"), |event| {
+            event.routing_key == routing_key
+        })
+    }
+
+    /// Everything that comes before the first message that is the one, which is called `what`.
+    ///
+    /// # Panics
+    /// If that does not come until the deadline; the panic tells what did.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, is_it: impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut before = Vec::new();
         let received = self.received();
         let end = Instant::now() + self.deadline;
         loop {
             match next(&received, end) {
-                Ok(event) if event.routing_key == routing_key => return before,
+                Ok(event) if is_it(&event) => return before,
                 Ok(event) => before.push(event),
                 Err(why) => panic!(
-                    "the marker {routing_key} did not come, {why}; {} others did:{}",
+                    "{what} did not come, {why}; {} others did:{}",
                     before.len(),
                     listed(&before)
                 ),

@@ -27,6 +27,7 @@
 //! | `numbers`, `record` | medians and percentiles, how figures are written, and into which document |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
+//! | `last_panic` | what a test failed with, said once more after the logs |
 //! | `process`, `folder`, `ports`, `ordinary_user` | what a server needs: a child, a place, ports, a user |
 
 #![forbid(unsafe_code)]
@@ -41,6 +42,7 @@ mod dice;
 mod folder;
 pub mod installation;
 mod janitor;
+mod last_panic;
 pub mod machine;
 mod message;
 pub mod numbers;

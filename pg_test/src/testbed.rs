@@ -8,6 +8,7 @@ use std::thread;
 use ::postgres::Client;
 
 use crate::folder::tail;
+use crate::last_panic;
 use crate::postgres::Postgres;
 use crate::rabbitmq::RabbitMq;
 use crate::scene::Scene;
@@ -105,7 +106,7 @@ impl Testbed {
         }
         eprintln!("--- PostgreSQL's log ---\n{}", tail(&self.postgres.log()));
         eprintln!("--- RabbitMQ's log ---\n{}", tail(&self.rabbitmq.log()));
-        eprintln!("--- end of the logs ---");
+        eprintln!("--- end of the logs ---\n{}", last_panic::last());
     }
 
     #[track_caller]
@@ -117,6 +118,7 @@ impl Testbed {
         conf: &[&str],
         has_extension: bool,
     ) -> Testbed {
+        last_panic::remember();
         let port = format!("amqp.port = {}", rabbitmq.port());
         let own = [
             "amqp.host = '127.0.0.1'",

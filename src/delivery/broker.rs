@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use socket::Tls;
+
 use super::policy::Policies;
 
 /// A broker's address.
@@ -44,14 +46,26 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How we prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    Password {
+        username: String,
+        password: Secret,
+    },
+    /// The certificate that TLS shows the broker.
+    Certificate,
+}
+
 /// Everything that is to be known of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerSettings {
     /// Tried in turn. Not empty.
     pub addresses: Vec<Address>,
     pub vhost: String,
-    pub username: String,
-    pub password: Secret,
+    pub credentials: Credentials,
+    /// None: in clear.
+    pub tls: Option<Tls>,
     /// Type with which an exchange is declared on first use; empty: never declared.
     pub exchange_type: String,
     /// Longest time for a connection to be made, or for an answer to a declaration.

@@ -3,15 +3,13 @@
 //! one that is not opened again: a connection that failed is thrown away whole.
 
 use std::collections::HashMap;
-use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use amqp::{
-    Credentials, Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf,
-};
+use ::socket::Socket;
+use amqp::{Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf};
 
-use super::broker::{Address, BrokerSettings};
+use super::broker::{Address, BrokerSettings, Credentials};
 use super::failure::{Failure, SessionEnd};
 use super::message::{Message, ResendReason};
 use super::publisher::Publisher;
@@ -94,24 +92,23 @@ impl Connection {
         address: &Address,
     ) -> Result<Connection, SessionEnd> {
         let settings = publisher.settings.clone();
-        let timeout = settings.connect_timeout;
-        let deadline = Instant::now() + timeout;
-        let socket = connect(publisher, address, timeout, deadline).await?;
+        let deadline = Instant::now() + settings.connect_timeout;
+        let socket = connect(publisher, address, &settings, deadline).await?;
         let transport = Transport::new(socket, login(&settings, deadline));
         let mut connection = Connection {
-            transport: transport.map_err(|error| Failure::unreachable(&error.into(), timeout))?,
+            transport: transport.map_err(|error| Failure::unreachable(&error.into(), &settings))?,
             is_asking_open: false,
             asking: None,
             answers: HashMap::new(),
             exchange_type: settings.exchange_type.clone(),
         };
-        while !connection.get_on(publisher, address, timeout)? {
+        while !connection.get_on(publisher, address, &settings)? {
             publisher.obey()?;
             if Instant::now() >= deadline {
-                return Err(Failure::no_answer(timeout).into());
+                return Err(Failure::no_answer(&settings).into());
             }
             let waited = connection.transport.wait(&publisher.mailbox.pause, Some(deadline)).await;
-            waited.map_err(|trouble| Failure::unreachable(&trouble, timeout))?;
+            waited.map_err(|trouble| Failure::unreachable(&trouble, &settings))?;
         }
         Ok(connection)
     }
@@ -121,7 +118,7 @@ impl Connection {
         &mut self,
         publisher: &mut Publisher,
         address: &Address,
-        timeout: Duration,
+        settings: &BrokerSettings,
     ) -> Result<bool, Failure> {
         loop {
             let event = match self.transport.amqp.next_event() {
@@ -130,11 +127,11 @@ impl Connection {
                 Err(error) => {
                     // The last word.
                     let _ = self.transport.flush();
-                    return Err(Failure::unreachable(&error.into(), timeout));
+                    return Err(Failure::unreachable(&error.into(), settings));
                 }
             };
             match event {
-                Event::Greeted { .. } => self.warn_of_listeners(publisher, address),
+                Event::Greeted { .. } => self.warn_of_strangers(publisher, address),
                 Event::Ready => {
                     self.open_channel(PUBLISHING)?;
                     self.transport.amqp.turn_confirms_on(PUBLISHING);
@@ -150,14 +147,22 @@ impl Connection {
         }
     }
 
-    /// The password is about to leave as it is. It stays on this machine only where the address that was
+    /// The password and the events are about to leave. They stay on this machine only where the address that was
     /// connected to is a loopback one; the name does not tell.
-    fn warn_of_listeners(&self, publisher: &mut Publisher, address: &Address) {
-        if let Some(peer) = self.transport.peer().filter(|peer| !peer.is_loopback())
-            && publisher.hosts_in_clear.insert(address.host.clone())
+    fn warn_of_strangers(&self, publisher: &mut Publisher, address: &Address) {
+        let socket = &self.transport.socket;
+        let is_in_clear = socket.tls_version().is_none();
+        if let Some(peer) = socket.peer().filter(|peer| !peer.is_loopback())
+            && (is_in_clear || socket.is_unverified())
+            && publisher.hosts_warned_of.insert((address.host.clone(), is_in_clear))
         {
-            publisher.report(Update::PasswordInClear { host: address.host.clone(), peer });
+            publisher.report(Update::Unsecured { host: address.host.clone(), peer, is_in_clear });
         }
+    }
+
+    /// How the connection is secured, for the log.
+    pub fn security(&self) -> &'static str {
+        self.transport.socket.tls_version().unwrap_or("no TLS")
     }
 
     fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
@@ -366,8 +371,10 @@ impl Connection {
 /// the next one's messages would be out of order.
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.transport.amqp.phase() != Phase::Closed {
-            self.transport.abort();
+        if self.transport.amqp.phase() == Phase::Closed {
+            self.transport.socket.say_goodbye();
+        } else {
+            self.transport.socket.abort();
         }
     }
 }
@@ -394,9 +401,12 @@ fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
         .put_text("platform", "PostgreSQL")
         .put_text("connection_name", env!("CARGO_PKG_NAME"));
     Login {
-        credentials: Credentials::Password {
-            user: settings.username.clone(),
-            password: settings.password.reveal().to_owned(),
+        credentials: match &settings.credentials {
+            Credentials::Password { username, password } => amqp::Credentials::Password {
+                user: username.clone(),
+                password: password.reveal().to_owned(),
+            },
+            Credentials::Certificate => amqp::Credentials::External,
         },
         virtual_host: settings.vhost.clone(),
         properties,
@@ -412,17 +422,19 @@ fn login(settings: &BrokerSettings, deadline: Instant) -> Login {
 async fn connect(
     publisher: &mut Publisher,
     address: &Address,
-    timeout: Duration,
+    settings: &BrokerSettings,
     deadline: Instant,
-) -> Result<TcpStream, SessionEnd> {
-    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), timeout);
-    publisher.dialler.begin(address, timeout, publisher.spawn).map_err(unreachable)?;
+) -> Result<Socket, SessionEnd> {
+    let unreachable = |error| Failure::unreachable(&Trouble::Socket(error), settings);
+    let destination = (address.clone(), settings.tls.clone());
+    let (dialler, spawn) = (&mut publisher.dialler, publisher.spawn);
+    dialler.begin(&destination, settings.connect_timeout, spawn).map_err(unreachable)?;
     loop {
         publisher.obey()?;
-        match publisher.dialler.take(address) {
+        match publisher.dialler.take(&destination) {
             Some(socket) => return Ok(socket.map_err(unreachable)?),
             None if Instant::now() < deadline => publisher.pause_until(deadline).await,
-            None => return Err(Failure::no_answer(timeout).into()),
+            None => return Err(Failure::no_answer(settings).into()),
         }
     }
 }

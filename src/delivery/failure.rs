@@ -2,10 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
-use std::time::Duration;
 
-use amqp::{Error, NotSent, ReplyCode, short};
+use amqp::{Error, NotSent, Phase, ReplyCode, short};
 
+use super::broker::{BrokerSettings, Credentials};
 use super::message::{Message, ResendReason};
 use super::transport::Trouble;
 use crate::memory::OutOfMemory;
@@ -117,24 +117,32 @@ impl Failure {
         self.culprit.as_ref().map(|culprit| culprit.message_id.clone())
     }
 
-    /// The connection cannot be made, in so much time at most.
-    pub fn unreachable(trouble: &Trouble, timeout: Duration) -> Failure {
+    /// The connection cannot be made.
+    pub fn unreachable(trouble: &Trouble, settings: &BrokerSettings) -> Failure {
         let Trouble::Protocol(error) = trouble else {
             return Failure::of_connection(format!("broker cannot be reached: {trouble}"));
         };
+        let with = match settings.credentials {
+            Credentials::Password { .. } => "password",
+            Credentials::Certificate => "certificate (EXTERNAL)",
+        };
         Failure::of_connection(match error {
-            Error::NoAnswer(_) => return Failure::no_answer(timeout),
+            Error::NoAnswer(_) => return Failure::no_answer(settings),
             Error::Closed { text, .. } => format!("broker refused the connection: {text}"),
             Error::MechanismNotOffered(offered) => {
-                format!("broker offers no login with a password, but \"{}\"", short(offered))
+                format!("broker offers no login with a {with}, but \"{}\"", short(offered))
             }
             Error::FramesTooSmall(_) | Error::Unexpected(_) => error.to_string(),
-            _ => format!("broker cannot be reached: {error}"),
+            _ => {
+                let hint = hint(error, settings).map(|hint| format!("; {hint}"));
+                format!("broker cannot be reached: {error}{}", hint.unwrap_or_default())
+            }
         })
     }
 
     /// The connection is not there in time.
-    pub fn no_answer(timeout: Duration) -> Failure {
+    pub fn no_answer(settings: &BrokerSettings) -> Failure {
+        let timeout = settings.connect_timeout;
         Failure::of_connection(format!("broker did not answer within {timeout:?}"))
     }
 
@@ -192,6 +200,27 @@ impl Failure {
     }
 }
 
+/// What may be wrong with the settings where the broker says little or nothing.
+fn hint(error: &Error, settings: &BrokerSettings) -> Option<&'static str> {
+    let is_certificate = settings.credentials == Credentials::Certificate;
+    match (error, &settings.tls) {
+        (Error::HungUp(Phase::LoggingIn), Some(_)) if is_certificate => {
+            Some("it may know no user of the name in amqp.sslcert, or not have seen it")
+        }
+        (Error::HungUp(Phase::Greeting), Some(tls)) if tls.identity.is_none() => {
+            Some("it may want a client certificate (amqp.sslcert), or not speak TLS on this port")
+        }
+        (Error::HungUp(Phase::Greeting), Some(_)) => {
+            Some("it may refuse amqp.sslcert, or not speak TLS on this port")
+        }
+        // What begins an alert of TLS.
+        (Error::HungUp(Phase::Greeting) | Error::NotAmqp(0x15), None) => {
+            Some("it may speak TLS on this port: amqp.sslmode")
+        }
+        _ => None,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.culprit {
@@ -203,9 +232,34 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
-    use amqp::Phase;
+    use std::time::Duration;
 
+    use socket::{Tls, Verify};
+
+    use super::super::broker::{Secret, Unroutable};
+    use super::super::policy::Policies;
     use super::*;
+
+    fn settings(credentials: Credentials, tls: Option<Tls>) -> BrokerSettings {
+        BrokerSettings {
+            addresses: Vec::new(),
+            vhost: "/".to_owned(),
+            credentials,
+            tls,
+            exchange_type: String::new(),
+            connect_timeout: Duration::from_secs(10),
+            heartbeat: 0,
+            confirm_timeout: Duration::from_secs(30),
+            max_in_flight: 1,
+            unroutable: Unroutable::Drop,
+            policies: Policies::default(),
+        }
+    }
+
+    fn with_a_password() -> BrokerSettings {
+        let (username, password) = (String::new(), Secret::new(String::new()));
+        settings(Credentials::Password { username, password }, None)
+    }
 
     #[test]
     fn what_the_broker_says_when_it_closes_a_channel_tells_what_it_refuses() {
@@ -231,9 +285,8 @@ mod tests {
             text: "ACCESS_REFUSED".to_owned(),
             method: None,
         };
-        let unreachable = |error| {
-            Failure::unreachable(&Trouble::Protocol(error), Duration::from_secs(10)).to_string()
-        };
+        let unreachable =
+            |error| Failure::unreachable(&Trouble::Protocol(error), &with_a_password()).to_string();
         let said = [
             (closed(Phase::LoggingIn), "broker refused the connection: ACCESS_REFUSED"),
             (Error::NoAnswer(Phase::Greeting), "broker did not answer within 10s"),
@@ -254,6 +307,27 @@ mod tests {
             lost(Error::HungUp(Phase::Open)),
             "connection to the broker was lost: broker closed the socket"
         );
+    }
+
+    #[test]
+    fn where_the_broker_says_nothing_the_settings_are_named_that_may_be_wrong() {
+        let tls = || Some(Tls { verify: Verify::Nothing, identity: None });
+        let said = |error, settings: &BrokerSettings| {
+            Failure::unreachable(&Trouble::Protocol(error), settings).to_string()
+        };
+        let in_clear = with_a_password();
+        for error in [Error::HungUp(Phase::Greeting), Error::NotAmqp(0x15)] {
+            assert!(
+                said(error, &in_clear).ends_with("it may speak TLS on this port: amqp.sslmode")
+            );
+        }
+        let secured = BrokerSettings { tls: tls(), ..with_a_password() };
+        assert!(said(Error::HungUp(Phase::Greeting), &secured).contains("amqp.sslcert"));
+        assert!(!said(Error::HungUp(Phase::LoggingIn), &secured).contains("amqp.ssl"));
+        let external = settings(Credentials::Certificate, tls());
+        assert!(said(Error::HungUp(Phase::LoggingIn), &external).contains("amqp.sslcert"));
+        let offered = said(Error::MechanismNotOffered("PLAIN".to_owned()), &external);
+        assert_eq!(offered, "broker offers no login with a certificate (EXTERNAL), but \"PLAIN\"");
     }
 
     #[test]

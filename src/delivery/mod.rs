@@ -16,7 +16,7 @@
 //! | [`failure`], [`backoff`] | why a session ended; how long to wait before the next |
 //! | [`window`], [`unconfirmed`] | messages that are not confirmed, in order |
 //! | [`policy`], [`refusals`], [`debts`], [`tally`] | exchanges that refuse events: what becomes of these, and who is told |
-//! | [`broker`], [`dial`], [`transport`], [`connection`] | its address and settings; the socket; bytes over it; what is said over them |
+//! | [`broker`], [`dial`], [`transport`], [`connection`] | its address and settings; the way there; the protocol over a socket; what is said over it |
 //! | [`message`], [`envelope`], [`spares`] | a message; its AMQP properties; memory for the next one |
 //! | [`pause`] | what a step waits for |
 
@@ -51,7 +51,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-pub use broker::{Address, BrokerSettings, Secret, Unroutable};
+pub use broker::{Address, BrokerSettings, Credentials, Secret, Unroutable};
 pub use counts::Counts;
 pub use debts::Debt;
 pub use dial::Spawn;

@@ -27,8 +27,8 @@ pub struct Publisher {
     pub settings: BrokerSettings,
     /// Whether the stream stands still.
     pub stands_still: bool,
-    /// Hosts of which it was said that the password goes there in clear.
-    pub hosts_in_clear: HashSet<String>,
+    /// Hosts of which it was said that what goes there is not secured, and whether it goes in clear.
+    pub hosts_warned_of: HashSet<(String, bool)>,
     pub refusals: Refusals,
     pub tally: Tally,
 }
@@ -42,7 +42,7 @@ impl Publisher {
             dialler: Dialler::default(),
             settings,
             stands_still: false,
-            hosts_in_clear: HashSet::new(),
+            hosts_warned_of: HashSet::new(),
             refusals: Refusals::default(),
             tally: Tally::default(),
         }

@@ -42,7 +42,8 @@ pub async fn run(
         Ok(connection) => connection,
         Err(end) => return end,
     };
-    publisher.report(Update::Streaming(address.to_string()));
+    let (broker, security) = (address.to_string(), connection.security());
+    publisher.report(Update::Streaming { broker, security });
     window.begin();
     let mut session = Session {
         max_in_flight: publisher.settings.max_in_flight,

@@ -10,8 +10,11 @@ fn settings(port: u16) -> BrokerSettings {
     BrokerSettings {
         addresses: vec![Address { host: "127.0.0.1".to_owned(), port }],
         vhost: "/".to_owned(),
-        username: "guest".to_owned(),
-        password: Secret::new("guest".to_owned()),
+        credentials: Credentials::Password {
+            username: "guest".to_owned(),
+            password: Secret::new("guest".to_owned()),
+        },
+        tls: None,
         exchange_type: "topic".to_owned(),
         connect_timeout: Duration::from_millis(50),
         heartbeat: 30,

@@ -2,20 +2,19 @@
 //! for both. What is said and heard is [`super::connection`]'s business.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use ::socket::Socket;
 use amqp::{Login, NotSent, TableBuf};
-use rustix::net::sockopt::set_socket_linger;
 
 use super::envelope;
 use super::message::{Message, ResendReason};
 use super::pause::{Pause, Wants};
-use crate::pg::wait::Socket;
+use crate::pg::wait;
 
 /// Writes in a row, however much the socket takes: then the worker is to be heard.
 const WRITES: usize = 64;
@@ -26,7 +25,7 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 /// Why a connection cannot be used any more.
 #[derive(Debug)]
 pub enum Trouble {
-    /// The operating system says so.
+    /// The operating system says so, or TLS.
     Socket(io::Error),
     /// The broker says so, or what it says makes no sense.
     Protocol(amqp::Error),
@@ -55,7 +54,7 @@ impl fmt::Display for Trouble {
 
 /// A socket with what is spoken over it.
 pub struct Transport {
-    socket: TcpStream,
+    pub socket: Socket,
     /// Tells the socket from those before.
     number: u64,
     pub amqp: amqp::Connection,
@@ -76,11 +75,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// If the socket cannot be set up, or there is no memory for it.
-    pub fn new(socket: TcpStream, login: Login) -> io::Result<Transport> {
-        socket.set_nonblocking(true)?;
-        // What is written is as much as there is: waiting for more would only cost time.
-        socket.set_nodelay(true)?;
+    /// If there is no memory for it.
+    pub fn new(socket: Socket, login: Login) -> io::Result<Transport> {
         let amqp = amqp::Connection::try_new(login, Instant::now())
             .map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
         Ok(Transport {
@@ -90,11 +86,6 @@ impl Transport {
             unfinished: None,
             headers: TableBuf::new(),
         })
-    }
-
-    /// The broker's address; none if the connection is gone again.
-    pub fn peer(&self) -> Option<IpAddr> {
-        self.socket.peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     /// Takes a message to send, if there is room.
@@ -135,12 +126,12 @@ impl Transport {
     pub fn flush(&mut self) -> io::Result<()> {
         for _ in 0..WRITES {
             if self.amqp.to_send().is_empty() {
-                break;
+                return self.socket.flush();
             }
             match self.socket.write(self.amqp.to_send()) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.amqp.sent(count, Instant::now()),
-                Err(error) if is_for_later(&error) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
             self.fill();
@@ -157,15 +148,21 @@ impl Transport {
         let had_room = self.amqp.has_room();
         if let Err(error) = self.flush() {
             // What the broker said before may tell more.
-            let has_more = self.read().is_ok_and(|has_more| has_more);
-            return if has_more { Ok(()) } else { Err(error.into()) };
+            return match self.read() {
+                Ok(true) => Ok(()),
+                Err(Trouble::Socket(said)) if said.kind() == ErrorKind::InvalidData => {
+                    Err(said.into())
+                }
+                _ => Err(error.into()),
+            };
         }
-        let is_full = !self.amqp.to_send().is_empty();
-        // There may be a message that had no room.
-        let until = if self.amqp.has_room() && !had_room { Some(Instant::now()) } else { until };
+        let is_full = self.socket.awaits_room(!self.amqp.to_send().is_empty());
+        // There may be a message that had no room, or something that was read and not looked at.
+        let is_now = self.amqp.has_room() && !had_room || self.socket.has_unread();
+        let until = if is_now { Some(Instant::now()) } else { until };
         let until = [until, self.amqp.wake_at()].into_iter().flatten().min();
-        let (descriptor, number) = (self.socket.as_raw_fd(), self.number);
-        let socket = Some(Socket { descriptor, number, is_full });
+        let (descriptor, number) = (self.socket.as_fd().as_raw_fd(), self.number);
+        let socket = Some(wait::Socket { descriptor, number, is_full });
         let is_readable = pause.wait(Wants { socket, until }).await;
         // What came in time counts, however late it is looked at.
         if is_readable || until.is_some_and(|until| Instant::now() >= until) {
@@ -182,26 +179,17 @@ impl Transport {
                 self.amqp.received(count, Instant::now());
                 Ok(true)
             }
-            Err(error) if is_for_later(&error) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
-
-    /// What the socket has taken and not sent is not sent when it is closed.
-    pub fn abort(&self) {
-        // If that fails it is sent: not worse than a broker that had it all before.
-        let _ = set_socket_linger(&self.socket, Some(Duration::ZERO));
-    }
-}
-
-/// Whether a read or write may be tried again.
-fn is_for_later(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
 
     use amqp::{Credentials, Error, Event};
 
@@ -230,7 +218,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut far, _) = listener.accept().unwrap();
-        let mut near = Transport::new(near, login(heartbeat)).unwrap();
+        let mut near = Transport::new(Socket::plain(near).unwrap(), login(heartbeat)).unwrap();
         far.write_all(LETS_IN).unwrap();
         hear(&mut near, |event| *event == Event::Ready);
         near.amqp.open_channel(1).unwrap();

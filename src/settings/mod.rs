@@ -2,22 +2,34 @@
 //! reads a setting. All take effect on reload; docs/operations.md lists them for users.
 
 mod hosts;
+mod kinds;
 mod password;
+mod tls;
 
 use std::ffi::{CStr, CString};
-use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
-use crate::delivery::{BrokerSettings, Policies, Unroutable};
+use crate::delivery::{BrokerSettings, Credentials, Policies, Unroutable};
 use crate::event::{MAX_BODY, MAX_SHORT_STRING};
 use crate::pg::{secret, server, text};
 use hosts::parse_hosts;
+use kinds::{define_number, define_text, seconds, string};
 pub use password::PasswordSource;
 use password::{password, source_of};
 
-/// The AMQP port without TLS (IANA).
-const DEFAULT_PORT: u16 = 5672;
+/// The AMQP ports without TLS and with it (IANA).
+const PORT_IN_CLEAR: u16 = 5672;
+const PORT_OF_TLS: u16 = 5671;
+
+/// How we prove who we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+enum AuthSetting {
+    #[name = c"password"]
+    Password,
+    #[name = c"certificate"]
+    Certificate,
+}
 
 /// What to do with a message that no queue is bound for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
@@ -41,10 +53,12 @@ pub enum Oversize {
 
 /// Broker hosts, tried in turn.
 static HOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"localhost"));
-/// Port of the hosts that name none.
-static PORT: GucSetting<i32> = GucSetting::<i32>::new(DEFAULT_PORT as i32);
+/// Port of the hosts that name none; 0: AMQP's own.
+static PORT: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// RabbitMQ virtual host.
 static VHOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"/"));
+/// How we prove who we are.
+static AUTH: GucSetting<AuthSetting> = GucSetting::<AuthSetting>::new(AuthSetting::Password);
 /// Broker user.
 static USERNAME: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"guest"));
 /// Broker password; shown to nobody, never logged by us. None: it is not set.
@@ -96,12 +110,20 @@ pub fn init() {
     );
     define_number(
         c"amqp.port",
-        c"Port of the broker hosts that name none.",
+        c"Port of the broker hosts that name none; 0: 5671 with TLS, 5672 without.",
         &PORT,
-        1..=65535,
+        0..=65535,
         plain,
     );
     define_text(c"amqp.vhost", c"RabbitMQ virtual host.", &VHOST, GucContext::Sighup, plain);
+    GucRegistry::define_enum_guc(
+        c"amqp.auth",
+        c"How to log in: with a password, or with the certificate in amqp.sslcert.",
+        c"",
+        &AUTH,
+        GucContext::Sighup,
+        plain,
+    );
     define_text(c"amqp.username", c"Broker user.", &USERNAME, GucContext::Sighup, plain);
     secret::define(
         c"amqp.password",
@@ -212,36 +234,8 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
+    tls::init();
     server::reserve_setting_prefix(c"amqp");
-}
-
-fn define_text(
-    name: &'static CStr,
-    description: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
-    context: GucContext,
-    flags: GucFlags,
-) {
-    GucRegistry::define_string_guc(name, description, c"", setting, context, flags);
-}
-
-fn define_number(
-    name: &'static CStr,
-    description: &'static CStr,
-    setting: &'static GucSetting<i32>,
-    range: std::ops::RangeInclusive<i32>,
-    flags: GucFlags,
-) {
-    GucRegistry::define_int_guc(
-        name,
-        description,
-        c"",
-        setting,
-        *range.start(),
-        *range.end(),
-        GucContext::Sighup,
-        flags,
-    );
 }
 
 /// Whether triggers write events in this session.
@@ -293,11 +287,28 @@ pub fn broker() -> Result<BrokerSettings, String> {
             return Err(format!("{name} is longer than {MAX_SHORT_STRING} bytes"));
         }
     }
+    let tls = tls::tls()?;
+    let port = match (PORT.get() as u16, &tls) {
+        (0, Some(_)) => PORT_OF_TLS,
+        (0, None) => PORT_IN_CLEAR,
+        (port, _) => port,
+    };
+    let credentials = match AUTH.get() {
+        AuthSetting::Password => Credentials::Password {
+            username: string(&USERNAME),
+            password: password(&string(&PASSWORD_FILE), PASSWORD.get())?,
+        },
+        AuthSetting::Certificate if tls.as_ref().is_none_or(|tls| tls.identity.is_none()) => {
+            return Err("amqp.auth = certificate needs amqp.sslmode, amqp.sslcert and amqp.sslkey"
+                .to_owned());
+        }
+        AuthSetting::Certificate => Credentials::Certificate,
+    };
     Ok(BrokerSettings {
-        addresses: parse_hosts(&string(&HOST), PORT.get() as u16)?,
+        addresses: parse_hosts(&string(&HOST), port)?,
         vhost,
-        username: string(&USERNAME),
-        password: password(&string(&PASSWORD_FILE), PASSWORD.get())?,
+        credentials,
+        tls,
         exchange_type,
         connect_timeout: seconds(&CONNECT_TIMEOUT),
         heartbeat: HEARTBEAT.get() as u16,
@@ -313,13 +324,8 @@ pub fn broker() -> Result<BrokerSettings, String> {
 
 /// Where the password comes from, as the settings stand now.
 pub fn password_source() -> PasswordSource {
-    source_of(&string(&PASSWORD_FILE), PASSWORD.get().is_some())
-}
-
-fn string(setting: &GucSetting<Option<CString>>) -> String {
-    setting.get().map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn seconds(setting: &GucSetting<i32>) -> Duration {
-    Duration::from_secs(setting.get() as u64)
+    match AUTH.get() {
+        AuthSetting::Password => source_of(&string(&PASSWORD_FILE), PASSWORD.get().is_some()),
+        AuthSetting::Certificate => PasswordSource::None,
+    }
 }

@@ -18,6 +18,8 @@ pub enum PasswordSource {
     Setting,
     /// Neither is set.
     Default,
+    /// There is none: a certificate stands for it.
+    None,
 }
 
 impl PasswordSource {
@@ -27,6 +29,7 @@ impl PasswordSource {
             PasswordSource::File => "file",
             PasswordSource::Setting => "setting",
             PasswordSource::Default => "default",
+            PasswordSource::None => "none",
         }
     }
 }
@@ -48,7 +51,7 @@ pub fn source_of(file: &str, is_set: bool) -> PasswordSource {
 pub fn password(file: &str, setting: Option<CString>) -> Result<Secret, String> {
     match source_of(file, setting.is_some()) {
         PasswordSource::File => read_password(file),
-        PasswordSource::Setting | PasswordSource::Default => {
+        PasswordSource::Setting | PasswordSource::Default | PasswordSource::None => {
             let text = setting.map(|text| text.to_string_lossy().into_owned());
             Ok(Secret::new(text.unwrap_or_else(|| DEFAULT_PASSWORD.to_owned())))
         }

@@ -123,7 +123,7 @@ impl Condition {
                 // What blocked the last connection will block the next one, or not.
                 self.standstill.block(None);
             }
-            Update::Streaming(broker) => {
+            Update::Streaming { broker, security } => {
                 writer::set_broker(&broker);
                 self.is_connected = true;
                 // What made the stream stand still may do so again: it is over with a confirm.
@@ -131,7 +131,7 @@ impl Condition {
                     self.standstill.succeed();
                 }
                 if self.standstill.cause().is_none() {
-                    report::log(format!("connected to broker {broker}"));
+                    report::log(format!("connected to broker {broker} ({security})"));
                 }
             }
             Update::StandingStill { reason, kind, held, confirmed } => {
@@ -153,7 +153,8 @@ impl Condition {
                     report::log(notice);
                 }
             }
-            Update::PasswordInClear { host, peer } => warn_of_clear_text(&host, peer),
+            Update::Unsecured { host, peer, is_in_clear: true } => warn_of_clear_text(&host, peer),
+            Update::Unsecured { host, peer, .. } => warn_of_unknown_broker(&host, peer),
             Update::PassedOver { exchange, count, reason, is_dead_letter } => {
                 log_passed_over(&exchange, count, &reason, is_dead_letter);
                 return;
@@ -233,7 +234,19 @@ fn warn_of_clear_text(host: &str, peer: IpAddr) {
     .detail(format!(
         "Its address {peer} is not a loopback one: who can listen on the way can read the password and the events."
     ))
-    .hint("Reach the broker through a network that you trust, or a tunnel that ends on this machine.")
+    .hint("Set amqp.sslmode = 'verify-full' and amqp.sslrootcert, see docs/tls.md.")
+    .warn();
+}
+
+fn warn_of_unknown_broker(host: &str, peer: IpAddr) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("it is not checked whether broker host \"{host}\" is who it says"),
+    )
+    .detail(format!(
+        "With amqp.sslmode = require whoever answers at {peer} gets the password and the events."
+    ))
+    .hint("Set amqp.sslmode = 'verify-full' and amqp.sslrootcert, see docs/tls.md.")
     .warn();
 }
 

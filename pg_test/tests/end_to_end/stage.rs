@@ -1,6 +1,8 @@
 //! The tables that the tests change, and the few words that all tests share.
 
 use std::collections::BTreeSet;
+use std::slice;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use pg_test::{DEADLINE, Message, Postgres, Scene, Testbed, c_library, testbed, wait_until};
 use postgres::Client;
@@ -165,8 +167,15 @@ pub fn wait_until_saved(client: &mut Client, message: &Message) {
 /// Everything that was published before now.
 #[track_caller]
 pub fn published_so_far(scene: &Scene<'_>, client: &mut Client) -> Vec<Message> {
-    run(client, "INSERT INTO markers VALUES (1)");
-    scene.consumer.wait_for_marker("cdc.marker.insert")
+    // One of its own for each call: a marker of an earlier one may be sent again.
+    static NUMBER: AtomicI64 = AtomicI64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    run(client, &format!("INSERT INTO markers VALUES ({number})"));
+    let is_marker = |message: &Message| message.routing_key == "cdc.marker.insert";
+    let is_it = |message: &Message| is_marker(message) && ids(slice::from_ref(message)) == [number];
+    let mut before = scene.consumer.wait_for(&format!("marker {number}"), is_it);
+    before.retain(|message| !is_marker(message));
+    before
 }
 
 /// `operation:id` of each message, of the row after the change or else before it.
