@@ -146,6 +146,17 @@ impl Session {
         io::Error::new(io::ErrorKind::InvalidData, words::of(error, self.has_identity))
     }
 
+    /// The same for what comes of the session as an error of the operating system's.
+    pub fn explain_io(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return error;
+        }
+        match error.downcast::<rustls::Error>() {
+            Ok(error) => self.explain(&error),
+            Err(error) => io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}")),
+        }
+    }
+
     pub fn version(&self) -> Option<&'static str> {
         Some(match self.connection.protocol_version()? {
             ProtocolVersion::TLSv1_2 => "TLSv1.2",

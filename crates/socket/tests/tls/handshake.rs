@@ -1,19 +1,18 @@
 //! Who is let be the broker, and what is said of who is not.
 
-mod peer;
-
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use peer::certificates::{
-    Authority, Folder, Leaf, authority, authority_below, expired, leaf, of_the_future, params,
-    revocation_list, self_signed,
-};
-use peer::server::{Server, serve_tcp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::version::{TLS12, TLS13};
 use socket::{Identity, Roots, Socket, Tls, Trust, Verify, connect};
+
+use crate::peer::certificates::{
+    Authority, Folder, Leaf, authority, authority_below, expired, leaf, of_the_future, params,
+    revocation_list, self_signed,
+};
+use crate::peer::server::{Server, serve_tcp};
 
 fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(30)

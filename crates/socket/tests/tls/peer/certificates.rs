@@ -86,11 +86,15 @@ pub fn params(names: &[&str]) -> CertificateParams {
 }
 
 pub fn expired(names: &[&str]) -> CertificateParams {
-    CertificateParams { not_after: date_time_ymd(2020, 1, 1), ..params(names) }
+    let mut params = params(names);
+    params.not_after = date_time_ymd(2020, 1, 1);
+    params
 }
 
 pub fn of_the_future(names: &[&str]) -> CertificateParams {
-    CertificateParams { not_before: date_time_ymd(2500, 1, 1), ..params(names) }
+    let mut params = params(names);
+    params.not_before = date_time_ymd(2500, 1, 1);
+    params
 }
 
 pub fn leaf(params: CertificateParams, authority: &Authority) -> Leaf {
