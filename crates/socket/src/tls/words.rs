@@ -34,6 +34,13 @@ fn of_certificate(error: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::Revoked => "its certificate is revoked (amqp.sslcrl)".to_owned(),
+        CertificateError::UnknownRevocationStatus => {
+            "amqp.sslcrl has no list of a CA that its certificate depends on".to_owned()
+        }
+        CertificateError::ExpiredRevocationListContext { time, next_update } => format!(
+            "a list in amqp.sslcrl is out of date: there should have been another one {} ago",
+            between(next_update, time)
+        ),
         CertificateError::ExpiredContext { time, not_after } => {
             format!("its certificate expired {} ago", between(not_after, time))
         }
