@@ -133,6 +133,10 @@ fn another_name_is_refused_unless_only_the_signer_counts() {
         &["localhost", "example.org", "amqp.host"],
     );
     try_out(&other, "localhost", &world.signer()).unwrap();
+    let many: Vec<String> = (1..=50).map(|number| format!("{number}.example.org")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let said = try_out(&Server::new(&world.leaf(&many)), "localhost", &world.full()).unwrap_err();
+    assert!(said.contains("5.example.org\") and 45 more: amqp.host"), "{said}");
     // An address is no name, and the common name counts for nothing.
     let named = Server::new(&world.leaf(&["localhost"]));
     assert_says(try_out(&named, "127.0.0.1", &world.full()), &["127.0.0.1", "localhost"]);
