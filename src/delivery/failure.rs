@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fmt;
-use std::time::Duration;
 
 use amqp::{Error, NotSent, Phase, ReplyCode, short};
 
@@ -233,6 +232,8 @@ impl fmt::Display for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use socket::{Tls, Verify};
 
     use super::super::broker::{Secret, Unroutable};

@@ -37,31 +37,25 @@ static SSLCRL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(
 
 /// Defines the settings.
 pub fn init() {
-    let (context, plain) = (GucContext::Sighup, GucFlags::default());
     GucRegistry::define_enum_guc(
         c"amqp.sslmode",
         c"Whether the connection to the broker is encrypted, and what the broker has to prove.",
         c"",
         &SSLMODE,
-        context,
-        plain,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
-    define_text(
+    let file = |name, description, setting| {
+        define_text(name, description, setting, GucContext::Sighup, GucFlags::default());
+    };
+    file(
         c"amqp.sslrootcert",
         c"File of the certificates of who may sign the broker's; system: whom this machine trusts.",
         &SSLROOTCERT,
-        context,
-        plain,
     );
-    define_text(c"amqp.sslcert", c"File of our own certificate.", &SSLCERT, context, plain);
-    define_text(c"amqp.sslkey", c"File of the key of amqp.sslcert.", &SSLKEY, context, plain);
-    define_text(
-        c"amqp.sslcrl",
-        c"File of the list of certificates of brokers that are revoked.",
-        &SSLCRL,
-        context,
-        plain,
-    );
+    file(c"amqp.sslcert", c"File of our own certificate.", &SSLCERT);
+    file(c"amqp.sslkey", c"File of the key of amqp.sslcert.", &SSLKEY);
+    file(c"amqp.sslcrl", c"File of the list of revoked certificates of brokers.", &SSLCRL);
 }
 
 /// How the connection is to be secured, as the settings stand now; none: in clear.

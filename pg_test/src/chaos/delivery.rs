@@ -52,8 +52,6 @@ pub(super) struct Delivery {
     pub after: Option<u64>,
     /// Header `resent`.
     pub resent: Option<String>,
-    /// Whether the queue had given it to a consumer before.
-    pub redelivered: bool,
     /// Header `refused`.
     pub refused: Option<String>,
     /// Whether it says that it holds the key alone.
@@ -106,7 +104,6 @@ impl Delivery {
             before: before.as_ref().map(stable),
             after: after.as_ref().map(stable),
             resent: message.headers.get("resent").map(text),
-            redelivered: message.redelivered,
             refused: message.headers.get("refused").map(text),
             is_oversize,
             committed_at: committed_at.ok_or("header commit_ts: no time")?,

@@ -109,9 +109,6 @@ impl Report {
         by_queue("received with header `resent`", &|verdict| verdict.resent)?;
         by_queue("received again", &|verdict| verdict.duplicates)?;
         by_queue("received after later ones, with header `resent`", &|verdict| verdict.overtaken)?;
-        by_queue("received after later ones, since a consumer's connection ended", &|verdict| {
-            verdict.requeued
-        })?;
         by_queue("gap events", &|verdict| verdict.gaps)?;
         by_queue("passed over, and told by a gap event", &|verdict| verdict.passed_over)?;
         by_queue("dead letters, and told by a gap event", &|verdict| verdict.dead_lettered)?;

@@ -69,8 +69,10 @@ impl Stage {
 
     /// The queues that are drained.
     pub fn queues() -> [Queue; 2] {
-        ["classic", "quorum"]
-            .map(|kind| Queue::durable(kind).bound_to(FAN, "#").with_text("x-queue-type", kind))
+        ["classic", "quorum"].map(|kind| {
+            let queue = Queue::durable(kind).bound_to(FAN, "#");
+            queue.with_text("x-queue-type", kind).with_single_active_consumer()
+        })
     }
 
     /// The broker, not by way of the proxy.

@@ -54,9 +54,6 @@ pub(super) struct Verdict {
     /// came again. The broker took them and lost them without a confirm, or returned them while it
     /// took later ones: what it has not confirmed it may lose piecemeal.
     pub overtaken: usize,
-    /// First deliveries after later ones which the queue had given to a consumer before, whose connection
-    /// ended: a quorum queue gives the next consumer others first.
-    pub requeued: usize,
     /// Events that did not come, as their exchange was told: its policy is to skip them.
     pub passed_over: usize,
     /// Events that came to the dead-letter exchange alone, as theirs was told.
@@ -129,9 +126,8 @@ impl Verdict {
         first
     }
 
-    /// First deliveries are in the order of the stream, where the queue did not change it. One that says that it
-    /// was sent before may come after later ones if these come again behind it: a resend repeats a suffix, but for
-    /// what is passed over by then.
+    /// First deliveries are in the order of the stream. One that says that it was sent before may come
+    /// after later ones if these come again behind it: a resend repeats a suffix, but for what is passed over by then.
     fn check_order(&mut self, deliveries: &[Delivery], gaps: &Gaps) {
         let mut seen: HashSet<&str> = HashSet::new();
         let mut places: BTreeMap<Place, &Change> = BTreeMap::new();
@@ -144,9 +140,7 @@ impl Verdict {
             let later = places.range(event.place..);
             let highest = places.last_key_value().map(|(&highest, _)| highest);
             if let Some(highest) = highest.filter(|&highest| event.place <= highest) {
-                if event.redelivered && !places.contains_key(&event.place) {
-                    self.requeued += 1;
-                } else if event.resent.is_some() && !places.contains_key(&event.place) {
+                if event.resent.is_some() && !places.contains_key(&event.place) {
                     self.overtaken += 1;
                     owed.extend(later.map(|(&place, &change)| (place, (change, event))));
                 } else {

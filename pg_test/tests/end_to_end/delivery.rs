@@ -1,5 +1,6 @@
 //! Nothing that committed is lost, whatever stops and starts again.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 

@@ -49,7 +49,6 @@ fn event(
         before,
         after,
         resent: None,
-        redelivered: false,
         refused: None,
         is_oversize: false,
         committed_at: 0,
@@ -239,15 +238,6 @@ fn overtaking_is_excused_only_if_it_was_sent_before_and_repeats_a_suffix() {
     deliveries.push(deliveries[2].clone());
     let verdict = Verdict::on(&receive(deliveries), &ledger, &source);
     assert_eq!((verdict.overtaken, verdict.out_of_order.len()), (1, 0));
-}
-
-#[test]
-fn what_a_queue_gave_out_before_may_come_after_later_ones() {
-    let (ledger, mut deliveries, source) = story();
-    deliveries.rotate_left(2);
-    deliveries[2..].iter_mut().for_each(|delivery| delivery.redelivered = true);
-    let verdict = Verdict::on(&receive(deliveries), &ledger, &source);
-    assert_eq!((verdict.requeued, verdict.overtaken, verdict.out_of_order.len()), (2, 0, 0));
 }
 
 /// When the suffix came again, its exchange was gone.
