@@ -1,17 +1,22 @@
-//! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`, and the document that
-//! gets the result, `--record FILE`.
+//! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`, the document that gets
+//! the result, `--record FILE`, and what is there or not, `--tls`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Names a document, not a number.
 pub const RECORD: &str = "--record";
 
+/// Has no value.
+pub const TLS: &str = "--tls";
+
 /// What was given.
 #[derive(Debug)]
 pub struct Arguments {
     numbers: BTreeMap<String, u64>,
+    /// Names without a value.
+    flags: BTreeSet<String>,
     record: Option<PathBuf>,
 }
 
@@ -32,11 +37,15 @@ impl Arguments {
         mut words: impl Iterator<Item = String>,
         known: &[&str],
     ) -> Result<Arguments, String> {
-        let mut numbers = BTreeMap::new();
+        let (mut numbers, mut flags) = (BTreeMap::new(), BTreeSet::new());
         let mut record = None;
         while let Some(name) = words.next() {
             if !known.contains(&name.as_str()) {
                 return Err(format!("{name} is not known"));
+            }
+            if name == TLS {
+                flags.insert(name);
+                continue;
             }
             let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
             if name == RECORD {
@@ -46,12 +55,17 @@ impl Arguments {
             let number = value.parse().map_err(|error| format!("{name} {value}: {error}"))?;
             numbers.insert(name, number);
         }
-        Ok(Arguments { numbers, record })
+        Ok(Arguments { numbers, flags, record })
     }
 
     /// The number given for this name.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.numbers.get(name).copied()
+    }
+
+    /// Whether this name was given, which has no value.
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.contains(flag)
     }
 
     /// The document that gets the result.
@@ -82,7 +96,7 @@ mod tests {
     fn parsed(line: &str) -> Result<Arguments, String> {
         Arguments::parse(
             line.split_whitespace().map(str::to_owned),
-            &["--seconds", "--seed", RECORD],
+            &["--seconds", "--seed", RECORD, TLS],
         )
     }
 
@@ -94,6 +108,9 @@ mod tests {
         assert_eq!(parsed("").unwrap().duration(), Duration::from_secs(60));
         assert_eq!(parsed("--record a.md").unwrap().record(), Some(Path::new("a.md")));
         assert_eq!(parsed("").unwrap().record(), None);
+        let arguments = parsed("--tls --seed 7").unwrap();
+        assert!(arguments.has(TLS) && arguments.seed() == 7);
+        assert!(!parsed("--seed 7").unwrap().has(TLS));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `testbed`, `scene` | what tests share: both servers, and one test's database, exchange and consumer |
 //! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
+//! | `certificates`, `tls_listener` | authorities and what they sign; how a RabbitMQ is to show it |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `proxy` | a bad network between two of them |
@@ -36,6 +37,7 @@
 pub mod arguments;
 mod broker;
 pub mod c_library;
+mod certificates;
 pub mod chaos;
 mod consumer;
 mod dice;
@@ -56,9 +58,11 @@ mod rabbitmq;
 pub mod record;
 mod scene;
 mod testbed;
+mod tls_listener;
 mod wait;
 
 pub use broker::{Broker, Queue};
+pub use certificates::{Authority, CertificateFiles, Identity, Subject};
 pub use consumer::Consumer;
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown, insert_lsn};
@@ -67,4 +71,5 @@ pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use scene::{Scene, wait_until_confirmed, wait_until_confirmed_within};
 pub use testbed::{QUIET, Testbed, testbed};
+pub use tls_listener::TlsListener;
 pub use wait::{DEADLINE, wait_until};

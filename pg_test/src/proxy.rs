@@ -1,6 +1,7 @@
 //! A TCP proxy on a free port of 127.0.0.1 that behaves like a bad network: connections that die
-//! without a word, in one direction or both, that become slow, or that end in the middle of a
-//! frame. What dies stays dead; connections that are made later pass, as after a change of route.
+//! without a word, in one direction or both, at once or after so many bytes, that become slow, or
+//! that end in the middle of a frame. What dies stays dead; connections that are made later pass, as
+//! after a change of route.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -58,6 +59,8 @@ struct State {
     links: Vec<Link>,
     made: u64,
     slow: bool,
+    /// What new connections get of the server's bytes before they die, if they are to.
+    doomed_after: Option<usize>,
     ended: bool,
 }
 
@@ -69,6 +72,8 @@ struct Link {
     server: TcpStream,
     to_server: Flow,
     to_client: Flow,
+    /// So many of the server's bytes still pass, then none.
+    left: Option<usize>,
 }
 
 impl Proxy {
@@ -108,6 +113,16 @@ impl Proxy {
             Direction::ToServer => link.to_server = Flow::Dead,
             Direction::ToClient => link.to_client = Flow::Dead,
         });
+    }
+
+    /// Connections that are made from now on get so many of the server's bytes, and then none any more.
+    pub fn stop_after(&self, bytes: usize) {
+        self.shared.state().doomed_after = Some(bytes);
+    }
+
+    /// Connections that are made from now on pass again.
+    pub fn heal(&self) {
+        self.shared.state().doomed_after = None;
     }
 
     /// Ends the connections there are within the next buffer that goes to the server.
@@ -166,6 +181,19 @@ impl Shared {
                 flow => return Some(flow),
             }
         }
+    }
+
+    /// How many of these bytes of the server's still pass, if not all: those after them are lost.
+    fn ration(&self, number: u64, read: usize) -> Option<usize> {
+        let mut state = self.state();
+        let link = state.links.iter_mut().find(|link| link.number == number)?;
+        let left = link.left?;
+        link.left = Some(left.saturating_sub(read));
+        if read < left {
+            return None;
+        }
+        link.to_client = Flow::Dead;
+        Some(left)
     }
 
     /// Rests after a buffer if everything is slow.
@@ -227,8 +255,8 @@ fn link(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) -> std::io::
         let mut state = shared.state();
         state.made += 1;
         let number = state.made;
-        let (to_server, to_client) = (Flow::Pass, Flow::Pass);
-        state.links.push(Link { number, client, server, to_server, to_client });
+        let (to_server, to_client, left) = (Flow::Pass, Flow::Pass, state.doomed_after);
+        state.links.push(Link { number, client, server, to_server, to_client, left });
         number
     };
     for ((from, to), direction) in [(up, Direction::ToServer), (down, Direction::ToClient)] {
@@ -257,6 +285,13 @@ fn move_bytes(
             Some(_) => &buffer[..read],
             None => return,
         };
+        if direction == Direction::ToClient
+            && let Some(passing) = shared.ration(number, bytes.len())
+        {
+            // Nothing is closed: the next look finds it dead, and waits.
+            let _ = to.write_all(&bytes[..passing]);
+            continue;
+        }
         if to.write_all(bytes).is_err() || bytes.len() < BUFFER && bytes.len() < read || read == 0 {
             return;
         }
@@ -317,6 +352,20 @@ mod tests {
             assert!(is_open(&mut old));
             assert!(echoes(&mut connect(&proxy)));
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_to_stop_gets_no_more_bytes_and_stays_open() {
+        let proxy = Proxy::start(echo());
+        let mut old = connect(&proxy);
+        proxy.stop_after(6);
+        let mut doomed = connect(&proxy);
+        assert!(echoes(&mut doomed) && !echoes(&mut doomed));
+        assert!(is_open(&mut doomed));
+        assert!(echoes(&mut old));
+        proxy.heal();
+        assert!(echoes(&mut connect(&proxy)));
+        assert!(!echoes(&mut doomed));
     }
 
     #[test]

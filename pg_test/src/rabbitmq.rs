@@ -1,6 +1,6 @@
-//! A throwaway RabbitMQ node on free ports of 127.0.0.1, without plugins, with an epmd of its own,
-//! so that it meets no other node. It can be stopped, killed and started again over the same
-//! data; everything of it is stopped and removed when dropped.
+//! A throwaway RabbitMQ node on free ports of 127.0.0.1, with an epmd of its own, so that it meets no
+//! other node; with TLS, and then the plugin for EXTERNAL, or without any. It can be stopped, killed and
+//! started again over the same data; everything of it is stopped and removed when dropped.
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use crate::janitor::{self, StopSignal};
 use crate::ordinary_user;
 use crate::ports::{Port, free_port};
 use crate::process::{Process, is_running};
+use crate::tls_listener::TlsListener;
 use crate::wait::poll;
 
 /// Where Debian's package keeps the scripts. Those of the same names in PATH run only as root or
@@ -37,6 +38,10 @@ pub struct RabbitMq {
     epmd: Option<Process>,
     folder: Folder,
     amqp: Port,
+    /// The one that it begins with, if it has TLS.
+    tls: Option<(Port, TlsListener)>,
+    /// Those of listeners that it was told of since.
+    more_tls: Mutex<Vec<Port>>,
     distribution: Port,
     epmd_port: Port,
     /// Whether anything was done to it but by way of AMQP.
@@ -58,7 +63,16 @@ impl RabbitMq {
     /// starts it.
     #[track_caller]
     pub fn create_in_memory() -> RabbitMq {
-        let rabbitmq = RabbitMq::prepare_in(Place::Memory);
+        let rabbitmq = RabbitMq::prepare_in(Place::Memory, None);
+        rabbitmq.start();
+        rabbitmq
+    }
+
+    /// Makes a node that also listens for TLS, takes EXTERNAL beside PLAIN, with the common name of a client's
+    /// certificate for the user's, and starts it.
+    #[track_caller]
+    pub fn create_with_tls(listener: &TlsListener) -> RabbitMq {
+        let rabbitmq = RabbitMq::prepare_in(Place::Disk, Some(listener));
         rabbitmq.start();
         rabbitmq
     }
@@ -66,19 +80,22 @@ impl RabbitMq {
     /// Makes a node that does not run yet; its port is known already.
     #[track_caller]
     pub fn prepare() -> RabbitMq {
-        RabbitMq::prepare_in(Place::Disk)
+        RabbitMq::prepare_in(Place::Disk, None)
     }
 
     #[track_caller]
-    fn prepare_in(place: Place) -> RabbitMq {
+    fn prepare_in(place: Place, tls: Option<&TlsListener>) -> RabbitMq {
         let mut rabbitmq = RabbitMq {
             process: Mutex::new(None),
             epmd: None,
             folder: Folder::new(place, StopSignal::Kill),
             amqp: free_port(),
+            tls: tls.map(|listener| (free_port(), listener.clone())),
+            more_tls: Mutex::default(),
             distribution: free_port(),
             epmd_port: free_port(),
-            is_altered: AtomicBool::new(false),
+            // Only what has no TLS is like a new one afterwards.
+            is_altered: AtomicBool::new(tls.is_some()),
             log_begins: AtomicUsize::new(0),
         };
         rabbitmq.configure();
@@ -202,6 +219,40 @@ impl RabbitMq {
         self.amqp.number()
     }
 
+    /// The port on 127.0.0.1 of the TLS listener that it was made with.
+    ///
+    /// # Panics
+    /// If it was made with none.
+    #[track_caller]
+    pub fn tls_port(&self) -> u16 {
+        let (port, _) = self.tls.as_ref().expect("this RabbitMQ has no TLS");
+        port.number()
+    }
+
+    /// Has a node with TLS listen for more of it, on ports of 127.0.0.1 that are returned, until it stops.
+    /// rabbitmq.conf would have all listeners show the same certificate.
+    #[track_caller]
+    pub fn listen_for_tls<const N: usize>(&self, listeners: [&TlsListener; N]) -> [u16; N] {
+        let ports = [(); N].map(|()| free_port());
+        let numbers = ports.each_ref().map(Port::number);
+        let each = numbers.iter().zip(listeners).map(|(port, listener)| {
+            let options = listener.erlang();
+            format!(
+                "ok = rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}}}, {options}, 1)"
+            )
+        });
+        self.ctl(&["eval", &format!("{}.", each.collect::<Vec<_>>().join(", "))]);
+        self.more_tls.lock().unwrap_or_else(PoisonError::into_inner).extend(ports);
+        numbers
+    }
+
+    /// Has the node read the files of its certificates anew, from the next handshake on, instead of within two
+    /// minutes.
+    #[track_caller]
+    pub fn read_certificates_again(&self) {
+        self.ctl(&["eval", "ssl:clear_pem_cache()."]);
+    }
+
     /// The URL of a virtual host (the default one is `/`), as the user `guest`.
     pub fn url(&self, vhost: &str) -> String {
         let vhost = vhost.replace('%', "%25").replace('/', "%2f");
@@ -255,15 +306,24 @@ impl RabbitMq {
 
     fn configure(&self) {
         // A disk or a memory that is nearly full must not block publishers in the middle of a test.
-        let conf = format!(
+        let mut conf = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\n\
              vm_memory_high_watermark.relative = 0.9\n\
              disk_free_limit.absolute = 1MB\n\
              log.console = false\n",
             self.port()
         );
+        let mut plugins = "[].\n";
+        if let Some((port, listener)) = &self.tls {
+            conf += &format!("listeners.ssl.1 = 127.0.0.1:{}\n", port.number());
+            conf += &listener.conf();
+            conf += "auth_mechanisms.1 = PLAIN\n\
+                     auth_mechanisms.2 = EXTERNAL\n\
+                     ssl_cert_login_from = common_name\n";
+            plugins = "[rabbitmq_auth_mechanism_ssl].\n";
+        }
         self.folder.write("rabbitmq.conf", &conf);
-        self.folder.write("enabled_plugins", "[].\n");
+        self.folder.write("enabled_plugins", plugins);
         // In place of the machine's /etc/rabbitmq/rabbitmq-env.conf.
         self.folder.write("rabbitmq-env.conf", "");
     }

@@ -78,6 +78,8 @@ pub struct Plan {
     pub duration: Duration,
     /// Decides the statements and the faults. Their interleaving it cannot decide.
     pub seed: u64,
+    /// Whether the worker speaks TLS to its broker.
+    pub tls: bool,
 }
 
 /// Everything that happened until the clients and the faults came to their end.
@@ -102,8 +104,9 @@ struct Sabotage {
 /// # Panics
 /// If a server does not come up again, or the stream does not go on when everything is healed.
 pub fn run(plan: Plan) -> Report {
-    eprintln!("ledger test: seed {}, {} s", plan.seed, plan.duration.as_secs());
-    let stage = Stage::set();
+    let way = if plan.tls { ", over TLS" } else { "" };
+    eprintln!("ledger test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
+    let stage = Stage::set(plan.tls);
     let drains = Stage::queues().map(Drain::new);
     let (curtain, after) = (Curtain::default(), Curtain::default());
     let (mut played, observed) = thread::scope(|scope| {
@@ -269,6 +272,7 @@ fn judge(
     Report {
         verdicts: verdicts.collect(),
         seed: plan.seed,
+        tls: plan.tls,
         ran: plan.duration,
         faults: std::mem::take(&mut played.faults),
         committed: ledger.committed().count(),

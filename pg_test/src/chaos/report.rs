@@ -16,6 +16,7 @@ const TOLD: usize = 10;
 #[derive(Debug)]
 pub struct Report {
     pub(super) seed: u64,
+    pub(super) tls: bool,
     pub(super) ran: Duration,
     pub(super) faults: BTreeMap<Fault, usize>,
     pub(super) committed: usize,
@@ -79,7 +80,8 @@ impl Report {
 
     fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "| {name} | {value} |");
-        line("ledger test", format!("seed {}, {} s", self.seed, self.ran.as_secs()))?;
+        let way = if self.tls { ", over TLS" } else { "" };
+        line("ledger test", format!("seed {}, {} s{way}", self.seed, self.ran.as_secs()))?;
         line("---", "---".to_owned())?;
         for (fault, times) in &self.faults {
             line(fault.name(), times.to_string())?;

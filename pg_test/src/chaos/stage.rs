@@ -3,6 +3,7 @@
 //! queues. These bindings between exchanges are what faults take away: both queues always
 //! get the same.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::postgres::{Client, NoTls};
@@ -10,8 +11,11 @@ use ::postgres::{Client, NoTls};
 use super::exchanges::{self, DEAD, EXCHANGE, LETTERING, SKIPPING};
 use super::tables;
 use crate::broker::{Broker, Queue};
+use crate::certificates::{Authority, CertificateFiles, Subject};
 use crate::proxy::Proxy;
+use crate::rabbitmq::RabbitMq;
 use crate::testbed::Testbed;
+use crate::tls_listener::TlsListener;
 use crate::wait::{DEADLINE, wait_until};
 
 /// What passes everything on to the queues.
@@ -45,18 +49,25 @@ pub(super) struct Stage {
     /// Whether the worker holds what no queue is bound for: else faults that unbind lose messages,
     /// as they are documented to.
     pub holds_unroutable: bool,
+    /// What worker and broker know each other by, if they speak TLS.
+    _certificates: Option<CertificateFiles>,
 }
 
 impl Stage {
-    /// Starts everything.
-    pub fn set() -> Stage {
-        let bed = Testbed::private(CONF);
-        let proxy = Proxy::start(bed.rabbitmq.port());
+    /// Starts everything. `tls`: the worker speaks TLS to the broker, and verifies it in full.
+    pub fn set(tls: bool) -> Stage {
+        let certificates = tls.then(CertificateFiles::new);
+        let bed = match &certificates {
+            Some(files) => testbed_with_tls(files),
+            None => Testbed::private(CONF),
+        };
+        let port = if tls { bed.rabbitmq.tls_port() } else { bed.rabbitmq.port() };
+        let proxy = Proxy::start(port);
         bed.rabbitmq.ctl(&["add_user", USER, PASSWORD]);
         // Exchanges that are gone it does not make anew where what it does without them is to be seen.
         let configure = format!("^(?!({SKIPPING}|{LETTERING})$)");
         bed.rabbitmq.ctl(&["set_permissions", USER, &configure, ".*", ".*"]);
-        let mut stage = Stage { bed, proxy, holds_unroutable: false };
+        let mut stage = Stage { bed, proxy, holds_unroutable: false, _certificates: certificates };
         let broker = stage.broker();
         broker.declare_exchange(FAN, "fanout");
         for queue in Stage::queues() {
@@ -164,6 +175,18 @@ impl Stage {
             postgres.set("amqp.unroutable", "hold");
         }
     }
+}
+
+/// One whose broker shows a certificate for its address.
+fn testbed_with_tls(files: &CertificateFiles) -> Testbed {
+    let authority = Authority::new("chaos");
+    let broker = authority.issue(Subject::server(&["127.0.0.1"]));
+    let root = files.put("root.pem", authority.certificate());
+    let rabbitmq = RabbitMq::create_with_tls(&TlsListener::new(files, "broker", &broker));
+    let port = format!("amqp.port = {}", rabbitmq.tls_port());
+    let root = format!("amqp.sslrootcert = '{}'", root.display());
+    let conf = [CONF, &["amqp.sslmode = 'verify-full'", port.as_str(), root.as_str()]].concat();
+    Testbed::beside(&Arc::new(rabbitmq), &conf)
 }
 
 impl Drop for Stage {

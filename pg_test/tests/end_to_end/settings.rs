@@ -89,7 +89,7 @@ fn the_status_says_where_the_password_comes_from() {
 }
 
 /// An address of this machine that is not a loopback one, if it has any: the one that it would send from.
-fn outside_address() -> Option<IpAddr> {
+pub fn outside_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     // Sends nothing. Reserved for documentation (RFC 5737).
     socket.connect("198.51.100.1:9").ok()?;
@@ -98,7 +98,7 @@ fn outside_address() -> Option<IpAddr> {
 }
 
 /// Carries bytes between a port at this address and the broker, for as long as the test process lives.
-fn forward(address: IpAddr, broker: u16) -> u16 {
+pub fn forward(address: IpAddr, broker: u16) -> u16 {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {

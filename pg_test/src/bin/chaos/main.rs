@@ -5,21 +5,22 @@
 
 use std::process::ExitCode;
 
-use pg_test::arguments::{Arguments, RECORD};
+use pg_test::arguments::{Arguments, RECORD, TLS};
 use pg_test::chaos::{Plan, run};
 use pg_test::{machine, record};
 
-const USAGE: &str = "usage: chaos [--seconds N] [--seed N] [--record FILE]";
+const USAGE: &str = "usage: chaos [--seconds N] [--seed N] [--tls] [--record FILE]";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::of_this_process(&["--seconds", "--seed", RECORD]) {
+    let arguments = match Arguments::of_this_process(&["--seconds", "--seed", RECORD, TLS]) {
         Ok(arguments) => arguments,
         Err(problem) => {
             eprintln!("{problem}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
-    let report = run(Plan { duration: arguments.duration(), seed: arguments.seed() });
+    let (duration, seed, tls) = (arguments.duration(), arguments.seed(), arguments.has(TLS));
+    let report = run(Plan { duration, seed, tls });
     println!("{report}");
     if let Some(document) = arguments.record() {
         let text = format!("{}\n\n{}", machine::scenery(), report.table());
