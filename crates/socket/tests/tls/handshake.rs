@@ -214,7 +214,7 @@ fn where_there_are_lists_each_ca_has_one_that_is_not_out_of_date() {
         let tls = Tls { verify: Verify::SignerAndName(trust), identity: None };
         try_out(&server, "localhost", &tls)
     };
-    let [ours, between] = [&world.authority, &middle].map(|authority| revocation_list(authority));
+    let [ours, between] = [&world.authority, &middle].map(revocation_list);
     try_with(&[ours.clone(), between.clone()]).unwrap();
     for lists in [[ours.clone()], [between.clone()], [revocation_list(&authority("another"))]] {
         assert_says(try_with(&lists), &["amqp.sslcrl", "no list"]);
