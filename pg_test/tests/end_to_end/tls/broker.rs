@@ -145,13 +145,16 @@ fn a_revoked_certificate_is_refused() {
     assert_accepted("tls_without_crl", ground().ports.revoked, &[]);
 }
 
-/// Which nobody has revoked, as far as is known.
+/// As with libpq: whether it is revoked nobody can say then.
 #[test]
-fn a_list_of_another_authority_revokes_nothing() {
+fn where_there_are_lists_that_of_its_authority_must_be_among_them() {
     let files = CertificateFiles::new();
     let list = files.put("crl.pem", &ground().stranger.revocations(&[&ground().revoked]));
-    let crl = line("amqp.sslcrl", list.display());
-    assert_accepted("tls_other_list", ground().ports.revoked, &[crl]);
+    let bed = bed(ground().ports.right, &[line("amqp.sslcrl", list.display())]);
+    let (scene, mut client) = scene(&bed, "tls_other_list");
+    stands_still(&mut client, 1, &["amqp.sslcrl has no list"]);
+    files.put("crl.pem", &ground().authority.revocations(&[]));
+    arrive(&scene, &mut client, &[1]);
 }
 
 #[test]
