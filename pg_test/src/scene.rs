@@ -26,9 +26,18 @@ pub struct Scene<'bed> {
     pub consumer: Consumer,
 }
 
+impl Testbed {
+    /// A stage for one test: a database, an exchange and a consumer of its own. `name` should
+    /// tell the test; a number makes it unique.
+    #[track_caller]
+    pub fn scene(&self, name: &str) -> Scene<'_> {
+        Scene::set(self, name)
+    }
+}
+
 impl Scene<'_> {
     #[track_caller]
-    pub(crate) fn set<'bed>(testbed: &'bed Testbed, name: &str) -> Scene<'bed> {
+    fn set<'bed>(testbed: &'bed Testbed, name: &str) -> Scene<'bed> {
         static SET: AtomicU32 = AtomicU32::new(1);
         let database = unique(name, SET.fetch_add(1, Ordering::Relaxed));
         let exchange = format!("{database}-exchange");

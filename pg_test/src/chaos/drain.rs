@@ -8,9 +8,9 @@ use futures_lite::StreamExt;
 use lapin::options::BasicAckOptions;
 use tokio::time::timeout;
 
+use super::clock::micros_now;
 use super::curtain::Curtain;
 use super::delivery::Delivery;
-use super::latency::micros_now;
 use super::verdict::Received;
 use crate::broker::{Broker, Queue, runtime};
 use crate::consumer::subscribe;

@@ -4,21 +4,24 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `stage`, `tables` | the servers, the way to the queues, what is captured |
+//! | `stage` | the servers, and the way to the queues |
+//! | `tables`, `schema` | what is captured: names, and making the tables and reading them |
 //! | `exchanges` | which table's events go to which exchange, and what becomes of those that it refuses |
 //! | `giants` | values that are enormous as text, and who writes them |
 //! | `triggers` | what writes in the middle of a statement, and in which order |
-//! | `clients`, `script` | who changes the tables, and what a transaction is to do |
-//! | `fault` | what goes wrong |
+//! | `clients`, `client`, `script` | who changes the tables, and what a transaction is to do |
+//! | `fault`, `injector` | what may go wrong, and how it is injected and healed |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
 //! | `ledger` | what the clients know |
 //! | `gaps` | which events exchanges were told they lack |
 //! | `verdict`, `replica` | the checks, pure |
-//! | `latency` | how long events take while nothing is broken |
+//! | `clock`, `latency` | times, and how long events take while nothing is broken |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
 //! | `curtain` | the end of the run |
 
+mod client;
 mod clients;
+mod clock;
 mod curtain;
 mod delivery;
 mod drain;
@@ -26,11 +29,13 @@ mod exchanges;
 mod fault;
 mod gaps;
 mod giants;
+mod injector;
 mod latency;
 mod ledger;
 mod monitor;
 mod replica;
 mod report;
+mod schema;
 mod script;
 mod stage;
 mod tables;
@@ -42,11 +47,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clients::{Account, CLIENTS, Company, WRITER_OF_GIANTS};
+use clients::{Account, CLIENTS, Clients, WRITER_OF_GIANTS};
 use curtain::Curtain;
-
 use drain::Drain;
-use fault::{Fault, Lane, Saboteur};
+use fault::{Fault, Lane};
+use injector::Injector;
 use latency::{Latency, Span};
 use ledger::Ledger;
 use monitor::Observed;
@@ -94,7 +99,7 @@ struct Played {
 
 /// What the lanes have to tell in the end.
 #[derive(Debug, Default)]
-struct Sabotage {
+struct Injected {
     faults: BTreeMap<Fault, usize>,
     findings: Vec<String>,
 }
@@ -140,77 +145,77 @@ impl Drop for FallOnDrop<'_> {
 
 /// Clients work, at first undisturbed, and then faults happen until the time is up and everything is healed.
 fn play(stage: &Stage, drains: &[Drain], curtain: &Curtain, plan: Plan) -> Played {
-    let company = Company::new(stage.connection_string(), plan.seed, curtain);
-    let sabotage = Mutex::new(Sabotage::default());
+    let clients = Clients::new(stage.connection_string(), plan.seed, curtain);
+    let injected = Mutex::new(Injected::default());
     let (began, calm) = (Instant::now(), (plan.duration / CALM).min(LONGEST_CALM));
     let (accounts, calm): (Vec<Account>, _) = thread::scope(|scope| {
         let _fall = FallOnDrop(curtain);
-        let company = &company;
-        let work = |number| scope.spawn(move || company.work(number));
-        let mut clients: Vec<_> = (0..CLIENTS).map(work).collect();
+        let clients = &clients;
+        let work = |number| scope.spawn(move || client::work(clients, number));
+        let mut working: Vec<_> = (0..CLIENTS).map(work).collect();
         let pass = |time| _ = curtain.falls_within(time);
         // What everybody does for the first time takes longer.
         pass(calm / 2);
         let without = Span::of(|| pass(calm));
-        clients.push(work(WRITER_OF_GIANTS));
+        working.push(work(WRITER_OF_GIANTS));
         let with = Span::of(|| pass(calm));
         wait_until("what was timed has arrived", SETTLING, || {
             with.is_over(&drains[0].received().deliveries).then_some(())
         });
         for (lane, number) in [(Lane::Broker, 101), (Lane::Network, 102), (Lane::Postgres, 103)] {
-            let saboteur = Saboteur::new(stage, curtain, Dice::new(plan.seed, number));
-            let injected = &sabotage;
+            let injector = Injector::new(stage, curtain, Dice::new(plan.seed, number));
+            let injected = &injected;
             let longest_rest = lane.longest_rest(plan.duration);
-            scope.spawn(move || break_things(saboteur, lane, longest_rest, began, injected));
+            scope.spawn(move || inject_faults(injector, lane, longest_rest, began, injected));
         }
         pass(plan.duration.saturating_sub(began.elapsed()));
         curtain.fall();
         let join =
             |client: thread::ScopedJoinHandle<'_, Account>| client.join().expect("a client failed");
-        (clients.into_iter().map(join).collect(), [without, with])
+        (working.into_iter().map(join).collect(), [without, with])
     });
-    let (ledger, errors) = close_books(accounts, &company);
-    let Sabotage { faults, findings } =
-        sabotage.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (ledger, errors) = close_books(accounts, &clients);
+    let Injected { faults, findings } =
+        injected.into_inner().unwrap_or_else(PoisonError::into_inner);
     Played { ledger, errors, faults, calm, findings }
 }
 
 /// Injects one lane's faults, dealt like cards: each kind comes once before any comes again.
-fn break_things(
-    mut saboteur: Saboteur<'_>,
+fn inject_faults(
+    mut injector: Injector<'_>,
     lane: Lane,
     longest_rest: u64,
     began: Instant,
-    sabotage: &Mutex<Sabotage>,
+    injected: &Mutex<Injected>,
 ) {
     // A panic here, a server that does not come up, ends the run.
-    let _fall = FallOnDrop(saboteur.curtain);
+    let _fall = FallOnDrop(injector.curtain);
     loop {
-        let mut deck = lane.faults(saboteur.stage);
-        saboteur.dice.shuffle(&mut deck);
+        let mut deck = lane.faults(injector.stage);
+        injector.dice.shuffle(&mut deck);
         for fault in deck {
-            let rest = saboteur.dice.time(200, longest_rest);
-            if saboteur.curtain.falls_within(rest) {
+            let rest = injector.dice.time(200, longest_rest);
+            if injector.curtain.falls_within(rest) {
                 return;
             }
             let at = began.elapsed().as_secs_f64();
-            let took_place = saboteur.inject(fault);
+            let took_place = injector.inject(fault);
             let until = began.elapsed().as_secs_f64();
             eprintln!(
                 "{at:6.1} s to {until:6.1} s: {}{}",
                 fault.name(),
                 if took_place { "" } else { " (not done)" }
             );
-            let mut sabotage = sabotage.lock().unwrap_or_else(PoisonError::into_inner);
-            sabotage.findings.append(&mut saboteur.findings);
+            let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
+            injected.findings.append(&mut injector.findings);
             if took_place {
-                *sabotage.faults.entry(fault).or_default() += 1;
+                *injected.faults.entry(fault).or_default() += 1;
             }
         }
     }
 }
 
-fn close_books(accounts: Vec<Account>, company: &Company<'_>) -> (Ledger, BTreeMap<String, usize>) {
+fn close_books(accounts: Vec<Account>, clients: &Clients<'_>) -> (Ledger, BTreeMap<String, usize>) {
     let mut ledger = Ledger::default();
     let mut errors: BTreeMap<String, usize> = BTreeMap::new();
     for account in accounts {
@@ -219,7 +224,7 @@ fn close_books(accounts: Vec<Account>, company: &Company<'_>) -> (Ledger, BTreeM
             *errors.entry(code).or_default() += times;
         }
     }
-    company.leave().into_iter().for_each(|transaction| ledger.enter(transaction));
+    clients.leave().into_iter().for_each(|transaction| ledger.enter(transaction));
     (ledger, errors)
 }
 
@@ -255,10 +260,10 @@ fn judge(
     observed: Observed,
     plan: Plan,
 ) -> Report {
-    let source = tables::rows(&mut stage.connect()).expect("could not read the tables");
+    let source = schema::rows(&mut stage.connect()).expect("could not read the tables");
     let ledger = &mut played.ledger;
     ledger.enter(last_transaction());
-    let contradictions = ledger.resolve(&tables::tags(&source));
+    let contradictions = ledger.resolve(&schema::tags(&source));
     let mut broken = std::mem::take(&mut played.findings);
     broken.extend(stage.lost_places());
     // That of the first queue: the others' differ by what RabbitMQ does with them.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::postgres::{Client, NoTls};
 
 use super::exchanges::{self, DEAD, EXCHANGE, LETTERING, SKIPPING};
-use super::tables;
+use super::schema;
 use crate::broker::{Broker, Queue};
 use crate::certificates::{Authority, CertificateFiles, Subject};
 use crate::proxy::Proxy;
@@ -156,7 +156,7 @@ impl Stage {
         run(&mut postgres.connect("postgres"), &format!("CREATE DATABASE {DATABASE}"));
         let mut client = self.connect();
         run(&mut client, "CREATE EXTENSION amqp_cdc");
-        tables::make(&mut client).unwrap_or_else(|error| panic!("tables: {error:?}"));
+        schema::make(&mut client).unwrap_or_else(|error| panic!("tables: {error:?}"));
         let known = client.query_one("SELECT current_setting('amqp.unroutable', true)", &[]);
         let known = known.unwrap_or_else(|error| panic!("amqp.unroutable: {error:?}"));
         self.holds_unroutable = known.get::<_, Option<String>>(0).is_some();

@@ -2,8 +2,14 @@
 //! and blocks of PL/pgSQL. Rows are always found through an index, in its order: what a statement
 //! does must not depend on where a vacuum left room in the heap.
 
-use super::cast::{KEYS, Kind, TABLES, Table};
+use super::tables::{KEYS, Kind, TABLES, Table};
 use crate::dice::Dice;
+
+/// Functions that write, each of which calls those before it but for the first two.
+pub(super) const CALLS: [&str; 4] = ["f1", "f2", "f3", "f4"];
+
+/// Procedures that commit on the way.
+pub(super) const PROCEDURES: [&str; 2] = ["p1", "p2"];
 
 /// The functions that a statement may call.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,9 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `cast`, `author`, `script` | what a world is: tables, triggers and functions; statements; transactions |
+//! | `world` | what happens in a world: for each session a schema and a script, decided before it begins |
+//! | `tables`, `schema`, `captured` | tables; triggers and functions around them; what is captured |
+//! | `author`, `script` | random statements, and the transactions that are made of them |
 //! | `stage`, `session` | the servers, and playing a world on one |
 //! | `change` | the form that both sides are brought into |
 //! | `decoded`, `published` | what `test_decoding` says, what our messages say |
@@ -13,22 +15,25 @@
 //! | `report` | what is printed |
 
 mod author;
-mod cast;
+mod captured;
 mod change;
 mod decoded;
 mod published;
 mod replay;
 mod report;
+mod schema;
 mod script;
 mod session;
 mod stage;
+mod tables;
 mod verdict;
+mod world;
 
 use std::time::{Duration, Instant};
 
-use cast::World;
 pub use report::Report;
 use stage::Stage;
+use world::World;
 
 use crate::Testbed;
 

@@ -3,12 +3,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::author::{Author, Call};
-use super::cast::{CALLS, Kind, PROCEDURES, TABLES, make_table};
+use super::author::{Author, CALLS, Call, PROCEDURES};
+use super::tables::{Kind, MADE, TABLES, make_table};
 use crate::dice::Dice;
-
-/// What the names of tables begin with that are made on the way.
-pub(super) const MADE: &str = "made_";
 
 /// A transaction, or several: a procedure may commit.
 #[derive(Clone, Debug)]
@@ -208,7 +205,7 @@ impl Writer<'_> {
             (0..author.dice.between(1, 3)).map(|_| author.table(None).name).collect();
         names.dedup();
         if names.len() > 1 {
-            // A trigger of another table may write to it before it is emptied: see `cast::truncate`.
+            // A trigger of another table may write to it before it is emptied: see `Schema::truncate`.
             names.retain(|name| *name != "deferred");
         }
         let identity = author.dice.pick(&["", "", " RESTART IDENTITY"]);

@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 
 use ::postgres::{Client, Error};
 
-use super::cast::Session;
 use super::script::{End, Script, Step};
+use super::world::Session;
 
 /// What statements may fail with, by SQLSTATE: rows that collide, or that refer to none; a row that was
 /// changed in the middle of its own statement; COPY FREEZE and TRUNCATE of a table in use.

@@ -8,12 +8,13 @@ use std::thread;
 
 use ::postgres::Client;
 
-use super::cast::{Promise, World};
+use super::captured::Promise;
 use super::change::{Row, row};
 use super::decoded::{Decoded, transactions};
 use super::published::Published;
 use super::replay::Tables;
 use super::session::{self, Errors};
+use super::world::World;
 use crate::{Scene, Testbed};
 
 /// Rows are found through indexes, in their order, and joins go through the rows of the one side in

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::cast::{Promise, World};
+use super::captured::Promise;
 use super::change::{Change, Operation, Row, Transaction};
 use super::decoded::{Decoded, Line};
 use super::replay::replay;
 use super::stage::Played;
+use super::world::World;
 
 /// So many lines of a comparison are shown, from a little before the first difference.
 const SHOWN: usize = 60;

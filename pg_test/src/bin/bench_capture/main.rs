@@ -9,7 +9,7 @@
 //! | `contenders`, `slony` | the triggers that are compared, on one table each |
 //! | `growth` | ours alone: more columns, longer values, more tables |
 //! | `pgbench` | throughput with and without the trigger |
-//! | `report` | what is printed |
+//! | `plan`, `report` | what a run is to be, and what is printed |
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod contenders;
 mod growth;
 mod meter;
 mod pgbench;
+mod plan;
 mod report;
 mod rounds;
 mod slony;
@@ -31,23 +32,13 @@ use pg_test::record;
 use contenders::Contender;
 use growth::Shape;
 use pgbench::Pgbench;
+use plan::Plan;
 use report::Report;
 use rounds::Rounds;
 use stage::Stage;
 
 const USAGE: &str =
     "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N] [--record FILE]";
-
-/// What a run is to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Rows of the table that the contenders are compared on. What grows beside it has fewer.
-    pub rows: u64,
-    /// How often everything is measured; the lowest counts.
-    pub rounds: usize,
-    /// How long pgbench runs in each case, without and with the trigger.
-    pub pgbench_seconds: u64,
-}
 
 fn main() -> ExitCode {
     let (plan, document) = match plan(std::env::args().skip(1)) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pg_test::{DEADLINE, Postgres, send_signal, wait_until};
 
-use crate::Plan;
+use crate::plan::Plan;
 use crate::stage::Stage;
 
 const CLIENTS: &str = "8";

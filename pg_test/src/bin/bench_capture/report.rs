@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::Plan;
 use crate::contenders::Contender;
 use crate::growth::Shape;
 use crate::meter::Cost;
 use crate::pgbench::{Pgbench, Throughput};
+use crate::plan::Plan;
 use crate::rounds::Lowest;
 use crate::workload::{Costs, OPERATIONS};
 

@@ -7,10 +7,12 @@
 //! | `story` | what is done and which messages it has to make |
 //! | `stage` | the servers, the session and the consumer that the story is played on |
 //! | `tally` | comparing the messages that came with those that had to |
+//! | `failure` | why the demo cannot go on, and what the reader can do about it |
 //! | `page`, `message_view` | what it looks like: lines and colours, one message |
 
 #![forbid(unsafe_code)]
 
+mod failure;
 mod message_view;
 mod page;
 mod stage;
@@ -21,21 +23,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use failure::Failure;
 use page::{Page, Pen};
 use stage::Stage;
-
-/// Why the demo cannot go on, and what the reader can do about it.
-#[derive(Debug)]
-struct Failure {
-    what: String,
-    mend: String,
-}
-
-impl Failure {
-    fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
-        Failure { what: what.into(), mend: mend.into() }
-    }
-}
 
 fn main() -> ExitCode {
     let page = Page::new();

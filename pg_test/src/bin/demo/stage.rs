@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use pg_test::{Consumer, DEADLINE, Message, Queue, Testbed, wait_until};
 use postgres::Client;
 
+use crate::failure::Failure;
 use crate::page::{Page, Pen, duration};
 use crate::story::{SCHEMA, STATUS, Step};
-use crate::{Failure, message_view, tally};
+use crate::{message_view, tally};
 
 const DATABASE: &str = "blog";
 
