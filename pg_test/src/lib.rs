@@ -20,7 +20,7 @@
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `proxy` | a bad network between two of them |
-//! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
+//! | `chaos` | the chaos test: random changes, random faults, and what must be true in the end |
 //! | `order` | the order of changes inside a transaction, held against `test_decoding` |
 //! | `dice`, `arguments` | seeded randomness, and what the test programs are told |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |

@@ -1,4 +1,4 @@
-//! The ledger test: clients change tables at random while servers and the network between them
+//! The chaos test: clients change tables at random while servers and the network between them
 //! break at random; in the end what the queues delivered must be what the clients saw commit,
 //! nothing less and nothing more, in order.
 //!
@@ -110,7 +110,7 @@ struct Injected {
 /// If a server does not come up again, or the stream does not go on when everything is healed.
 pub fn run(plan: Plan) -> Report {
     let way = if plan.tls { ", over TLS" } else { "" };
-    eprintln!("ledger test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
+    eprintln!("chaos test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
     let stage = Stage::set(plan.tls);
     let drains = Stage::queues().map(Drain::new);
     let (curtain, after) = (Curtain::default(), Curtain::default());
