@@ -1,5 +1,5 @@
 //! What tests run on: one PostgreSQL that knows the way to one RabbitMQ. The tests of a binary
-//! share one testbed and get a [`Scene`](crate::Scene) each; a test that breaks servers starts a private one.
+//! share one testbed and get a [`Fixture`](crate::Fixture) each; a test that breaks servers starts a private one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};

@@ -10,7 +10,7 @@ use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
 use super::clients::{Account, Clients, Prepared, WRITER_OF_GIANTS};
 use super::giants;
 use super::ledger::{Change, Outcome, Transaction};
-use super::script::{Ending, Script, Step};
+use super::planned_transaction::{Ending, PlannedTransaction, Step};
 use super::tables::{BULK, ENORMOUS, JOURNAL, SMALL};
 use super::triggers::{Returned, Statement, truncate};
 use crate::dice::Dice;
@@ -37,7 +37,7 @@ const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '20s'; \
 /// Ends the session that says it.
 const LEAVE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
 
-/// Works as client number `number` until the curtain falls.
+/// Works as client number `number` until the run ends.
 pub(super) fn work(clients: &Clients<'_>, number: u64) -> Account {
     let mut client = RandomClient {
         clients,
@@ -53,7 +53,7 @@ pub(super) fn work(clients: &Clients<'_>, number: u64) -> Account {
         if number == WRITER_OF_GIANTS { LONGEST_REST_OF_GIANTS } else { LONGEST_REST };
     loop {
         let rest = client.dice.time(0, longest_rest);
-        if clients.curtain.falls_within(rest) {
+        if clients.end_signal.comes_within(rest) {
             return client.account;
         }
         client.turn();
@@ -96,7 +96,7 @@ impl RandomClient<'_> {
     /// One transaction, if a session can be had.
     fn turn(&mut self) {
         let Some(mut session) = self.session.take().or_else(|| self.connect()) else {
-            self.clients.curtain.falls_within(RETRY);
+            self.clients.end_signal.comes_within(RETRY);
             return;
         };
         let is_alive = self.end_prepared(&mut session) && self.transact(&mut session);
@@ -137,9 +137,9 @@ impl RandomClient<'_> {
     /// Runs a transaction and writes down how it ended. False if the session has ended.
     fn transact(&mut self, session: &mut Client) -> bool {
         self.transactions += 1;
-        let script = match self.number {
-            WRITER_OF_GIANTS => Script::roll_giants(&mut self.dice),
-            number => Script::roll(&mut self.dice, number < PATIENT),
+        let planned = match self.number {
+            WRITER_OF_GIANTS => PlannedTransaction::roll_giants(&mut self.dice),
+            number => PlannedTransaction::roll(&mut self.dice, number < PATIENT),
         };
         let mut transaction = Transaction {
             tag: format!("c{}-{}", self.number, self.transactions),
@@ -147,14 +147,14 @@ impl RandomClient<'_> {
             midway: 0,
             outcome: Outcome::RolledBack,
         };
-        let begin = format!("BEGIN ISOLATION LEVEL {}", script.isolation);
+        let begin = format!("BEGIN ISOLATION LEVEL {}", planned.isolation);
         let begun = session.batch_execute(&begin).map_err(Broken::from);
         let performed = begun
-            .and_then(|()| self.perform(session, &mut transaction, &script.steps))
+            .and_then(|()| self.perform(session, &mut transaction, &planned.steps))
             .and_then(|()| sign(session, &mut transaction));
         let is_alive = match performed {
             Err(broken) => self.note(broken) && session.batch_execute("ROLLBACK").is_ok(),
-            Ok(()) => return self.end(session, transaction, script.ending),
+            Ok(()) => return self.end(session, transaction, planned.ending),
         };
         self.account.transactions.push(transaction);
         is_alive
@@ -194,7 +194,7 @@ impl RandomClient<'_> {
     ) -> Result<(), Broken> {
         for step in steps {
             match step {
-                Step::Hold(time) => drop(self.clients.curtain.falls_within(*time)),
+                Step::Hold(time) => drop(self.clients.end_signal.comes_within(*time)),
                 Step::Fail => session.batch_execute("SELECT 1 / 0")?,
                 Step::Copy { table, rows, bytes } => {
                     self.copy(session, transaction, table, *rows, *bytes)?;

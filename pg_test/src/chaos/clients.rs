@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::curtain::Curtain;
+use super::end_signal::EndSignal;
 use super::ledger::{Outcome, Transaction};
 
 /// How many there are, but for one more.
@@ -19,7 +19,7 @@ pub(super) const WRITER_OF_GIANTS: u64 = CLIENTS;
 pub(super) struct Clients<'a> {
     pub connection_string: String,
     pub seed: u64,
-    pub curtain: &'a Curtain,
+    pub end_signal: &'a EndSignal,
     /// Transactions that are prepared, or may be: the answer was cut off.
     prepared: Mutex<VecDeque<Prepared>>,
 }
@@ -45,12 +45,12 @@ pub(super) struct Account {
 }
 
 impl<'a> Clients<'a> {
-    /// Clients that work until the curtain falls.
-    pub fn new(connection_string: String, seed: u64, curtain: &'a Curtain) -> Clients<'a> {
-        Clients { connection_string, seed, curtain, prepared: Mutex::default() }
+    /// Clients that work until the run ends.
+    pub fn new(connection_string: String, seed: u64, end_signal: &'a EndSignal) -> Clients<'a> {
+        Clients { connection_string, seed, end_signal, prepared: Mutex::default() }
     }
 
-    /// Takes what is still prepared when the curtain has fallen: how it ended stands in the
+    /// Takes what is still prepared when the run has ended: how it ended stands in the
     /// journal, once nothing is prepared any more.
     pub fn leave(&self) -> Vec<Transaction> {
         let unknown =

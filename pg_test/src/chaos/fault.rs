@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::stage::Stage;
+use super::servers::Servers;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,8 +100,8 @@ impl Fault {
 }
 
 impl Lane {
-    /// Its kinds of faults on this stage.
-    pub fn faults(self, stage: &Stage) -> Vec<Fault> {
+    /// Its kinds of faults on these servers.
+    pub fn faults(self, servers: &Servers) -> Vec<Fault> {
         let mut faults = match self {
             Lane::Broker => vec![
                 Fault::BrokerKilled,
@@ -136,7 +136,7 @@ impl Lane {
                 Fault::ColumnDropped,
             ],
         };
-        if !stage.holds_unroutable {
+        if !servers.holds_unroutable {
             let unbinds = [Fault::ExchangeDeleted, Fault::BindingRemoved];
             faults.retain(|fault| !unbinds.contains(fault));
         }

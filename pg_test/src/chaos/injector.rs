@@ -4,10 +4,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use super::curtain::Curtain;
+use super::end_signal::EndSignal;
 use super::exchanges::{self, EXCHANGE, LETTERING, SKIPPING};
 use super::fault::Fault;
-use super::stage::{PASSWORD, Stage, USER};
+use super::servers::{PASSWORD, Servers, USER};
 use super::tables::{self, HOT, SMALL};
 use crate::broker::Queue;
 use crate::dice::Dice;
@@ -37,11 +37,11 @@ const PAGE: u64 = 8192;
 /// Attempts to get the lock that ALTER TABLE needs among all the clients.
 const ALTER_ATTEMPTS: u32 = 5;
 
-/// Injects faults on a stage.
+/// Injects faults on the servers of a run.
 #[derive(Debug)]
 pub(super) struct Injector<'a> {
-    pub stage: &'a Stage,
-    pub curtain: &'a Curtain,
+    pub servers: &'a Servers,
+    pub end_signal: &'a EndSignal,
     pub dice: Dice,
     /// Columns added so far: each has a name of its own.
     columns: u32,
@@ -55,22 +55,22 @@ pub(super) struct Injector<'a> {
 
 impl<'a> Injector<'a> {
     /// One for a lane.
-    pub fn new(stage: &'a Stage, curtain: &'a Curtain, dice: Dice) -> Injector<'a> {
+    pub fn new(servers: &'a Servers, end_signal: &'a EndSignal, dice: Dice) -> Injector<'a> {
         let (added, passed, findings) = (Vec::new(), Vec::new(), Vec::new());
-        Injector { stage, curtain, dice, columns: 0, added, passed, findings }
+        Injector { servers, end_signal, dice, columns: 0, added, passed, findings }
     }
 
     /// Injects a fault, lets it last, and heals it. Whether it took place.
     pub fn inject(&mut self, fault: Fault) -> bool {
-        let (rabbitmq, proxy) = (&self.stage.bed.rabbitmq, &self.stage.proxy);
-        let postgres = &self.stage.bed.postgres;
+        let (rabbitmq, proxy) = (&self.servers.bed.rabbitmq, &self.servers.proxy);
+        let postgres = &self.servers.bed.postgres;
         match fault {
             Fault::BrokerKilled => {
                 rabbitmq.kill();
                 self.let_last(0, 2_000);
                 self.start_broker();
                 // It may have forgotten what it was told in its last moments.
-                exchanges::ALL.iter().for_each(|exchange| self.stage.bind(exchange));
+                exchanges::ALL.iter().for_each(|exchange| self.servers.bind(exchange));
             }
             Fault::BrokerRestarted => {
                 rabbitmq.stop();
@@ -88,9 +88,9 @@ impl<'a> Injector<'a> {
             Fault::SkippedExchangeDeleted => self.refuse_events(SKIPPING),
             Fault::LetteredExchangeDeleted => self.refuse_events(LETTERING),
             Fault::BindingRemoved => {
-                self.stage.unbind(EXCHANGE);
+                self.servers.unbind(EXCHANGE);
                 self.let_last(0, 3_000);
-                self.stage.bind(EXCHANGE);
+                self.servers.bind(EXCHANGE);
             }
             Fault::CredentialsChanged => {
                 rabbitmq.ctl(&["change_password", USER, "wrong"]);
@@ -130,42 +130,42 @@ impl<'a> Injector<'a> {
 
     fn let_last(&mut self, low: u64, high: u64) {
         let time = self.dice.time(low, high);
-        self.curtain.falls_within(time);
+        self.end_signal.comes_within(time);
     }
 
     fn start_broker(&self) {
-        self.stage.bed.rabbitmq.start();
-        self.stage.bed.rabbitmq.elect_leaders();
+        self.servers.bed.rabbitmq.start();
+        self.servers.bed.rabbitmq.elect_leaders();
     }
 
     /// For all of the time, even if the run ends meanwhile.
     fn freeze_broker(&self) {
-        let broker = self.stage.bed.rabbitmq.pid();
+        let broker = self.servers.bed.rabbitmq.pid();
         try_to_signal(broker, "STOP");
-        Curtain::default().falls_within(FREEZE);
+        EndSignal::default().comes_within(FREEZE);
         try_to_signal(broker, "CONT");
     }
 
     fn delete_exchange(&mut self, exchange: &str) {
-        self.stage.broker().delete_exchange(exchange);
+        self.servers.broker().delete_exchange(exchange);
         self.let_last(0, 2_000);
-        self.stage.bind(exchange);
+        self.servers.bind(exchange);
     }
 
     /// Of an exchange with another policy than to hold. It mostly lasts until something was refused there.
     fn refuse_events(&mut self, exchange: &str) {
-        self.stage.broker().delete_exchange(exchange);
+        self.servers.broker().delete_exchange(exchange);
         let query = "SELECT coalesce(refusing_exchanges, '') FROM amqp.status";
         let is_refusing = || {
-            let row = self.stage.try_connect()?.query_one(query, &[]).ok()?;
+            let row = self.servers.try_connect()?.query_one(query, &[]).ok()?;
             row.get::<_, &str>(0).contains(exchange).then_some(())
         };
         let mut looks = 0..REFUSAL.as_millis() / LOOK.as_millis();
         while looks.next().is_some() && is_refusing().is_none() {
-            self.curtain.falls_within(LOOK);
+            self.end_signal.comes_within(LOOK);
         }
         self.let_last(0, 2_000);
-        self.stage.bind(exchange);
+        self.servers.bind(exchange);
     }
 
     /// A further queue, of which the other ones know nothing: they get each message again.
@@ -174,9 +174,9 @@ impl<'a> Injector<'a> {
             .bound_to(EXCHANGE, "#")
             .with_number("x-max-length", 1)
             .with_text("x-overflow", "reject-publish");
-        self.stage.broker().declare_queue(&queue);
+        self.servers.broker().declare_queue(&queue);
         self.let_last(500, 3_000);
-        self.stage.broker().delete_queue(queue.name());
+        self.servers.broker().delete_queue(queue.name());
     }
 
     /// None if no worker came again in time.
@@ -186,7 +186,7 @@ impl<'a> Injector<'a> {
 
     fn worker(&self) -> Option<u32> {
         poll(WORKER_RESTART, || {
-            let found = self.stage.connect().query_one("SELECT worker_pid FROM amqp.status", &[]);
+            let found = self.servers.connect().query_one("SELECT worker_pid FROM amqp.status", &[]);
             found.ok()?.get::<_, Option<i32>>(0).map(i32::unsigned_abs)
         })
     }
@@ -203,18 +203,19 @@ impl<'a> Injector<'a> {
         }
         let record = wait_until("the damage is shown", PASSING, || {
             // Other faults may be shown first.
-            let found = self.stage.try_connect()?.query_one("SELECT reason FROM amqp.status", &[]);
+            let found =
+                self.servers.try_connect()?.query_one("SELECT reason FROM amqp.status", &[]);
             let reason = found.ok()?.get::<_, Option<String>>(0)?;
             let (_, record) = reason.split_once("amqp.skip_wal = '")?;
             Some(record.trim_end_matches('\'').to_owned())
         });
         self.passed.push(record);
-        self.stage.bed.postgres.set("amqp.skip_wal", &self.passed.join(", "));
+        self.servers.bed.postgres.set("amqp.skip_wal", &self.passed.join(", "));
         true
     }
 
     fn spoil_a_record(&self) -> bool {
-        let mut session = self.stage.connect();
+        let mut session = self.servers.connect();
         let mut write = |bytes: usize| {
             let statement = format!(
                 "SELECT (pg_logical_emit_message(false, 'nobody', repeat('x', {bytes})) - '0/0')::bigint"
@@ -237,23 +238,23 @@ impl<'a> Injector<'a> {
         );
         let Ok(row) = session.query_one(&query, &[]) else { return false };
         let (name, size): (String, i64) = (row.get(0), row.get(1));
-        let path = self.stage.bed.postgres.data_dir().join("pg_wal").join(name);
+        let path = self.servers.bed.postgres.data_dir().join("pg_wal").join(name);
         let file = File::options().write(true).open(path);
         file.and_then(|file| file.write_all_at(&[0; 8], place % size as u64)).is_ok()
     }
 
     /// Kills the worker, which the postmaster answers by ending every session and starting anew.
     fn kill_worker(&self) -> Option<()> {
-        let mut witness = self.stage.connect();
+        let mut witness = self.servers.connect();
         self.signal_worker("KILL")?;
         poll(DEADLINE, || witness.simple_query("").err())?;
-        drop(self.stage.connect());
+        drop(self.servers.connect());
         Some(())
     }
 
     /// PostgreSQL's own worker, which starts replication, takes the only place.
     fn leave_no_place_for_the_worker(&mut self) {
-        let postgres = &self.stage.bed.postgres;
+        let postgres = &self.servers.bed.postgres;
         postgres.set("max_worker_processes", "1");
         postgres.restart(Shutdown::Fast);
         self.let_last(500, 2_000);
@@ -267,7 +268,7 @@ impl<'a> Injector<'a> {
 
     /// A write to this table fails as it has to where nobody will publish it.
     fn refuses_writes(&self, table: &str) -> Result<(), String> {
-        let written = self.stage.connect().batch_execute(&format!(
+        let written = self.servers.connect().batch_execute(&format!(
             "SET chaos.stamp = 'nobody'; BEGIN;
              INSERT INTO {table} (key, stamp) VALUES (-7, 'nobody'); ROLLBACK"
         ));
@@ -282,7 +283,7 @@ impl<'a> Injector<'a> {
     }
 
     fn reload_in_a_loop(&mut self) {
-        let postgres = &self.stage.bed.postgres;
+        let postgres = &self.servers.bed.postgres;
         for _ in 0..self.dice.between(10, 30) {
             // Some change a setting that asks for a new connection, most change nothing.
             if self.dice.chance(10) {
@@ -341,7 +342,7 @@ impl<'a> Injector<'a> {
         let statements = format!("SET lock_timeout = '2s'; ALTER TABLE {table} {action}");
         // What is still prepared when the clients have left keeps its locks.
         (0..ALTER_ATTEMPTS)
-            .take_while(|_| !self.curtain.has_fallen())
-            .any(|_| self.stage.connect().batch_execute(&statements).is_ok())
+            .take_while(|_| !self.end_signal.is_given())
+            .any(|_| self.servers.connect().batch_execute(&statements).is_ok())
     }
 }

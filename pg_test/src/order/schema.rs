@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::author::{Author, CALLS, Call, PROCEDURES};
 use super::captured::{Captured, Promise};
+use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator};
 use super::tables::{KEYS, Kind, MADE, TABLES, Table, capture_rows, capture_truncate, make_table};
 use crate::dice::Dice;
 
@@ -19,7 +19,7 @@ const CAPTURE_NAMES: [&str; 3] = ["A_cdc", "m_cdc", "zz_cdc"];
 /// What the names of other triggers begin with, for the same reason.
 const NAMES: [&str; 6] = ["0_", "B_", "S_", "c_", "q_", "zzz_"];
 
-/// After so many calls of triggers and functions in a script the further ones write nothing.
+/// After so many calls of triggers and functions in a transaction the further ones write nothing.
 const SPEND: u64 = 60;
 
 /// A schema, as it grows.
@@ -48,7 +48,7 @@ impl Schema {
         // Names for tables that functions make, and ids for the log.
         self.add("CREATE SEQUENCE names");
         self.add("CREATE SEQUENCE ids");
-        // What a script has done in triggers and functions, that of rolled back parts included: with
+        // What a transaction has done in triggers and functions, that of rolled back parts included: with
         // those forgotten, they would call each other for ever.
         self.add("CREATE SEQUENCE spending");
         self.add(
@@ -61,7 +61,7 @@ impl Schema {
     }
 
     fn tables(&mut self, dice: &mut Dice) {
-        // Tells in the stream which script is played.
+        // Tells in the stream which transaction comes.
         self.add("CREATE TABLE tag (id int PRIMARY KEY)");
         self.add("ALTER TABLE tag REPLICA IDENTITY FULL");
         self.add(&capture_rows("m_cdc", "tag", "tag"));
@@ -165,8 +165,8 @@ impl Schema {
     fn functions(&mut self, dice: &mut Dice) {
         for (level, name) in CALLS.iter().enumerate() {
             let below = &CALLS[..if level < 2 { 0 } else { level }];
-            let mut author = Author::new(dice, Call::only(below));
-            let body = author.block("k", None);
+            let mut generator = StatementGenerator::new(dice, Call::only(below));
+            let body = generator.block("k", None);
             self.add(&format!(
                 "CREATE FUNCTION {name}(k int) RETURNS int LANGUAGE plpgsql AS $$\n\
                  DECLARE r record;\nBEGIN\n\
@@ -176,12 +176,12 @@ impl Schema {
         }
         self.add(&made_in_a_function());
         for name in PROCEDURES {
-            let mut author = Author::new(dice, Call::only(&CALLS));
-            let [first, second, third] = [(); 3].map(|()| author.block("k", None));
+            let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+            let [first, second, third] = [(); 3].map(|()| generator.block("k", None));
             self.add(&format!(
                 "CREATE PROCEDURE {name}(k int) LANGUAGE plpgsql AS $$\n\
                  DECLARE r record;\nBEGIN\n{first}\nCOMMIT;\n{second}\n{}; \n{third}\nCOMMIT;\nEND $$",
-                if author.dice.chance(50) { "COMMIT" } else { "ROLLBACK" },
+                if generator.dice.chance(50) { "COMMIT" } else { "ROLLBACK" },
             ));
         }
     }
@@ -225,8 +225,8 @@ impl Schema {
         let (trigger, function) = self.name(dice);
         let name = table.name;
         let mut events = events(dice);
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = match author.dice.between(1, 8) {
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = match generator.dice.between(1, 8) {
             1 | 2 => {
                 events = "INSERT".to_owned();
                 format!("DELETE FROM {name} WHERE id = NEW.id;")
@@ -241,13 +241,13 @@ impl Schema {
                 let missing = format!("INSERT INTO {parent} (id, v) VALUES (k, 'p')");
                 format!("{missing} ON CONFLICT DO NOTHING; NEW.n := k;")
             }
-            4 | 5 => author.log("k"),
+            4 | 5 => generator.log("k"),
             6 => {
                 events = "INSERT".to_owned();
-                let others = author.block("k", Some(name));
+                let others = generator.block("k", Some(name));
                 format!("{others}\nIF NEW.id % 7 = 3 THEN RETURN NULL; END IF;")
             }
-            _ => author.block("k", Some(name)),
+            _ => generator.block("k", Some(name)),
         };
         self.trigger_function(&function, &body);
         self.add(&format!(
@@ -260,11 +260,11 @@ impl Schema {
         let (trigger, function) = self.name(dice);
         let name = table.name;
         let events = events(dice);
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = match author.dice.between(1, 6) {
-            1 | 2 => author.log("k"),
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = match generator.dice.between(1, 6) {
+            1 | 2 => generator.log("k"),
             3 | 4 => format!("UPDATE {name} SET v = left(v || '+', 8) WHERE id = k;"),
-            _ => author.block("k", None),
+            _ => generator.block("k", None),
         };
         self.trigger_function(&function, &body);
         self.add(&format!(
@@ -277,7 +277,7 @@ impl Schema {
         let (trigger, function) = self.name(dice);
         let when = dice.pick(&["BEFORE", "AFTER"]);
         let events = events(dice);
-        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        let body = StatementGenerator::new(dice, Call::only(&CALLS)).block("k", None);
         self.trigger_function(&function, &body);
         self.add(&format!(
             "CREATE TRIGGER \"{trigger}\" {when} {events} ON {} \
@@ -305,7 +305,7 @@ impl Schema {
         }
         let (trigger, function) = self.name(dice);
         let events = events(dice);
-        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        let body = StatementGenerator::new(dice, Call::only(&CALLS)).block("k", None);
         self.trigger_function(&function, &body);
         self.add(&format!(
             "CREATE CONSTRAINT TRIGGER \"{trigger}\" AFTER {events} ON {} \
@@ -321,12 +321,12 @@ impl Schema {
         // A row that a trigger writes behind TRUNCATE's check for pending trigger events is gone when
         // its deferred trigger fires: PostgreSQL gives that trigger whatever row has the place then.
         let when = if table.kind == Kind::Deferred { "AFTER" } else { when };
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = if author.dice.chance(50) {
-            let key = author.constant();
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = if generator.dice.chance(50) {
+            let key = generator.constant();
             format!("INSERT INTO {name} (id, v) VALUES ({key}, 'seed') ON CONFLICT DO NOTHING;")
         } else {
-            author.block("k", None)
+            generator.block("k", None)
         };
         self.trigger_function(&function, &body);
         self.add(&format!(

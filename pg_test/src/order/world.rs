@@ -1,14 +1,14 @@
 //! A world: for each session a schema of its own with captured tables, triggers and functions that
-//! write in the middle of statements, and the script of its transactions. All of it follows from a
+//! write in the middle of statements, and its transactions. All of it follows from a
 //! seed and the world's number, and no statement has more than one possible outcome, so that the same
-//! world can be played again elsewhere.
+//! world can be run again elsewhere.
 
 use std::collections::BTreeMap;
 
 use super::captured::{Captured, Promise};
 use super::change::{Change, Operation};
+use super::planned_transaction::{self, PlannedTransaction};
 use super::schema::Schema;
-use super::script::{self, Script};
 use super::tables::MADE;
 use crate::dice::Dice;
 
@@ -19,13 +19,13 @@ pub(super) struct World {
     pub sessions: Vec<Session>,
 }
 
-/// A session's schema and script.
+/// A session's schema and transactions.
 #[derive(Debug)]
 pub(super) struct Session {
     pub schema: String,
     /// Makes the schema.
     pub setup: String,
-    pub scripts: Vec<Script>,
+    pub transactions: Vec<PlannedTransaction>,
     captured: BTreeMap<String, Captured>,
 }
 
@@ -68,8 +68,8 @@ impl World {
 impl Session {
     fn new(schema: String, dice: &mut Dice) -> Session {
         let Schema { sql: setup, captured, .. } = Schema::new(&schema, dice);
-        let scripts = script::scripts(dice);
-        Session { schema, setup, scripts, captured }
+        let transactions = planned_transaction::transactions(dice);
+        Session { schema, setup, transactions, captured }
     }
 
     fn captured(&self, name: &str) -> Option<Captured> {

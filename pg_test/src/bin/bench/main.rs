@@ -125,8 +125,8 @@ fn run(order: &Order) -> Result<(), String> {
         if order.only.as_ref().is_none_or(|only| only == name) {
             eprintln!("{name}");
             let lines = measure(&order.plan, &mut plot);
-            let scenery = pg_test::machine::scenery();
-            let report = Report { command: order.command(), scenery, lines }.to_string();
+            let environment = pg_test::machine::environment();
+            let report = Report { command: order.command(), environment, lines }.to_string();
             println!("{report}");
             // At once: what comes after may fail, and this took minutes.
             if let Some(document) = &order.record {

@@ -3,7 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `stage` | the servers, the one session that writes, and putting everything back |
+//! | `servers` | the servers, the one session that writes, and putting everything back |
 //! | `meter` | what a statement cost: CPU time of the writing backend, bytes of WAL |
 //! | `workload`, `rounds` | three statements on a table, and running several such in turn |
 //! | `contenders`, `slony` | the triggers that are compared, on one table each |
@@ -20,8 +20,8 @@ mod pgbench;
 mod plan;
 mod report;
 mod rounds;
+mod servers;
 mod slony;
-mod stage;
 mod workload;
 
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ use pgbench::Pgbench;
 use plan::Plan;
 use report::Report;
 use rounds::Rounds;
-use stage::Stage;
+use servers::Servers;
 
 const USAGE: &str =
     "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N] [--record FILE]";
@@ -60,14 +60,14 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: Plan) -> Report {
-    let mut stage = Stage::set();
-    let contenders = Contender::workloads(plan.rows, stage.postgres().folder());
-    let contenders = Rounds::run(&mut stage, contenders, plan.rounds);
-    let growth = Rounds::run(&mut stage, Shape::workloads(plan.rows), plan.rounds);
-    let pgbench = Pgbench::run(&mut stage, plan);
+    let mut servers = Servers::start();
+    let contenders = Contender::workloads(plan.rows, servers.postgres().folder());
+    let contenders = Rounds::run(&mut servers, contenders, plan.rounds);
+    let growth = Rounds::run(&mut servers, Shape::workloads(plan.rows), plan.rounds);
+    let pgbench = Pgbench::run(&mut servers, plan);
     Report {
         plan,
-        scenery: pg_test::machine::scenery(),
+        environment: pg_test::machine::environment(),
         unrest: contenders.unrest(),
         contenders: contenders.lowest(),
         growth: growth.lowest(),

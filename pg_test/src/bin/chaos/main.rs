@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let report = run(Plan { duration, seed, tls });
     println!("{report}");
     if let Some(document) = arguments.record() {
-        let text = format!("{}\n\n{}", machine::scenery(), report.table());
+        let text = format!("{}\n\n{}", machine::environment(), report.table());
         if let Err(problem) = record::replace(document, "chaos", &text) {
             eprintln!("{problem}");
             return ExitCode::FAILURE;

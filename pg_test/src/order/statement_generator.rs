@@ -1,4 +1,4 @@
-//! Writes random statements: single ones, for scripts as for the bodies of functions and triggers,
+//! Writes random statements: single ones, for transactions as for the bodies of functions and triggers,
 //! and blocks of PL/pgSQL. Rows are always found through an index, in its order: what a statement
 //! does must not depend on where a vacuum left room in the heap.
 
@@ -23,14 +23,14 @@ impl Call {
 }
 
 /// Writes statements.
-pub(super) struct Author<'a> {
+pub(super) struct StatementGenerator<'a> {
     pub dice: &'a mut Dice,
     call: Call,
 }
 
-impl<'a> Author<'a> {
-    pub fn new(dice: &'a mut Dice, call: Call) -> Author<'a> {
-        Author { dice, call }
+impl<'a> StatementGenerator<'a> {
+    pub fn new(dice: &'a mut Dice, call: Call) -> StatementGenerator<'a> {
+        StatementGenerator { dice, call }
     }
 
     /// An id.
