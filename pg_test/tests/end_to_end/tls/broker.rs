@@ -151,10 +151,10 @@ fn where_there_are_lists_that_of_its_authority_must_be_among_them() {
     let files = CertificateFiles::new();
     let list = files.put("crl.pem", &ground().stranger.revocations(&[&ground().revoked]));
     let bed = bed(ground().ports.right, &[line("amqp.sslcrl", list.display())]);
-    let (scene, mut client) = scene(&bed, "tls_other_list");
+    let (fixture, mut client) = fixture(&bed, "tls_other_list");
     stands_still(&mut client, 1, &["amqp.sslcrl has no list"]);
     files.put("crl.pem", &ground().authority.revocations(&[]));
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
