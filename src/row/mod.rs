@@ -10,6 +10,7 @@ pub mod array;
 pub mod body;
 pub mod column;
 pub mod columns;
+pub mod entry;
 pub mod escape;
 pub mod growth;
 pub mod json;
