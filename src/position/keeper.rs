@@ -10,10 +10,11 @@ use super::pair::Position;
 use super::record::{self, Notes, POSITION_PREFIX};
 use super::schedule::{Due, Schedule};
 use super::search::{retain_everything, search, survey};
+use super::taking::take_slot;
 use super::wal_files::{WalFiles, failed};
 use crate::lsn::Lsn;
 use crate::pg::report::Report;
-use crate::pg::slot::{self, Found, Slot, SlotData};
+use crate::pg::slot::{self, Slot, SlotData};
 use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::pg::{logical_message, server};
@@ -33,42 +34,26 @@ pub struct PositionKeeper {
 }
 
 impl PositionKeeper {
-    /// Takes the slot, or makes it, and finds the position to go on from, and what is known already of the
-    /// notes that earlier lives left. `keep_going` is asked during a long look through the WAL; if it declines,
-    /// none.
+    /// Takes the slot, or makes it, unless this process holds it already, and finds the position to go on from,
+    /// and what is known already of the notes that earlier lives left. `keep_going` is asked during a long look
+    /// through the WAL; if it declines, none.
     ///
     /// # Errors
     ///
     /// [`ReadError`] if the WAL is damaged. Raises if the slot cannot be had.
     pub fn open(
+        held: Option<(Slot, Notes)>,
         timelines: &Timelines,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
-        let (slot, stored) = match slot::find() {
-            Found::Usable => {
-                let slot = Slot::acquire();
+        let (slot, stored, known) = match held {
+            Some((slot, notes)) => {
                 let stored = slot.stored();
-                (slot, stored)
+                (slot, stored, notes)
             }
-            Found::Nothing => (Slot::create(), SlotData::default()),
-            Found::Invalidated(stored) => {
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
-                    format!("replication slot \"{}\" was invalidated and is made anew", slot::NAME),
-                )
-                .hint("Raise max_slot_wal_keep_size (and idle_replication_slot_timeout, if it is set) to bear longer outages of the broker.")
-                .warn();
-                slot::drop_it();
-                (Slot::create(), SlotData { restart: Lsn::INVALID, ..stored })
-            }
-            Found::Logical => {
-                slot::say_missing();
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                    format!("replication slot \"{}\" is a logical one", slot::NAME),
-                )
-                .hint("Drop it; amqp_cdc needs this name for a physical slot of its own.")
-                .raise()
+            None => {
+                let (slot, stored) = take_slot();
+                (slot, stored, Notes::default())
             }
         };
         let begun_gap = unannounced_gap(stored, timelines)?;
@@ -80,7 +65,7 @@ impl PositionKeeper {
             let position = Position { restart: gap.to, ..Position::default() };
             (position, Origin::Lost(gap), survey.notes)
         } else if is_usable(stored, is_sealed, timelines)? {
-            (stored, Origin::Slot, Notes::default())
+            (stored, Origin::Slot, known)
         } else {
             match search(&slot, stored, timelines, keep_going)? {
                 Some(found) => found,
@@ -210,8 +195,12 @@ fn unannounced_gap(stored: SlotData, timelines: &Timelines) -> Result<Option<Gap
     Ok(is_there.then_some(Gap { from: Some(from), to: stored.restart }))
 }
 
-/// Whether the slot's position can be gone on from.
-fn is_usable(stored: Position, is_sealed: bool, timelines: &Timelines) -> Result<bool, ReadError> {
+/// Whether the slot's position can be gone on from. If not, the log says why.
+pub fn is_usable(
+    stored: Position,
+    is_sealed: bool,
+    timelines: &Timelines,
+) -> Result<bool, ReadError> {
     if !stored.restart.is_valid() {
         return Ok(false);
     }

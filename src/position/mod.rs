@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`pair`] | the position itself, and how it stands in the slot |
 //! | [`keeper`], [`schedule`] | saving it, and when |
+//! | [`taking`] | the slot as it is found |
 //! | [`record`] | the position record in the WAL |
 //! | [`search`], [`origin`], [`wal_files`] | where to go on where the slot does not say |
 //! | [`beginning`] | whether something was captured once, where nothing else tells |
@@ -20,9 +21,12 @@ mod pair;
 mod record;
 mod schedule;
 mod search;
+mod taking;
 mod wal_files;
 
-pub use keeper::PositionKeeper;
+pub use keeper::{PositionKeeper, is_usable};
 pub use origin::Origin;
 pub use pair::Position;
 pub use record::{Notes, POSITION_PREFIX, decode};
+pub use search::{retain_everything, survey};
+pub use taking::take_slot;

@@ -27,7 +27,7 @@ impl Position {
     }
 
     /// What is stored in the slot.
-    pub(super) fn to_stored(self) -> SlotData {
+    pub fn to_stored(self) -> SlotData {
         let tx_seq = self.tx_seq & ((1 << TX_SEQ_BITS) - 1);
         SlotData {
             confirmed_flush: self.confirmed,
@@ -38,14 +38,14 @@ impl Position {
 
     /// What is stored while a gap is not announced: no C, so that the next start finds the same
     /// loss again, or a larger one; the C before the gap in its place.
-    pub(super) fn to_stored_before_gap(self, from: Option<Lsn>) -> SlotData {
+    pub fn to_stored_before_gap(self, from: Option<Lsn>) -> SlotData {
         let number = from.unwrap_or_default().0;
         SlotData { confirmed_flush: Lsn::INVALID, restart: self.restart, number }
     }
 
     /// The stored position, and whether its seal is unbroken. Without a stored C, only what is
     /// known of C otherwise: R was reserved by this worker in an earlier life, or by somebody else.
-    pub(super) fn from_stored(stored: SlotData) -> (Position, bool) {
+    pub fn from_stored(stored: SlotData) -> (Position, bool) {
         if !stored.confirmed_flush.is_valid() {
             return (Position { confirmed: Lsn(stored.number), ..Position::default() }, true);
         }

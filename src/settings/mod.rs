@@ -95,6 +95,8 @@ static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 10
 static OVERSIZE: GucSetting<Oversize> = GucSetting::<Oversize>::new(Oversize::Keys);
 /// Damaged WAL records that an operator wants passed.
 static SKIP_WAL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Whether a standby retains what it needs to take the stream over.
+static STANDBY_SLOT: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Whether triggers write events at all.
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 
@@ -227,6 +229,14 @@ pub fn init() {
         plain,
     );
     GucRegistry::define_bool_guc(
+        c"amqp.standby_slot",
+        c"Whether this server, while it is a standby, retains the WAL of unconfirmed events to take the stream over.",
+        c"",
+        &STANDBY_SLOT,
+        GucContext::Sighup,
+        plain,
+    );
+    GucRegistry::define_bool_guc(
         c"amqp.capture",
         c"Whether capture triggers write events; off for bulk migrations.",
         c"",
@@ -236,6 +246,11 @@ pub fn init() {
     );
     tls::init();
     server::reserve_setting_prefix(c"amqp");
+}
+
+/// Whether this server, while it is a standby, is to be able to take the stream over.
+pub fn standby_slot() -> bool {
+    STANDBY_SLOT.get()
 }
 
 /// Whether triggers write events in this session.

@@ -5,10 +5,10 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::event::{EventHead, Operation};
+use super::notice::Notice;
+use crate::event::Operation;
 use crate::lsn::Lsn;
-use crate::memory;
-use crate::wal::committed::{CommittedTransaction, OrderedEvents, RecordedEvent};
+use crate::wal::committed::CommittedTransaction;
 
 /// Routing key of the event that announces a gap.
 pub const ROUTING_KEY: &str = "amqp_cdc.gap";
@@ -52,25 +52,16 @@ impl Gap {
     /// The events that announce it to these exchanges, in a transaction of their own at the start of what
     /// follows. `time` is in microseconds since 2000-01-01 UTC.
     pub fn into_transaction(self, exchanges: &[Rc<str>], time: i64) -> CommittedTransaction {
-        let event = |exchange: &Rc<str>| {
-            let head = EventHead {
-                exchange: Rc::clone(exchange),
-                routing_key: ROUTING_KEY.into(),
-                ..EventHead::new(Operation::Gap, 0)
-            };
-            let mut payload = Vec::new();
-            head.encode_into(&mut payload);
-            memory::append(&mut payload, self.body().as_bytes());
-            RecordedEvent { lsn: self.to, payload }
-        };
-        CommittedTransaction {
-            xid: 0,
+        let notice = Notice {
+            operation: Operation::Gap,
+            routing_key: ROUTING_KEY,
+            body: self.body(),
+            lsn: self.to,
+            first_lsn: self.to,
             // What was confirmed before `from` is not sent again.
             commit_lsn: self.from.map_or(self.to, |from| from.max(self.to)),
-            commit_time: time,
-            first_lsn: self.to,
-            events: OrderedEvents::Kept(memory::collect(exchanges.iter().map(event))),
-        }
+        };
+        notice.into_transaction(exchanges, time)
     }
 
     /// The message that announces it.
@@ -88,6 +79,7 @@ impl Gap {
 mod tests {
     use super::*;
     use crate::event::{Content, Event, Names};
+    use crate::wal::committed::OrderedEvents;
 
     fn announce(from: Option<Lsn>) -> (Lsn, String) {
         let gap = Gap { from, to: Lsn(0x20) };

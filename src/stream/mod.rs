@@ -1,8 +1,11 @@
 //! The committed transactions between the WAL and the broker: read but not yet wholly confirmed,
 //! in commit order. Pure. It knows which may be announced, which event is next, and what the
-//! position is; it never waits. Where events are missing, it holds a [`gap`].
+//! position is; it never waits. Where events are missing, it holds a [`gap`]; where
+//! another server has taken it over, a [`takeover`].
 
 pub mod gap;
+mod notice;
+pub mod takeover;
 mod waiting;
 
 use std::collections::VecDeque;

@@ -10,8 +10,8 @@ use rustix::net::sockopt::set_socket_linger;
 
 use crate::tls::Session;
 
-/// TLS records read in a row without a byte for the owner among them. Then it is asked again later: whoever sends
-/// nothing but such records must not keep us busy.
+/// Reads in a row, of some kilobytes each, without a byte for the owner among them. Then it is asked again later:
+/// whoever sends nothing but such bytes must not keep us busy.
 const READS: usize = 64;
 
 /// A connection to a broker.
@@ -53,23 +53,30 @@ impl Socket {
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Socket { stream, tls, has_unread } = self;
         let Some(tls) = tls else { return again(|| stream.read(buffer)) };
-        *has_unread = false;
+        // Until it turns out that there is nothing.
+        *has_unread = true;
         for _ in 0..READS {
-            match tls.connection.reader().read(buffer) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // It hung up without a word of TLS. AMQP has words of its own for that.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                Ok(count) => {
-                    *has_unread = count == buffer.len();
+            // What came before something went wrong counts: it is read first.
+            let processed = tls.connection.process_new_packets();
+            match (tls.connection.reader().read(buffer), processed) {
+                (Ok(count), processed) => {
+                    let goes_on = processed.is_ok_and(|state| !state.peer_has_closed());
+                    *has_unread = count == buffer.len() || !goes_on;
                     return Ok(count);
                 }
-                Err(error) => return Err(error),
+                (Err(_), Err(error)) => {
+                    // The other side is told why.
+                    let _ = tls.connection.write_tls(stream);
+                    return Err(tls.explain(&error));
+                }
+                (Err(error), Ok(_)) if error.kind() == ErrorKind::WouldBlock => {}
+                // It hung up without a word of TLS. AMQP has words of its own for that.
+                (Err(error), Ok(_)) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                (Err(error), Ok(_)) => return Err(error),
             }
-            again(|| tls.connection.read_tls(stream))?;
-            if let Err(error) = tls.connection.process_new_packets() {
-                // The other side is told why.
-                let _ = tls.connection.write_tls(stream);
-                return Err(tls.explain(&error));
+            if let Err(error) = again(|| tls.connection.read_tls(stream)) {
+                *has_unread = false;
+                return Err(tls.explain_io(error));
             }
         }
         Err(ErrorKind::WouldBlock.into())
@@ -89,11 +96,17 @@ impl Socket {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Socket { stream, tls, .. } = self;
         let Some(tls) = tls else { return again(|| stream.write(bytes)) };
-        let count = tls.connection.writer().write(bytes)?;
-        self.flush()?;
+        flush(stream, tls)?;
+        // Nothing is encrypted before what was is gone. What is here has a limit then, whatever the other side asks for.
+        if tls.connection.wants_write() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let written = tls.connection.writer().write(bytes);
+        let count = written.map_err(|error| tls.explain_io(error))?;
         if count == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
+        flush(stream, tls)?;
         Ok(count)
     }
 
@@ -103,16 +116,8 @@ impl Socket {
     ///
     /// The operating system's.
     pub fn flush(&mut self) -> io::Result<()> {
-        let Socket { stream, tls: Some(tls), .. } = self else { return Ok(()) };
-        while tls.connection.wants_write() {
-            match again(|| tls.connection.write_tls(stream)) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        let Socket { stream, tls, .. } = self;
+        tls.as_mut().map_or(Ok(()), |tls| flush(stream, tls))
     }
 
     /// Whether something is to be written as soon as the operating system has room; `has_more`: the owner has
@@ -155,6 +160,19 @@ impl Socket {
         // If that fails it is sent: not worse than a broker that had it all before.
         let _ = set_socket_linger(&self.stream, Some(Duration::ZERO));
     }
+}
+
+/// Writes what the session has to say, as far as the operating system takes it.
+fn flush(stream: &mut TcpStream, tls: &mut Session) -> io::Result<()> {
+    while tls.connection.wants_write() {
+        match again(|| tls.connection.write_tls(stream)) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Tries again what a signal interrupted.

@@ -28,6 +28,7 @@ mod stalls;
 mod standby;
 mod status;
 mod tables;
+mod takeover;
 mod tls;
 mod transactions;
 mod upgrade;

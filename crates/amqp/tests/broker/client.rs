@@ -1,18 +1,21 @@
-//! A transport of a few lines: a blocking socket under a [`Connection`].
+//! A transport of a few lines: a socket under a [`Connection`], in clear or over TLS, whose owner does nothing else.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use amqp::{Connection, Error, Event, Login};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket::{Socket, Tls, connect};
 
 /// For everything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection over TCP.
+/// A connection to a broker.
 pub struct Client {
     pub amqp: Connection,
-    pub socket: TcpStream,
+    pub socket: Socket,
+    /// What the socket failed with.
+    pub failure: Option<io::Error>,
     /// Everything that was sent and received, and what it was; for recordings.
     pub tee: Vec<Heard>,
 }
@@ -25,19 +28,34 @@ pub enum Heard {
 }
 
 impl Client {
-    /// Connects to a broker on this machine.
+    /// Connects to a broker on this machine, in clear.
     pub fn connect(port: u16, login: Login) -> Client {
-        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
-        Client { amqp: Connection::new(login, Instant::now()), socket, tee: Vec::new() }
+        Client::connect_over(None, "127.0.0.1", port, login).expect("it listens")
+    }
+
+    /// The same over TLS, or without.
+    pub fn connect_over(
+        tls: Option<&Tls>,
+        host: &str,
+        port: u16,
+        login: Login,
+    ) -> io::Result<Client> {
+        let socket = connect(host, port, tls, Instant::now() + PATIENCE)?;
+        let amqp = Connection::new(login, Instant::now());
+        Ok(Client { amqp, socket, failure: None, tee: Vec::new() })
     }
 
     /// The same, let in and with channel 1 open.
     pub fn open(port: u16, login: Login) -> Client {
-        let mut client = Client::connect(port, login);
-        client.until("Ready");
-        client.amqp.open_channel(1).expect("it is free");
-        client.until("ChannelOpened");
-        client
+        Client::connect(port, login).with_channel()
+    }
+
+    /// Let in and with channel 1 open.
+    pub fn with_channel(mut self) -> Client {
+        self.until("Ready");
+        self.amqp.open_channel(1).expect("it is free");
+        self.until("ChannelOpened");
+        self
     }
 
     /// Until an event is what is looked for.
@@ -69,8 +87,9 @@ impl Client {
     pub fn round(&mut self, patience: Instant) -> Result<(), Error> {
         self.flush();
         let until = self.amqp.wake_at().map_or(patience, |at| at.min(patience));
-        let left = until.saturating_duration_since(Instant::now());
-        self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("it is set");
+        if !self.socket.has_unread() {
+            self.wait(PollFlags::IN, until);
+        }
         match self.socket.read(self.amqp.room()) {
             Ok(0) => return Err(self.amqp.hung_up()),
             Ok(count) => {
@@ -78,11 +97,23 @@ impl Client {
                 self.amqp.received(count, Instant::now());
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return Err(self.amqp.hung_up()),
+            Err(error) => {
+                self.failure = Some(error);
+                return Err(self.amqp.hung_up());
+            }
         }
         self.amqp.wake(Instant::now())?;
         assert!(Instant::now() < patience, "it did not come: {:?}", self.events());
         Ok(())
+    }
+
+    /// Until the socket can be used so, or has room for what it wants to write.
+    fn wait(&self, flags: PollFlags, until: Instant) {
+        let wants_room = self.socket.awaits_room(!self.amqp.to_send().is_empty());
+        let flags = if wants_room { flags | PollFlags::OUT } else { flags };
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left.max(Duration::from_millis(1))).expect("it is short");
+        poll(&mut [PollFd::new(&self.socket, flags)], Some(&left)).expect("it waits");
     }
 
     /// Does nothing until so many heartbeats were sent.
@@ -98,13 +129,26 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what is to be sent. Whether the socket takes it.
+    /// Sends what is to be sent, all of it unless the handshake of TLS comes first. Whether the socket takes it.
     pub fn flush(&mut self) -> bool {
-        let bytes = self.amqp.to_send().to_vec();
-        let taken = self.socket.write_all(&bytes).is_ok();
-        self.amqp.sent(bytes.len(), Instant::now());
-        self.tee.push(Heard::Sent(bytes));
-        taken
+        let patience = Instant::now() + PATIENCE;
+        while !self.amqp.to_send().is_empty() {
+            match self.socket.write(self.amqp.to_send()) {
+                Ok(count) => {
+                    self.tee.push(Heard::Sent(self.amqp.to_send()[..count].to_vec()));
+                    self.amqp.sent(count, Instant::now());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !self.socket.awaits_room(true) {
+                        return true;
+                    }
+                    assert!(Instant::now() < patience, "it does not read");
+                    self.wait(PollFlags::OUT, patience);
+                }
+                Err(_) => return false,
+            }
+        }
+        self.socket.flush().is_ok()
     }
 
     /// Until an event is printed so, in its beginning. All of it.

@@ -11,3 +11,4 @@ mod record;
 #[path = "../shared/scenario.rs"]
 mod scenario;
 mod shared;
+mod tls;

@@ -10,3 +10,4 @@ mod recorded;
 #[path = "../shared/scenario.rs"]
 mod scenario;
 mod time;
+mod way;

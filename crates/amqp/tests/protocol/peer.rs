@@ -5,6 +5,7 @@ use std::time::Instant;
 use amqp::{Connection, Error, Login, MethodId};
 
 use crate::scenario::login;
+use crate::way::{self, Way};
 
 /// A method's name.
 pub fn id(class: u16, method: u16) -> MethodId {
@@ -79,18 +80,16 @@ pub fn channel_open_ok(channel: u16) -> Vec<u8> {
 }
 
 /// The client hears these bytes; the events as they are printed.
-pub fn hear(connection: &mut Connection, mut bytes: &[u8]) -> Result<Vec<String>, Error> {
+pub fn hear(connection: &mut Connection, bytes: &[u8]) -> Result<Vec<String>, Error> {
     let mut events = Vec::new();
+    let mut way = Way::of(bytes);
     loop {
-        let room = connection.room();
-        let count = room.len().min(bytes.len());
-        room[..count].copy_from_slice(&bytes[..count]);
-        bytes = &bytes[count..];
+        let count = way.read(connection.room());
         connection.received(count, Instant::now());
         while let Some(event) = connection.next_event()? {
             events.push(format!("{event:?}"));
         }
-        if bytes.is_empty() {
+        if way.is_over() {
             return Ok(events);
         }
         assert!(!connection.room().is_empty(), "there is room once all events are taken");
@@ -99,7 +98,7 @@ pub fn hear(connection: &mut Connection, mut bytes: &[u8]) -> Result<Vec<String>
 
 /// What is to be sent is sent.
 pub fn send(connection: &mut Connection) -> Vec<u8> {
-    let sent = connection.to_send().to_vec();
+    let sent = way::back(connection.to_send());
     connection.sent(sent.len(), Instant::now());
     sent
 }

@@ -6,6 +6,7 @@ use amqp::Connection;
 use proptest::prelude::*;
 
 use crate::scenario::{SCENARIOS, Scenario, path};
+use crate::way::Way;
 
 /// What was recorded.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,14 +64,13 @@ fn replay(scenario: &Scenario, received: &[u8], sizes: &[usize]) -> Recording {
     let mut connection = Connection::new((scenario.login)(), Instant::now());
     let mut steps = scenario.steps.iter().peekable();
     let mut replayed = Recording { received: received.to_vec(), ..Recording::default() };
-    let mut rest = received;
+    let mut way = Way::of(received);
     let mut sizes = sizes.iter().cycle();
-    while !rest.is_empty() {
-        let size = sizes.next().map_or(rest.len(), |&size| size.clamp(1, rest.len()));
-        let (piece, behind) = rest.split_at(size.min(connection.room().len()));
-        connection.room()[..piece.len()].copy_from_slice(piece);
-        connection.received(piece.len(), Instant::now());
-        rest = behind;
+    while !way.is_over() {
+        let room = connection.room();
+        let size = sizes.next().map_or(room.len(), |&size| size.clamp(1, room.len()));
+        let count = way.read(&mut room[..size]);
+        connection.received(count, Instant::now());
         loop {
             let event = match connection.next_event() {
                 Ok(Some(event)) => format!("{event:?}"),

@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
@@ -83,17 +84,22 @@ impl Tls {
 
     fn config(&self, provider: &Arc<CryptoProvider>) -> io::Result<ClientConfig> {
         let verifier = self.verifier(provider)?;
-        let config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let Some(Identity { certificate, key }) = &self.identity else {
-            return Ok(config.with_no_client_auth());
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some(Identity { certificate, key }) => {
+                let chain = files::certificates("amqp.sslcert", certificate)?;
+                let config = builder.with_client_auth_cert(chain, files::key("amqp.sslkey", key)?);
+                config.map_err(|error| files::unusable_pair(certificate, key, &error))?
+            }
         };
-        let chain = files::certificates("amqp.sslcert", certificate)?;
-        let config = config.with_client_auth_cert(chain, files::key("amqp.sslkey", key)?);
-        config.map_err(|error| files::unusable_pair(certificate, key, &error))
+        // The next connection checks everything anew. What it could be spared by would only be kept for nothing.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> io::Result<Verifier> {
@@ -145,6 +151,17 @@ impl Session {
     /// What went wrong, for the operator.
     pub fn explain(&self, error: &rustls::Error) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, words::of(error, self.has_identity))
+    }
+
+    /// The same for what comes of the session as an error of the operating system's.
+    pub fn explain_io(&self, error: io::Error) -> io::Error {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return error;
+        }
+        match error.downcast::<rustls::Error>() {
+            Ok(error) => self.explain(&error),
+            Err(error) => io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}")),
+        }
     }
 
     pub fn version(&self) -> Option<&'static str> {

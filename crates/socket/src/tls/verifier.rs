@@ -49,9 +49,10 @@ impl Verifier {
     ) -> Result<Verifier, String> {
         let chain_and_name =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+                // Where there are any, each CA has to have one, and a list is no list once it is out of date: so libpq
+                // has it (X509_V_FLAG_CRL_CHECK_ALL), and a list that somebody forgot to put there revokes nothing.
                 .with_crls(revoked)
-                // As OpenSSL has it of a CA of which there is no list.
-                .allow_unknown_revocation_status()
+                .enforce_revocation_expiration()
                 .build()
                 .map_err(|error| error.to_string())?;
         Ok(Verifier {

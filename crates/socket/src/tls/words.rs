@@ -6,6 +6,9 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 use super::verifier::is_ca;
 
+/// Names of a certificate that are said at most.
+const NAMES: usize = 5;
+
 /// What went wrong, after "broker cannot be reached: ". `has_identity`: whether we have a certificate of our own.
 pub fn of(error: &Error, has_identity: bool) -> String {
     match error {
@@ -34,6 +37,13 @@ fn of_certificate(error: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::Revoked => "its certificate is revoked (amqp.sslcrl)".to_owned(),
+        CertificateError::UnknownRevocationStatus => {
+            "amqp.sslcrl has no list of a CA that its certificate depends on".to_owned()
+        }
+        CertificateError::ExpiredRevocationListContext { time, next_update } => format!(
+            "a list in amqp.sslcrl is out of date: there should have been another one {} ago",
+            between(next_update, time)
+        ),
         CertificateError::ExpiredContext { time, not_after } => {
             format!("its certificate expired {} ago", between(not_after, time))
         }
@@ -47,10 +57,19 @@ fn of_certificate(error: &CertificateError) -> String {
                     "its certificate is for no host at all (subjectAltName), and we connect to \"{expected}\": \
                      amqp.host, or amqp.sslmode = verify-ca"
                 ),
-                names => format!(
-                    "its certificate is not for \"{expected}\", but for {}: amqp.host, or amqp.sslmode = verify-ca",
-                    names.join(", ")
-                ),
+                names => {
+                    // There are certificates for hundreds.
+                    let (said, left) = names.split_at(names.len().min(NAMES));
+                    let more = match left.len() {
+                        0 => String::new(),
+                        left => format!(" and {left} more"),
+                    };
+                    let said = said.join(", ");
+                    format!(
+                        "its certificate is not for \"{expected}\", but for {said}{more}: \
+                         amqp.host, or amqp.sslmode = verify-ca"
+                    )
+                }
             }
         }
         error if is_ca(&Error::InvalidCertificate(error.clone())) => {

@@ -1,19 +1,18 @@
 //! Who is let be the broker, and what is said of who is not.
 
-mod peer;
-
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use peer::certificates::{
-    Authority, Folder, Leaf, authority, authority_below, expired, leaf, of_the_future, params,
-    revocation_list, self_signed,
-};
-use peer::server::{Server, serve_tcp};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::version::{TLS12, TLS13};
 use socket::{Identity, Roots, Socket, Tls, Trust, Verify, connect};
+
+use crate::peer::certificates::{
+    Authority, Folder, Leaf, authority, authority_below, expired, leaf, of_the_future, params,
+    revocation_list, revocation_list_until, self_signed,
+};
+use crate::peer::server::{Server, serve_tcp};
 
 fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(30)
@@ -134,6 +133,10 @@ fn another_name_is_refused_unless_only_the_signer_counts() {
         &["localhost", "example.org", "amqp.host"],
     );
     try_out(&other, "localhost", &world.signer()).unwrap();
+    let many: Vec<String> = (1..=50).map(|number| format!("{number}.example.org")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let said = try_out(&Server::new(&world.leaf(&many)), "localhost", &world.full()).unwrap_err();
+    assert!(said.contains("5.example.org\") and 45 more: amqp.host"), "{said}");
     // An address is no name, and the common name counts for nothing.
     let named = Server::new(&world.leaf(&["localhost"]));
     assert_says(try_out(&named, "127.0.0.1", &world.full()), &["127.0.0.1", "localhost"]);
@@ -193,6 +196,31 @@ fn a_revoked_certificate_is_refused() {
     let other = Server::new(&leaf(other, &world.authority));
     let tls = Tls { verify: Verify::SignerAndName(trust), identity: None };
     try_out(&other, "localhost", &tls).unwrap();
+}
+
+/// As libpq has it: who keeps lists of what is revoked wants one of each CA, and of today.
+#[test]
+fn where_there_are_lists_each_ca_has_one_that_is_not_out_of_date() {
+    let world = World::new();
+    let middle = authority_below("in between", &world.authority);
+    let mut other = params(&["localhost"]);
+    other.serial_number = Some(8u64.into());
+    let mut leaf = leaf(other, &middle);
+    leaf.between.push(middle.as_ref().clone());
+    let server = Server::new(&leaf);
+    let try_with = |lists: &[String]| {
+        let list = world.folder.write("crl.pem", &lists.concat());
+        let trust = Trust { revoked: Some(list), ..world.trust() };
+        let tls = Tls { verify: Verify::SignerAndName(trust), identity: None };
+        try_out(&server, "localhost", &tls)
+    };
+    let [ours, between] = [&world.authority, &middle].map(revocation_list);
+    try_with(&[ours.clone(), between.clone()]).unwrap();
+    for lists in [[ours.clone()], [between.clone()], [revocation_list(&authority("another"))]] {
+        assert_says(try_with(&lists), &["amqp.sslcrl", "no list"]);
+    }
+    let old = revocation_list_until(&middle, 2023);
+    assert_says(try_with(&[ours, old]), &["amqp.sslcrl", "out of date", "days"]);
 }
 
 #[test]

@@ -113,6 +113,11 @@ pub fn self_signed(mut params: CertificateParams) -> Leaf {
 
 /// A list that revokes certificate 7.
 pub fn revocation_list(authority: &Authority) -> String {
+    revocation_list_until(authority, 2400)
+}
+
+/// The same, of which there should be another one by the beginning of this year.
+pub fn revocation_list_until(authority: &Authority, year: i32) -> String {
     let revoked = RevokedCertParams {
         serial_number: SerialNumber::from(7u64),
         revocation_time: date_time_ymd(2021, 1, 1),
@@ -121,7 +126,7 @@ pub fn revocation_list(authority: &Authority) -> String {
     };
     let params = CertificateRevocationListParams {
         this_update: date_time_ymd(2022, 1, 1),
-        next_update: date_time_ymd(2400, 1, 1),
+        next_update: date_time_ymd(year, 1, 1),
         crl_number: SerialNumber::from(1u64),
         issuing_distribution_point: None,
         revoked_certs: vec![revoked],

@@ -53,16 +53,24 @@ impl Server {
         Server { config: Arc::new(builder.with_single_cert(chain, key).unwrap()) }
     }
 
+    /// The same with something about it that is not usual.
+    pub fn tuned(mut self, tune: impl FnOnce(&mut ServerConfig)) -> Server {
+        tune(Arc::make_mut(&mut self.config));
+        self
+    }
+
+    /// Its side of a connection.
+    pub fn begin(&self) -> ServerConnection {
+        ServerConnection::new(Arc::clone(&self.config)).unwrap()
+    }
+
     /// Waits for one client and does this with it. The port, and what comes of it.
     pub fn serve<T: Send + 'static>(
         &self,
         work: impl FnOnce(Stream) -> io::Result<T> + Send + 'static,
     ) -> (u16, JoinHandle<io::Result<T>>) {
-        let config = Arc::clone(&self.config);
-        serve_tcp(move |stream| {
-            let connection = ServerConnection::new(config).unwrap();
-            work(StreamOwned::new(connection, stream))
-        })
+        let connection = self.begin();
+        serve_tcp(move |stream| work(StreamOwned::new(connection, stream)))
     }
 
     /// One that sends back what it gets until its client has had enough. It tells how much that was.
