@@ -73,7 +73,7 @@ order: install ## random transactions whose triggers and functions write, held a
 FUZZ_SECONDS ?= 60
 fuzz: ## fuzz what decodes the WAL and what a broker sends, FUZZ_SECONDS (60) for each target
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	for target in event transactions amqp_frames amqp_session; do \
+	for target in event transactions amqp_frames amqp_session tls; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 bench: install ## from commit to queue, beside what a user would otherwise run; writes docs/benchmarks.md and docs/bench.svg; 35 minutes, or ONLY=latency
