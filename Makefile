@@ -19,12 +19,12 @@ LIBRARIES = $(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)
 EXTENSIONS = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
 SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: help setup setup-demo build install copy test check demo chaos order fuzz bench bench-quick bench-capture clean
+.PHONY: help setup setup-demo build install copy test check advisories demo chaos order fuzz bench bench-quick bench-capture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, clients for tests), saying what and why; FOR=build, demo or bench: what these need
+setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, clients for tests), saying what and why; FOR=build, check, demo or bench: what these need
 	@scripts/setup $(FOR)
 
 setup-demo:
@@ -49,11 +49,23 @@ test: setup ## unit and end-to-end tests, against throwaway servers; installs wh
 	@$(MAKE) --no-print-directory install
 	cargo test --release --workspace --no-default-features $(FEATURES)
 
-check: ## formatting, lints with warnings denied, and what src/lib.rs says of how the source is built
-	@scripts/setup --check build
+# Of the crates of others: licences and origin of all, versions of those that go into the library. That needs no network
+# once they are fetched. Fuzz targets are looked at without the fuzzer, which takes a while to compile.
+check: ## formatting, lints with warnings denied, what src/lib.rs says of how the source is built, what deny.toml says of the crates of others, that fuzz targets compile
+	@scripts/setup --check check
 	cargo fmt --all --check
 	cargo run --quiet --release --package pg_test --bin house
+	cargo fetch --locked --quiet
+	cargo deny --offline --locked --workspace check licenses sources
+	cargo deny --offline --locked --exclude-dev check bans
+	CUSTOM_LIBFUZZER_PATH=none/libnone.a cargo check --quiet --locked --manifest-path fuzz/Cargo.toml \
+		--target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz
 	cargo lint $(FEATURES) -- -D warnings
+
+# Not a part of check: what is published tomorrow would make a tree red that nobody has changed.
+advisories: ## whether anything is known against the crates of others; needs the network
+	@scripts/setup --check check
+	cargo deny --locked --workspace check advisories
 
 demo: setup-demo ## throwaway servers, a blog schema, changes and the messages they make; installs what is missing
 	@$(MAKE) --no-print-directory install
@@ -71,9 +83,10 @@ order: install ## random transactions whose triggers and functions write, held a
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
 
 FUZZ_SECONDS ?= 60
-fuzz: ## fuzz what decodes the WAL and what a broker sends, FUZZ_SECONDS (60) for each target
+FUZZ_TARGETS ?= event event_layouts transactions row_layout array numeric jsonb amqp_frames amqp_session tls
+fuzz: ## fuzz what decodes the WAL and the values in it, and what a broker sends, FUZZ_SECONDS (60) for each of FUZZ_TARGETS
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	for target in event transactions amqp_frames amqp_session tls; do \
+	for target in $(FUZZ_TARGETS); do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 bench: install ## from commit to queue, beside what a user would otherwise run; writes docs/benchmarks.md and docs/bench.svg; 35 minutes, or ONLY=latency

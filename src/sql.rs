@@ -184,6 +184,14 @@ pub mod amqp {
     ")]
     fn give_up_backlog(current_lsn: i64) {
         require_preload();
+        if server::in_recovery() {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the server is a standby: it publishes nothing, and has no backlog",
+            )
+            .hint("Call it on the primary.")
+            .raise();
+        }
         let numbers = shared::numbers();
         let until = Lsn(current_lsn as u64);
         let confirmed = Lsn(numbers.confirmed_lsn.load(Ordering::Relaxed));

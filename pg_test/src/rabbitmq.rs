@@ -38,8 +38,8 @@ pub struct RabbitMq {
     epmd: Option<Process>,
     folder: Folder,
     amqp: Port,
-    /// The one that it begins with, if it has TLS.
-    tls: Option<(Port, TlsListener)>,
+    /// What it begins with beside its AMQP listener.
+    tls: Option<Secured>,
     /// Those of listeners that it was told of since.
     more_tls: Mutex<Vec<Port>>,
     distribution: Port,
@@ -48,6 +48,15 @@ pub struct RabbitMq {
     is_altered: AtomicBool,
     /// Where its log begins for who has it now.
     log_begins: AtomicUsize,
+}
+
+/// A listener for TLS, and what belongs to it.
+#[derive(Debug)]
+struct Secured {
+    port: Port,
+    /// Lines of rabbitmq.conf, the listener's own among them.
+    conf: String,
+    plugins: String,
 }
 
 impl RabbitMq {
@@ -72,7 +81,27 @@ impl RabbitMq {
     /// certificate for the user's, and starts it.
     #[track_caller]
     pub fn create_with_tls(listener: &TlsListener) -> RabbitMq {
-        let rabbitmq = RabbitMq::prepare_in(Place::Disk, Some(listener));
+        let listener = listener.conf();
+        let conf = |port: u16| {
+            format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\n\
+                 {listener}\
+                 auth_mechanisms.1 = PLAIN\n\
+                 auth_mechanisms.2 = EXTERNAL\n\
+                 ssl_cert_login_from = common_name\n"
+            )
+        };
+        RabbitMq::create_with_conf(&["rabbitmq_auth_mechanism_ssl"], conf)
+    }
+
+    /// Makes a node with these plugins, and with lines of rabbitmq.conf that have it listen for TLS at the port that
+    /// they are made for, and starts it.
+    #[track_caller]
+    pub fn create_with_conf(plugins: &[&str], conf: impl FnOnce(u16) -> String) -> RabbitMq {
+        let port = free_port();
+        let conf = conf(port.number());
+        let plugins = format!("[{}].\n", plugins.join(", "));
+        let rabbitmq = RabbitMq::prepare_in(Place::Disk, Some(Secured { port, conf, plugins }));
         rabbitmq.start();
         rabbitmq
     }
@@ -84,18 +113,18 @@ impl RabbitMq {
     }
 
     #[track_caller]
-    fn prepare_in(place: Place, tls: Option<&TlsListener>) -> RabbitMq {
+    fn prepare_in(place: Place, tls: Option<Secured>) -> RabbitMq {
         let mut rabbitmq = RabbitMq {
             process: Mutex::new(None),
             epmd: None,
             folder: Folder::new(place, StopSignal::Kill),
             amqp: free_port(),
-            tls: tls.map(|listener| (free_port(), listener.clone())),
+            // Only what has no TLS is like a new one afterwards.
+            is_altered: AtomicBool::new(tls.is_some()),
+            tls,
             more_tls: Mutex::default(),
             distribution: free_port(),
             epmd_port: free_port(),
-            // Only what has no TLS is like a new one afterwards.
-            is_altered: AtomicBool::new(tls.is_some()),
             log_begins: AtomicUsize::new(0),
         };
         rabbitmq.configure();
@@ -225,8 +254,7 @@ impl RabbitMq {
     /// If it was made with none.
     #[track_caller]
     pub fn tls_port(&self) -> u16 {
-        let (port, _) = self.tls.as_ref().expect("this RabbitMQ has no TLS");
-        port.number()
+        self.tls.as_ref().expect("this RabbitMQ has no TLS").port.number()
     }
 
     /// Has a node with TLS listen for more of it, on ports of 127.0.0.1 that are returned, until it stops.
@@ -314,13 +342,9 @@ impl RabbitMq {
             self.port()
         );
         let mut plugins = "[].\n";
-        if let Some((port, listener)) = &self.tls {
-            conf += &format!("listeners.ssl.1 = 127.0.0.1:{}\n", port.number());
-            conf += &listener.conf();
-            conf += "auth_mechanisms.1 = PLAIN\n\
-                     auth_mechanisms.2 = EXTERNAL\n\
-                     ssl_cert_login_from = common_name\n";
-            plugins = "[rabbitmq_auth_mechanism_ssl].\n";
+        if let Some(secured) = &self.tls {
+            conf += &secured.conf;
+            plugins = &secured.plugins;
         }
         self.folder.write("rabbitmq.conf", &conf);
         self.folder.write("enabled_plugins", plugins);

@@ -25,7 +25,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["ledger"]),
+    ("docs/guarantees.md", &["chaos"]),
 ];
 
 fn root() -> PathBuf {
@@ -101,6 +101,38 @@ fn figures_in_readme_are_those_of_the_benchmarks() {
     assert!(figures.len() >= 7, "{figures:?}");
     for figure in figures {
         assert!(benchmarks.contains(figure), "docs/benchmarks.md has no {figure}");
+    }
+}
+
+/// The sources below a folder, as one text in which no line is broken.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            text += &read(&path).replace("\\\n", "");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the page quotes of it, but for what differs from case to case.
+#[test]
+fn what_the_page_of_tls_says_that_the_status_says_is_said() {
+    let page = read(&root().join("docs/tls.md"));
+    let (_, rows) = page.split_once("\n| `reason` |").expect("it has a table of reasons");
+    let said = sources(&root().join("crates/socket/src")) + &sources(&root().join("src"));
+    let reasons =
+        rows.lines().skip(2).filter_map(|row| row.strip_prefix("| ")?.split(" | ").next());
+    let quoted: Vec<_> =
+        reasons.flat_map(|reasons| reasons.split('`').skip(1).step_by(2)).collect();
+    assert!(quoted.len() > 20, "{quoted:?}");
+    for quoted in quoted {
+        for part in quoted.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+            assert!(said.contains(part), "nobody says \"{part}\"");
+        }
     }
 }
 

@@ -103,9 +103,9 @@ pub struct Origin {
 }
 
 impl Message {
-    /// Whether it announces a gap.
-    pub(super) fn is_gap(&self) -> bool {
-        self.kind == "gap"
+    /// Whether it tells of the stream itself, and goes to many exchanges of which some may not be there any more.
+    pub(super) fn is_notice(&self) -> bool {
+        matches!(self.kind, "gap" | "timeline")
     }
 
     /// Makes it the message that goes to another exchange instead: header `refused` says why, and where it

@@ -198,7 +198,7 @@ impl Session<'_> {
                 self.publisher.refuse(&message.exchange, failure.reason().into());
                 true
             }
-            Kind::Event if is_closed && message.is_gap() => {
+            Kind::Event if is_closed && message.is_notice() => {
                 self.publisher.refusals.note_message(message, failure.reason().into());
                 true
             }
@@ -217,7 +217,7 @@ impl Session<'_> {
     /// What becomes of a message of the stream if it is refused. A gap is announced later then: many
     /// exchanges are told of it, and not all may be there still.
     fn policy(&self, message: &Message) -> Policy {
-        if message.is_gap() {
+        if message.is_notice() {
             NEVER_HOLD
         } else {
             self.publisher.settings.policies.of(&message.exchange)

@@ -12,9 +12,16 @@ pub enum Operation {
     /// Not a change: events may be missing before this one. Only the worker makes these, and never
     /// writes them into the WAL.
     Gap,
+    /// Likewise: another server has taken the stream over, on a timeline of its own.
+    Timeline,
 }
 
 impl Operation {
+    /// Whether it is a change of a row, or of a table's rows.
+    pub fn is_change(self) -> bool {
+        !matches!(self, Operation::Gap | Operation::Timeline)
+    }
+
     /// The word for it in routing keys, bodies and the AMQP property `type`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -23,6 +30,7 @@ impl Operation {
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
             Operation::Gap => "gap",
+            Operation::Timeline => "timeline",
         }
     }
 
@@ -34,6 +42,7 @@ impl Operation {
             Operation::Delete => 3,
             Operation::Truncate => 4,
             Operation::Gap => 5,
+            Operation::Timeline => 8,
         }
     }
 
@@ -45,17 +54,19 @@ impl Operation {
             3 => Some(Operation::Delete),
             4 => Some(Operation::Truncate),
             5 => Some(Operation::Gap),
+            8 => Some(Operation::Timeline),
             _ => None,
         }
     }
 }
 
-/// What a change with this operation code leaves in the WAL. One that is not known is held when its turn
-/// comes; its place among the others is that of a row.
+/// Returns what a change with this operation code leaves in the WAL. An event with an unknown code is held when
+/// its turn comes; its place among the others is that of a row.
 pub(super) fn trace_of(operation: u8) -> Trace {
     match Operation::from_code(operation) {
         Some(Operation::Delete) => Trace::Deletion,
         Some(Operation::Truncate) => Trace::Storage,
-        Some(Operation::Insert | Operation::Update | Operation::Gap) | None => Trace::NewVersion,
+        Some(Operation::Insert | Operation::Update | Operation::Gap | Operation::Timeline)
+        | None => Trace::NewVersion,
     }
 }

@@ -66,6 +66,7 @@ fn every_operation_has_a_code_of_its_own() {
         Operation::Delete,
         Operation::Truncate,
         Operation::Gap,
+        Operation::Timeline,
     ] {
         assert_eq!(Operation::from_code(operation.code()), Some(operation));
     }
@@ -251,6 +252,7 @@ fn any_head() -> impl Strategy<Value = EventHead> {
         Just(Operation::Delete),
         Just(Operation::Truncate),
         Just(Operation::Gap),
+        Just(Operation::Timeline),
     ];
     let place = any::<Option<([u32; 4], u16)>>().prop_map(|numbers| {
         numbers.map(|([tablespace, database, number, block], offset)| Place {

@@ -29,6 +29,12 @@ pub fn reserve_setting_prefix(prefix: &std::ffi::CStr) {
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
 }
 
+/// Whether the server is a standby, or recovers: it replays WAL, and writes none.
+pub fn in_recovery() -> bool {
+    // SAFETY: a read of shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
 /// Up to here the WAL is on disk.
 pub fn flushed_lsn() -> Lsn {
     // SAFETY: the argument may be null. In recovery this is the replay position instead, as

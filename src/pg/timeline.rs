@@ -18,10 +18,17 @@ impl Timelines {
     ///
     /// Raises if a history file cannot be read.
     pub fn read() -> Timelines {
-        // SAFETY: main thread, after recovery. The list must outlive transactions, hence the
-        // context. After an ERROR the process ends, so that the context need not be set back.
+        // SAFETY: main thread. The list must outlive transactions, hence the context. After an ERROR the process
+        // ends, so that the context need not be set back.
         unsafe {
-            let current = pg_sys::GetWALInsertionTimeLine();
+            // A standby's changes when it follows one that was promoted.
+            let current = if pg_sys::RecoveryInProgress() {
+                let mut replayed = 0;
+                pg_sys::GetXLogReplayRecPtr(&mut replayed);
+                replayed
+            } else {
+                pg_sys::GetWALInsertionTimeLine()
+            };
             let before = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
             let history = sys::readTimeLineHistory(current);
             pg_sys::MemoryContextSwitchTo(before);
@@ -34,5 +41,17 @@ impl Timelines {
     pub fn of(&self, lsn: Lsn) -> u32 {
         // SAFETY: the list lives as long as the process.
         unsafe { sys::tliOfPointInHistory(lsn.0, self.history) }
+    }
+
+    /// The timeline that WAL is written to, or replayed from.
+    pub fn current(&self) -> u32 {
+        self.of(Lsn(u64::MAX))
+    }
+
+    /// Where a timeline ended that is not the current one: what has a higher LSN on it is of a history that is no
+    /// more.
+    pub fn end_of(&self, timeline: u32) -> Lsn {
+        // SAFETY: the list lives as long as the process; who comes next is not asked for.
+        Lsn(unsafe { sys::tliSwitchPoint(timeline, self.history, std::ptr::null_mut()) })
     }
 }

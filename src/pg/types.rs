@@ -1,5 +1,7 @@
 //! Types as the catalogs have them. Only in a transaction.
 
+use std::ffi::c_char;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::BuiltinOid as B;
 
@@ -23,6 +25,19 @@ pub enum Made {
     Elements(TypeId),
     /// Nothing that is a type.
     Itself,
+}
+
+impl Storage {
+    /// The storage of a type, given what pg_type has.
+    pub(super) fn new(length: i16, by_value: bool, alignment: c_char) -> Storage {
+        let alignment = match alignment as u8 {
+            pg_sys::TYPALIGN_CHAR => 1,
+            pg_sys::TYPALIGN_SHORT => align_of::<i16>(),
+            pg_sys::TYPALIGN_INT => align_of::<i32>(),
+            _ => align_of::<f64>(),
+        };
+        Storage { length, by_value, alignment: alignment as u8 }
+    }
 }
 
 impl TypeId {

@@ -5,8 +5,11 @@ use std::marker::PhantomData;
 
 use pgrx::pg_sys;
 
-use super::storage::{Storage, long_header, short_length};
+use super::storage::{ARRAY_HEADER, MAX_DIMENSIONS, Storage, Stored};
 use super::{guard, sys, varlena};
+
+const _: () = assert!(ARRAY_HEADER == size_of::<pg_sys::ArrayType>());
+const _: () = assert!(MAX_DIMENSIONS == pg_sys::MAXDIM as usize);
 
 /// A value that is not null. What it is made of is there for `'a`; so is what is fetched to look into it, in
 /// the memory context that is emptied when the row is done with.
@@ -26,52 +29,31 @@ impl<'a> Value<'a> {
         Value { datum, storage, lives: PhantomData }
     }
 
-    /// Takes the value off that stands at `at` in `bytes`, or behind what aligns it there, and moves `at` to
-    /// its end. `bytes` begin as aligned as values can be. Returns none if it does not end within them, or lies
-    /// out of line. What it looks like inside is not checked.
+    /// The value that these bytes hold.
     #[inline]
-    pub fn take(storage: Storage, bytes: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
-        // A header of one byte is not aligned (`att_align_pointer`).
-        if !(storage.is_varlena() && short_length(*bytes.get(*at)?).is_some()) {
-            *at = storage.align(*at);
-        }
-        let stored = bytes.get(*at..)?;
-        let length = storage.size(stored)?;
-        *at += length;
-        let datum = match (storage.by_value, length) {
-            (true, 1) => pg_sys::Datum::from(i8::from_ne_bytes(*stored.first_chunk()?)),
-            (true, 2) => pg_sys::Datum::from(i16::from_ne_bytes(*stored.first_chunk()?)),
-            (true, 4) => pg_sys::Datum::from(i32::from_ne_bytes(*stored.first_chunk()?)),
-            (true, 8) => pg_sys::Datum::from(i64::from_ne_bytes(*stored.first_chunk()?)),
-            (true, _) => return None,
-            (false, _) => pg_sys::Datum::from(stored.as_ptr()),
+    pub fn of(stored: Stored<'a>) -> Value<'a> {
+        let datum = match stored.number() {
+            Some(number) => pg_sys::Datum::from(number),
+            None => pg_sys::Datum::from(stored.bytes().as_ptr()),
         };
-        Some(Value { datum, storage, lives: PhantomData })
+        Value { datum, storage: stored.storage(), lives: PhantomData }
     }
 
-    /// The same for a value of variable length, with what stands behind its header if it is stored plain.
+    /// Takes a value off: see [`Stored::take`].
+    #[inline]
+    pub fn take(storage: Storage, bytes: &'a [u8], at: &mut usize) -> Option<Value<'a>> {
+        Stored::take(storage, bytes, at).map(Value::of)
+    }
+
+    /// Takes a value of variable length off: see [`Stored::take_varlena`].
     #[inline]
     pub fn take_varlena(
         storage: Storage,
         bytes: &'a [u8],
         at: &mut usize,
     ) -> Option<(Value<'a>, Option<&'a [u8]>)> {
-        if let Some(length) = short_length(*bytes.get(*at)?) {
-            let stored = bytes.get(*at..*at + length)?;
-            *at += length;
-            let datum = pg_sys::Datum::from(stored.as_ptr());
-            // One that lies out of line has no length here.
-            let content = stored.get(1..)?;
-            return Some((Value { datum, storage, lives: PhantomData }, Some(content)));
-        }
-        *at = storage.align(*at);
-        let stored = bytes.get(*at..)?;
-        let header = long_header(stored)?;
-        let stored = stored.get(..header.size)?;
-        *at += header.size;
-        let datum = pg_sys::Datum::from(stored.as_ptr());
-        let content = (!header.is_compressed).then(|| &stored[size_of::<u32>()..]);
-        Some((Value { datum, storage, lives: PhantomData }, content))
+        let (stored, content) = Stored::take_varlena(storage, bytes, at)?;
+        Some((Value::of(stored), content))
     }
 
     #[inline]

@@ -60,7 +60,7 @@ fn load() {
         .set_function("amqp_cdc_worker_main")
         .enable_shmem_access(None)
         .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_start_time(BgWorkerStartTime::ConsistentState)
         .set_restart_time(Some(Duration::from_secs(RESTART_SECONDS)))
         .load();
 }

@@ -1,8 +1,8 @@
 //! Arrays (utils/array.h): a header with the length of each dimension, where there are nulls a bitmap of
-//! the others, and the elements in the order of the nested lists that they become in JSON.
+//! the others, and the elements in the order of the nested lists that they become in JSON. Pure.
 
-use crate::pg::storage::{ARRAY_HEADER, MAX_DIMENSIONS, MAXIMUM_ALIGNMENT, Storage};
-use crate::pg::value::Value;
+use super::json::Json;
+use crate::pg::storage::{ARRAY_HEADER, MAX_DIMENSIONS, MAXIMUM_ALIGNMENT, Storage, Stored};
 
 /// Bytes of the header before the dimensions: the array's length, how many dimensions there are, where the
 /// elements begin if there is a bitmap of nulls, and the type of the elements.
@@ -35,7 +35,7 @@ impl Array {
         let dimensions = usize::try_from(word(0)?).ok().filter(|&n| n <= MAX_DIMENSIONS)?;
         let mut lengths = [0; MAX_DIMENSIONS];
         for (index, length) in lengths[..dimensions].iter_mut().enumerate() {
-            *length = word((HEADER - LENGTH) / WORD + index)?;
+            *length = word((HEADER - LENGTH) / WORD + index).filter(|&length| length >= 0)?;
         }
         // Each dimension has a lower bound, too.
         let after_bounds = HEADER + 2 * dimensions * WORD;
@@ -85,10 +85,51 @@ impl Array {
         Some((word(content, 2)? as u32, dimensions <= 1 && offset == 0))
     }
 
+    /// Appends the array whose bytes, from its length on, these are, and whose elements are so stored. `render`
+    /// appends an element that is not null. Once the text is full, what comes is not looked at any more. Returns
+    /// none if so many elements as the lengths say do not follow; something may have been appended then.
+    pub fn push(
+        &self,
+        json: &mut Json,
+        storage: Storage,
+        bytes: &[u8],
+        render: impl Fn(Stored<'_>, &mut Json),
+    ) -> Option<()> {
+        if self.lengths().is_empty() {
+            json.push(b"[]");
+            return Some(());
+        }
+        push_list(json, &mut self.walk(storage, bytes), self.lengths(), &render)
+    }
+
     /// Walks through the elements, which are so stored, of the array whose bytes, from its length on, these are.
     pub fn walk<'a>(&self, storage: Storage, bytes: &'a [u8]) -> Walk<'a> {
         Walk { storage, bytes, at: self.elements, bitmap: self.bitmap, index: 0 }
     }
+}
+
+fn push_list(
+    json: &mut Json,
+    walk: &mut Walk<'_>,
+    lengths: &[i32],
+    render: &impl Fn(Stored<'_>, &mut Json),
+) -> Option<()> {
+    let (&length, inner) = lengths.split_first()?;
+    for n in 0..length {
+        json.push(if n == 0 { b"[" } else { b"," });
+        if !inner.is_empty() {
+            push_list(json, walk, inner, render)?;
+        } else if let Some(element) = walk.next_element()? {
+            render(element, json);
+        } else {
+            json.push(b"null");
+        }
+        if json.is_full() {
+            return Some(());
+        }
+    }
+    json.push(b"]");
+    Some(())
 }
 
 fn word(content: &[u8], index: usize) -> Option<i32> {
@@ -127,19 +168,19 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// The next element, which may be null. Returns none if there is none.
-    pub fn next_element(&mut self) -> Option<Option<Value<'a>>> {
+    pub fn next_element(&mut self) -> Option<Option<Stored<'a>>> {
         if self.next_is_null()? {
             return Some(None);
         }
-        Value::take(self.storage, self.bytes, &mut self.at).map(Some)
+        Stored::take(self.storage, self.bytes, &mut self.at).map(Some)
     }
 
     /// The next element that is not null, of variable length, with what stands behind its header if it is
     /// stored plain. Returns none if there is none.
     #[inline]
-    pub fn next_varlena(&mut self) -> Option<(Value<'a>, Option<&'a [u8]>)> {
+    pub fn next_varlena(&mut self) -> Option<(Stored<'a>, Option<&'a [u8]>)> {
         while self.next_is_null()? {}
-        Value::take_varlena(self.storage, self.bytes, &mut self.at)
+        Stored::take_varlena(self.storage, self.bytes, &mut self.at)
     }
 
     /// Returns whether the next element is null, and passes it then. Returns none if the bitmap ends before.
@@ -197,16 +238,63 @@ mod tests {
         assert_eq!((count.values, count.frame), (3, 11 + 7 * 4));
     }
 
+    /// An array of one element that says that it has such lengths.
+    fn with_lengths(lengths: &[i32]) -> Vec<u8> {
+        let mut content = all_null(&lengths.iter().map(|_| 1).collect::<Vec<_>>());
+        for (index, length) in lengths.iter().enumerate() {
+            let at = HEADER - LENGTH + index * WORD;
+            content[at..at + WORD].copy_from_slice(&length.to_ne_bytes());
+        }
+        content
+    }
+
+    /// The array with these lengths and elements, from its length on.
+    fn of_int4(lengths: &[i32], elements: &[i32]) -> Vec<u8> {
+        let words = [lengths.len() as i32, 0, INT4];
+        let words = words.iter().chain(lengths).chain(lengths.iter().map(|_| &1)).copied();
+        let mut content: Vec<u8> =
+            [0].into_iter().chain(words).flat_map(i32::to_ne_bytes).collect();
+        content.resize(content.len().next_multiple_of(MAXIMUM_ALIGNMENT), 0);
+        content.extend(elements.iter().flat_map(|element| element.to_ne_bytes()));
+        content
+    }
+
+    fn text(bytes: &[u8], limit: usize) -> Option<String> {
+        let mut json = Json::for_test(limit);
+        let storage = Storage { length: 4, by_value: true, alignment: 4 };
+        let render = |element: Stored<'_>, json: &mut Json| {
+            json.push(element.number().unwrap().to_string().as_bytes());
+        };
+        Array::of(&bytes[LENGTH..])?.push(&mut json, storage, bytes, render)?;
+        Some(String::from_utf8(json.into_bytes()).unwrap())
+    }
+
+    #[test]
+    fn elements_stand_in_lists_of_their_lengths() {
+        let numbers = [1, -2, 3, 4, 5, 6];
+        for (lengths, expected) in [
+            (&[][..], "[]"),
+            (&[3, 0], "[]"),
+            (&[6], "[1,-2,3,4,5,6]"),
+            (&[2, 3], "[[1,-2,3],[4,5,6]]"),
+            (&[2, 1, 2], "[[[1,-2]],[[3,4]]]"),
+        ] {
+            assert_eq!(text(&of_int4(lengths, &numbers), usize::MAX).as_deref(), Some(expected));
+        }
+        assert_eq!(text(&of_int4(&[7], &numbers), usize::MAX), None);
+        assert_eq!(text(&of_int4(&[i32::MAX, i32::MAX], &numbers), 4).as_deref(), Some("[[1,-2"));
+        let nulls = [&[0; LENGTH][..], &all_null(&[1, 2])].concat();
+        assert_eq!(text(&nulls, usize::MAX).as_deref(), Some("[[null,null]]"));
+    }
+
     #[test]
     fn what_is_not_there_is_not_counted() {
-        for lengths in [&[100_000][..], &[i32::MAX; 6], &[i32::MAX, i32::MAX], &[-1]] {
-            let mut content = all_null(&lengths.iter().map(|_| 1).collect::<Vec<_>>());
-            for (index, length) in lengths.iter().enumerate() {
-                let at = HEADER - LENGTH + index * WORD;
-                content[at..at + WORD].copy_from_slice(&length.to_ne_bytes());
-            }
+        for lengths in [&[100_000][..], &[i32::MAX; 6], &[i32::MAX, i32::MAX]] {
+            let content = with_lengths(lengths);
             assert!(Array::of(&content).unwrap().count(&content).is_none(), "{lengths:?}");
         }
+        assert!(Array::of(&with_lengths(&[-1])).is_none());
+        assert!(Array::of(&with_lengths(&[1, i32::MIN])).is_none());
         assert!(Array::of(&all_null(&[1])[..HEADER - LENGTH]).is_none());
         assert!(Array::of(&[7, 0, 0, 0].repeat(20)).is_none());
     }

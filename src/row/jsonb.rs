@@ -1,6 +1,6 @@
 //! A jsonb as text, as PostgreSQL's `jsonb_out` (jsonb.c: `JsonbToCStringWorker`) writes it, made
 //! from its stored bytes (utils/jsonb.h): a container is a header that says what it is and how many
-//! children it has, an entry for each of them, and what the entries refer to.
+//! children it has, an entry for each of them, and what the entries refer to. Pure.
 
 use super::json::Json;
 use super::numeric;
@@ -58,7 +58,7 @@ fn add_numbers(size: &mut usize, bytes: &[u8], most: usize, depth: usize) -> Opt
     let mut start = 0;
     for &entry in entries.as_chunks().0 {
         let entry = u32::from_ne_bytes(entry);
-        let end = Entries::end(entry, start);
+        let end = Entries::end(entry, start)?;
         match entry & TYPE {
             STRING | FALSE | TRUE | NULL => {}
             NUMERIC => *size += numeric::size(content(aligned(data, start, end)?)?)?,
@@ -143,10 +143,12 @@ impl<'a> Entries<'a> {
         word(self.entries, index * WORD)
     }
 
-    /// Where the value of an entry ends, given where it begins.
-    fn end(entry: u32, start: usize) -> usize {
+    /// Where the value of an entry ends, given where it begins. Returns none if that is before: no two values
+    /// share bytes, so that what is made of a container is bounded by its size.
+    fn end(entry: u32, start: usize) -> Option<usize> {
         let number = (entry & OFFSET_OR_LENGTH) as usize;
-        if entry & HAS_OFFSET != 0 { number } else { start + number }
+        let end = if entry & HAS_OFFSET != 0 { number } else { start + number };
+        (end >= start).then_some(end)
     }
 
     fn string(&self, start: usize, end: usize) -> Option<&'a [u8]> {
@@ -187,7 +189,7 @@ fn array<T: Text>(
             text.push(b", ");
         }
         let entry = entries.get(index)?;
-        let end = Entries::end(entry, start);
+        let end = Entries::end(entry, start)?;
         value(text, entries, entry, (start, end), depth)?;
         if text.is_full() {
             return Some(());
@@ -204,7 +206,7 @@ fn array<T: Text>(
 fn object<T: Text>(text: &mut T, entries: Entries<'_>, count: usize, depth: usize) -> Option<()> {
     let mut start = 0;
     for index in 0..count {
-        start = Entries::end(entries.get(index)?, start);
+        start = Entries::end(entries.get(index)?, start)?;
     }
     let mut key_start = 0;
     text.push(b"{");
@@ -212,11 +214,12 @@ fn object<T: Text>(text: &mut T, entries: Entries<'_>, count: usize, depth: usiz
         if index > 0 {
             text.push(b", ");
         }
-        let key_end = Entries::end(entries.get(index)?, key_start);
+        let key = entries.get(index).filter(|key| key & TYPE == STRING)?;
+        let key_end = Entries::end(key, key_start)?;
         text.push_string(entries.string(key_start, key_end)?);
         text.push(b": ");
         let entry = entries.get(count + index)?;
-        let end = Entries::end(entry, start);
+        let end = Entries::end(entry, start)?;
         value(text, entries, entry, (start, end), depth)?;
         if text.is_full() {
             return Some(());
@@ -320,6 +323,29 @@ mod tests {
         }
         assert_eq!((text(&stored), size(&stored, usize::MAX)), (None, None));
         assert!(text(&stored[2 * WORD..]).is_some());
+    }
+
+    /// Each level would hold the next one twice, and sixty levels would take for ever.
+    #[test]
+    fn values_that_share_bytes_are_declined() {
+        let mut stored = words(&[IS_ARRAY], b"");
+        for _ in 0..60 {
+            let inner = CONTAINER | stored.len() as u32;
+            stored = words(&[IS_ARRAY | 3, inner, NULL | HAS_OFFSET, inner], &stored);
+        }
+        assert_eq!((text(&stored), size(&stored, usize::MAX)), (None, None));
+        assert_eq!(numbers(&stored, usize::MAX), None);
+        let keys = words(&[IS_OBJECT | 2, 3, HAS_OFFSET | 1, TRUE, TRUE], b"key");
+        assert_eq!((text(&keys), numbers(&keys, usize::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_key_that_is_no_string_is_declined() {
+        let object = |key: u32| words(&[IS_OBJECT | 1, key | 3, TRUE], b"key");
+        assert_eq!(text(&object(STRING)).unwrap(), br#"{"key": true}"#);
+        for kind in [NUMERIC, CONTAINER, NULL] {
+            assert_eq!((text(&object(kind)), size(&object(kind), usize::MAX)), (None, None));
+        }
     }
 
     #[test]

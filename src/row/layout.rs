@@ -1,13 +1,11 @@
 //! How the rows of a table are stored and rendered, as bytes: with them a process that has no
 //! database takes rows apart ([`crate::pg::row_image`]) and renders their columns.
 //!
-//! The bytes: the number of columns (u16), and for each, dropped ones included, a code. Codes from
-//! [`PORTABLE`] on say the type; before that the storage follows. Then, unless it is hidden, comes the
-//! column's label with its length (u16) ahead. Numbers are in the order of this machine's bytes: WAL
-//! is not read on machines of another kind.
+//! The bytes: the number of columns (u16), and for each, dropped ones included, its [`Entry`].
 
 use super::column::{Column, Source};
 use super::columns::Columns;
+use super::entry::{self, Entry, put_number, take_number};
 use super::kind::Portable;
 use super::prerendered;
 use crate::memory;
@@ -20,16 +18,7 @@ use crate::pg::text;
 use crate::pg::tuple::Piece;
 use crate::pg::worker_types::WorkerType;
 
-/// A column without a value that can be seen: dropped, or generated when it is read.
-const HIDDEN: u8 = 0;
-/// A column whose values come as JSON.
-const PRERENDERED: u8 = 1;
-/// The first of the types that the worker knows.
-const PORTABLE: u8 = 2;
-/// An array of such a type.
-const ARRAY: u8 = 0x80;
-
-const _: () = assert!(PORTABLE as usize + WorkerType::COUNT <= ARRAY as usize);
+const _: () = assert!(WorkerType::COUNT <= entry::MOST_TYPES as usize);
 
 /// How the rows of a table are stored.
 pub struct Layout {
@@ -52,37 +41,20 @@ pub fn encode(descriptor: Descriptor<'_>, columns: &Columns) -> Option<Vec<u8>> 
     for attribute in attributes {
         let storage = attribute.storage();
         let column = columns.list.iter().find(|column| column.stored.number == attribute.number);
-        match column.map(|column| &column.source) {
-            Some(Source::Anywhere(_, portable)) => {
-                let array = if portable.is_array { ARRAY } else { 0 };
-                memory::push(&mut out, (PORTABLE + portable.of.number()) | array);
-            }
-            Some(Source::Here(_) | Source::Prerendered) => {
-                put_storage(&mut out, PRERENDERED, storage)?;
-            }
+        let entry = match column {
+            Some(Column {
+                label, source: Source::Anywhere(_, Portable { of, is_array }), ..
+            }) => Entry::Portable { type_number: of.number(), is_array: *is_array, label },
+            Some(Column { label, .. }) => Entry::Prerendered(storage, label),
             None if attribute.is_there() => return None,
-            None => put_storage(&mut out, HIDDEN, storage)?,
+            None => Entry::Hidden(storage),
+        };
+        if matches!(entry, Entry::Hidden(_) | Entry::Prerendered(..)) && !storage.is_expected() {
+            return None;
         }
-        if let Some(column) = column {
-            put_bytes(&mut out, &column.label);
-        }
+        entry.put(&mut out);
     }
     Some(out)
-}
-
-fn put_storage(out: &mut Vec<u8>, code: u8, storage: Storage) -> Option<()> {
-    let Storage { length, by_value, alignment } = storage;
-    memory::push(out, code);
-    memory::append(out, &length.to_ne_bytes());
-    memory::append(out, &[u8::from(by_value), alignment]);
-    storage.is_expected().then_some(())
-}
-
-fn take_storage(bytes: &mut &[u8]) -> Option<Storage> {
-    let length = i16::from_ne_bytes(take(bytes)?);
-    let [by_value, alignment] = take(bytes)?;
-    let storage = Storage { length, by_value: by_value != 0, alignment };
-    storage.is_expected().then_some(storage)
 }
 
 /// Takes a layout off the front of the bytes, and the columns with it. Returns none if they are no layout.
@@ -92,28 +64,24 @@ pub fn decode(bytes: &mut &[u8]) -> Option<(Layout, Columns)> {
     let (mut storages, mut list) = (memory::with_room(count), memory::with_room(count));
     let mut prerendered = Vec::new();
     for number in 0..count {
-        let [code] = take(bytes)?;
-        let (source, storage) = match code {
-            HIDDEN | PRERENDERED => (Source::Prerendered, take_storage(bytes)?),
-            _ => {
-                let of = WorkerType::at((code & !ARRAY).checked_sub(PORTABLE)?)?;
-                let portable = Portable { of, is_array: code & ARRAY != 0 };
+        let (source, storage, label) = match Entry::take(bytes)? {
+            Entry::Hidden(storage) => {
+                storages.push(storage);
+                continue;
+            }
+            Entry::Prerendered(storage, label) => {
+                memory::push(&mut prerendered, number);
+                (Source::Prerendered, storage, label)
+            }
+            Entry::Portable { type_number, is_array, label } => {
+                let portable = Portable { of: WorkerType::at(type_number)?, is_array };
                 let kind = portable.kind(&plan_memory);
-                (Source::Anywhere(kind, portable), portable.storage())
+                (Source::Anywhere(kind, portable), portable.storage(), label)
             }
         };
         storages.push(storage);
-        if code == PRERENDERED {
-            memory::push(&mut prerendered, number);
-        }
-        if code != HIDDEN {
-            let label = take_bytes(bytes)?;
-            if !(label.starts_with(b"\"") && label.ends_with(b"\":")) {
-                return None;
-            }
-            let stored = StoredColumn { number, storage };
-            list.push(Column { label: memory::copy(label), stored, source });
-        }
+        let stored = StoredColumn { number, storage };
+        list.push(Column { label: memory::copy(label), stored, source });
     }
     Some((Layout { storages, prerendered }, Columns::found(list)))
 }
@@ -132,32 +100,4 @@ impl Layout {
         }
         Some(found)
     }
-}
-
-/// Appends a number of two bytes.
-pub fn put_number(out: &mut Vec<u8>, number: usize) {
-    memory::append(out, &(number as u16).to_ne_bytes());
-}
-
-/// Appends bytes with their length ahead.
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_number(out, bytes.len());
-    memory::append(out, bytes);
-}
-
-/// Takes a number off the front that [`put_number`] has appended.
-pub fn take_number(bytes: &mut &[u8]) -> Option<usize> {
-    take(bytes).map(|number| usize::from(u16::from_ne_bytes(number)))
-}
-
-/// Takes bytes off the front that [`put_bytes`] has appended.
-pub fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = take_number(bytes)?;
-    bytes.split_off(..length)
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (&taken, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(taken)
 }

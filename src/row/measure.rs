@@ -92,8 +92,9 @@ impl Elements {
         }
         let (mut walk, mut size) = (array.walk(self.storage, value.whole()), frame);
         for _ in 0..values {
-            let (value, stored) = walk.next_varlena()?;
-            size += self.kind.growth(value, stored, most.saturating_sub(size))?;
+            let (element, content) = walk.next_varlena()?;
+            let left = most.saturating_sub(size);
+            size += self.kind.growth(Value::of(element), content, left)?;
             if size > most {
                 break;
             }

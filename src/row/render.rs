@@ -3,7 +3,7 @@
 
 use pgrx::PgSqlErrorCode;
 
-use super::array::{self, Array, Walk};
+use super::array::{self, Array};
 use super::json::Json;
 use super::kind::{Elements, Kind, Portable};
 use super::{escape, jsonb, moment, numeric};
@@ -11,6 +11,7 @@ use crate::memory;
 use crate::pg::output_settings::{Moment, push_moment};
 use crate::pg::plan_memory::PlanMemory;
 use crate::pg::report::Report;
+use crate::pg::storage::Stored;
 use crate::pg::types::TypeId;
 use crate::pg::value::Value;
 use crate::pg::worker_types::WorkerType;
@@ -92,34 +93,11 @@ impl Elements {
         if array.element_type != self.type_id.number() {
             return self.render_others(array.element_type, value, json);
         }
-        if array.lengths().is_empty() {
-            return json.push(b"[]");
-        }
-        let mut walk = array.walk(self.storage, bytes);
-        if self.render_list(&mut walk, array.lengths(), json).is_none() {
+        let render =
+            |element: Stored<'_>, json: &mut Json| self.kind.render(Value::of(element), json);
+        if array.push(json, self.storage, bytes, render).is_none() {
             refuse_damaged_array();
         }
-    }
-
-    /// None if so many elements as the lengths say do not follow.
-    fn render_list(&self, walk: &mut Walk<'_>, lengths: &[i32], json: &mut Json) -> Option<()> {
-        let (&length, inner) = lengths.split_first()?;
-        for n in 0..length {
-            json.push(if n == 0 { b"[" } else { b"," });
-            if !inner.is_empty() {
-                self.render_list(walk, inner, json)?;
-            } else if let Some(value) = walk.next_element()? {
-                self.kind.render(value, json);
-            } else {
-                json.push(b"null");
-            }
-            if json.is_full() {
-                // What comes now is not looked at any more.
-                return Some(());
-            }
-        }
-        json.push(b"]");
-        Some(())
     }
 
     /// Renders an array whose elements are not of the type that its column has, as functions in C and

@@ -5,6 +5,7 @@
 //! of this machine's bytes.
 
 use super::columns::Columns;
+use super::entry::{put_bytes, put_number, take_bytes, take_number};
 use super::layout::{self, Layout};
 use crate::memory;
 
@@ -73,10 +74,10 @@ impl Shape {
             u8::from(self.without_previous) * FLAG_WITHOUT_PREVIOUS
                 + u8::from(self.only_changed) * FLAG_ONLY_CHANGED,
         ];
-        layout::put_bytes(&mut out, resource.as_bytes());
+        put_bytes(&mut out, resource.as_bytes());
         let key = || (0..self.key.len()).filter(|&column| self.key[column]);
-        layout::put_number(&mut out, key().count());
-        key().for_each(|column| layout::put_number(&mut out, column));
+        put_number(&mut out, key().count());
+        key().for_each(|column| put_number(&mut out, column));
         memory::append(&mut out, layout);
         out
     }
@@ -85,11 +86,11 @@ impl Shape {
     pub fn decode(mut bytes: &[u8]) -> Option<DecodedShape> {
         let rest = &mut bytes;
         let flags = *rest.split_off_first()?;
-        let resource = String::from_utf8(memory::copy(layout::take_bytes(rest)?)).ok()?;
-        let count = layout::take_number(rest)?;
+        let resource = String::from_utf8(memory::copy(take_bytes(rest)?)).ok()?;
+        let count = take_number(rest)?;
         let mut key_columns = memory::with_room(count);
         for _ in 0..count {
-            key_columns.push(layout::take_number(rest)?);
+            key_columns.push(take_number(rest)?);
         }
         let (layout, columns) = layout::decode(rest)?;
         let is_key = |column| key_columns.contains(&column);

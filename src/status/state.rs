@@ -13,11 +13,13 @@ pub enum State {
     Streaming = 3,
     /// The stream stands still; the reason says why.
     StandingStill = 4,
-    /// The WAL cannot be read on, or the worker failed and will be started again; reason or last error say
-    /// why.
+    /// Reading the WAL cannot go on, or the worker failed and will be started again. The reason or the last
+    /// error says why.
     Stuck = 5,
     /// Events were lost with their WAL, and the consumers are not told so yet.
     Lost = 6,
+    /// The server is a standby: nothing is published, the reason says whether the stream could be taken over.
+    Standby = 7,
 }
 
 impl State {
@@ -31,6 +33,7 @@ impl State {
             State::StandingStill => "standing still",
             State::Stuck => "stuck",
             State::Lost => "lost",
+            State::Standby => "standby",
         }
     }
 
@@ -43,6 +46,7 @@ impl State {
             4 => State::StandingStill,
             5 => State::Stuck,
             6 => State::Lost,
+            7 => State::Standby,
             _ => State::Stopped,
         }
     }

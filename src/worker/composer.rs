@@ -119,7 +119,7 @@ impl Composer {
         let number = |n: u64| HeaderValue::Number(n as i64);
         let Message { mut headers, mut message_id, .. } = spare;
         headers.reserve(10);
-        if operation != Operation::Gap {
+        if operation.is_change() {
             headers.push(("database", text(database)));
             headers.push(("schema", text(schema)));
             headers.push(("table", text(table)));
@@ -139,10 +139,15 @@ impl Composer {
             headers.push(("damaged", text(damage.into())));
         }
         let first = if event.head.first_lsn.is_valid() { event.head.first_lsn } else { lsn };
-        if operation != Operation::Gap && self.is_truncated(first, next.commit_lsn) {
+        if operation.is_change() && self.is_truncated(first, next.commit_lsn) {
             headers.push(("truncated", HeaderValue::Boolean(true)));
         }
-        self.put_id(&mut message_id, lsn, if operation == Operation::Gap { "/gap" } else { "" });
+        let suffix = match operation {
+            Operation::Gap => "/gap",
+            Operation::Timeline => "/timeline",
+            _ => "",
+        };
+        self.put_id(&mut message_id, lsn, suffix);
         Ok(Message {
             exchange: event.head.exchange,
             routing_key: event.head.routing_key,
@@ -155,7 +160,7 @@ impl Composer {
             lsn,
             without_it: Gap {
                 // What a gap would have told of began earlier.
-                from: (operation != Operation::Gap).then_some(lsn),
+                from: operation.is_change().then_some(lsn),
                 to: next.commit_lsn,
             },
             key,
@@ -199,8 +204,8 @@ impl Composer {
         }
     }
 
-    /// The name of the event at `lsn`, for ever. A gap has no WAL record of its own; it is named
-    /// after the place where the WAL goes on, with a suffix.
+    /// The name of the event at `lsn`, for ever. What has no WAL record of its own is named after the place where
+    /// the WAL goes on, with a suffix.
     fn message_id(&self, lsn: Lsn, suffix: &str) -> String {
         let mut id = String::new();
         self.put_id(&mut id, lsn, suffix);

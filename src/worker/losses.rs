@@ -5,7 +5,7 @@ use pgrx::PgSqlErrorCode;
 use super::{Worker, notes};
 use crate::delivery::Counts;
 use crate::lsn::Lsn;
-use crate::pg::report::Report;
+use crate::pg::report::{self, Report};
 use crate::pg::server;
 use crate::pg::xlog_reader::XLogReader;
 use crate::position::{POSITION_PREFIX, Position};
@@ -13,6 +13,7 @@ use crate::settings;
 use crate::status;
 use crate::stream::Stream;
 use crate::stream::gap::{Gap, OwedGap};
+use crate::stream::takeover::Takeover;
 use crate::wal::reader::TransactionReader;
 
 impl Worker {
@@ -46,6 +47,16 @@ impl Worker {
         if let Some(delivery) = &self.delivery {
             owed.into_iter().for_each(|owed| delivery.owe(self.composer.debt(owed)));
         }
+    }
+
+    /// Tells the consumers, before anything else is published, that the stream goes on on another timeline.
+    pub(super) fn tell_of(&mut self, takeover: Takeover) {
+        report::log(format!(
+            "stream of timeline {} goes on on timeline {}, which began at {}",
+            takeover.from, takeover.to, takeover.at
+        ));
+        let addressees = self.handover.addressees(&settings::exchange());
+        self.stream.push(takeover.into_transaction(&addressees, server::now()));
     }
 
     /// Announces a gap in the log, in the status and, before anything else is published, to the consumers.

@@ -45,6 +45,7 @@ use crate::pg::wait::WaitSet;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Notes, Position, PositionKeeper};
 use crate::settings;
+use crate::standby::{self, Followed};
 use crate::status::condition::Condition;
 use crate::status::standstill::Cause;
 use crate::status::{self, State};
@@ -68,7 +69,12 @@ pub fn run() -> ! {
     if server::wal_level_is_minimal() {
         stand_by_at_minimal_wal_level();
     }
-    if let Some(mut worker) = Worker::start() {
+    let held = match server::in_recovery().then(standby::follow) {
+        None => None,
+        Some(Followed::Promoted(held)) => held,
+        Some(Followed::Ended) => leave(),
+    };
+    if let Some(mut worker) = Worker::start(held) {
         match worker_process::catch(|| worker.work()) {
             Ok(()) => worker.end(),
             Err(failure) => {
@@ -77,6 +83,10 @@ pub fn run() -> ! {
             }
         }
     }
+    leave()
+}
+
+fn leave() -> ! {
     status::set_state(State::Stopped, None, None);
     worker_process::end();
 }

@@ -11,30 +11,45 @@ use super::handover::Handover;
 use crate::delivery::Counts;
 use crate::lsn::Lsn;
 use crate::pg::report;
+use crate::pg::slot::Slot;
 use crate::pg::timeline::Timelines;
 use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::{server, shared, worker_process};
-use crate::position::{Origin, POSITION_PREFIX, Position, PositionKeeper};
+use crate::position::{Notes, Origin, POSITION_PREFIX, Position, PositionKeeper, survey};
 use crate::settings;
 use crate::status;
 use crate::status::condition::Condition;
 use crate::stream::Stream;
+use crate::stream::takeover::Takeover;
 use crate::wal::reader::TransactionReader;
 
 impl Worker {
-    /// Finds the position and begins there. None if the worker was told to end meanwhile.
-    pub(super) fn start() -> Option<Worker> {
+    /// Finds the position and begins there; the slot is `held` already after a promotion. None if the worker was told to
+    /// end meanwhile.
+    pub(super) fn start(held: Option<(Slot, Notes)>) -> Option<Worker> {
         let timelines = Timelines::read();
-        let opened = PositionKeeper::open(&timelines, || {
+        let keep_going = || {
             wait::serve_interrupts();
             !worker_process::must_end()
-        });
-        let (keeper, position, origin, notes) = match opened {
+        };
+        let opened = PositionKeeper::open(held, &timelines, keep_going);
+        let (keeper, mut position, origin, mut notes) = match opened {
             Ok(opened) => opened?,
             Err(error) => fail_to_read(&error),
         };
         announce_start(position, origin);
+        let takeover = takeover(position, origin, &timelines);
+        if takeover.is_some() {
+            // That comes first: the transaction that is half confirmed is sent again whole.
+            position.tx_seq = 0;
+            if notes == Notes::default() {
+                match survey(position.restart, keep_going) {
+                    Ok(survey) => notes = survey?.notes,
+                    Err(error) => fail_to_read(&error),
+                }
+            }
+        }
         // Until the WAL that is there now was read, the stream may be behind.
         status::set_caught_up(false);
         status::set_refusing("");
@@ -75,6 +90,9 @@ impl Worker {
             damage: None,
             giving_up: None,
         };
+        if let Some(takeover) = takeover {
+            worker.tell_of(takeover);
+        }
         if let Origin::Lost(gap) = origin {
             let problem = format!("events are lost: WAL of the time {gap} is gone");
             worker.announce(gap, problem);
@@ -88,6 +106,23 @@ impl Worker {
         worker.apply_settings();
         Some(worker)
     }
+}
+
+/// Whether what was confirmed last is of another timeline.
+fn takeover(position: Position, origin: Origin, timelines: &Timelines) -> Option<Takeover> {
+    let confirmed = match origin {
+        Origin::Lost(gap) => gap.from.unwrap_or_default(),
+        _ => position.confirmed,
+    };
+    let (from, to) = (timelines.of(confirmed), timelines.current());
+    let is_one = confirmed.is_valid() && from != to;
+    is_one.then(|| Takeover {
+        from,
+        to,
+        at: timelines.end_of(from),
+        confirmed,
+        restart: position.restart,
+    })
 }
 
 /// Says in the log where the stream goes on. What is lost is announced otherwise.

@@ -6,4 +6,5 @@ mod client;
 mod eavesdropper;
 mod ground;
 mod network;
+mod recipes;
 mod settings;

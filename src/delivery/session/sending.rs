@@ -53,7 +53,7 @@ impl Session<'_> {
         let Some(Unconfirmed { message, kind, .. }) = self.window.peek_next() else {
             return Ok(false);
         };
-        let may_declare = !message.is_gap();
+        let may_declare = !message.is_notice();
         let mut is_doubtful = false;
         match self.connection.standing(&message.exchange, may_declare) {
             Standing::Unknown => {
@@ -64,7 +64,7 @@ impl Session<'_> {
                 }
                 return Ok(!self.blocked);
             }
-            Standing::Missing(reason) if *kind == Kind::Event && message.is_gap() => {
+            Standing::Missing(reason) if *kind == Kind::Event && message.is_notice() => {
                 self.publisher.refusals.note_message(message, reason);
                 return Ok(true);
             }

@@ -61,6 +61,12 @@ guarded! {
     fn readTimeLineHistory(target: TimeLineID) -> *mut List;
     /// access/timeline.h
     fn tliOfPointInHistory(lsn: XLogRecPtr, history: *mut List) -> TimeLineID;
+    /// access/timeline.h
+    fn tliSwitchPoint(
+        timeline: TimeLineID,
+        history: *mut List,
+        next: *mut TimeLineID,
+    ) -> XLogRecPtr;
     /// access/skey.h
     fn ScanKeyInit(
         key: ScanKey,

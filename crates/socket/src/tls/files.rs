@@ -31,14 +31,29 @@ pub fn unusable(setting: &str, path: &Path, what: &dyn Display) -> io::Error {
 
 /// What is wrong with our certificate and key, taken together.
 pub fn unusable_pair(certificate: &Path, key: &Path, error: &rustls::Error) -> io::Error {
-    if let rustls::Error::InconsistentKeys(_) = error {
-        let whose = format!(
-            "is not the key of the certificate in amqp.sslcert \"{}\"",
-            certificate.display()
-        );
-        return unusable("amqp.sslkey", key, &whose);
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            let whose = format!(
+                "is not the key of the certificate in amqp.sslcert \"{}\"",
+                certificate.display()
+            );
+            unusable("amqp.sslkey", key, &whose)
+        }
+        // To compare it with the key it is looked into for the first time.
+        rustls::Error::InvalidCertificate(_) => {
+            unusable("amqp.sslcert", certificate, &no_certificate(error))
+        }
+        _ => unusable("amqp.sslkey", key, &format_args!("cannot be used: {error}")),
     }
-    unusable("amqp.sslkey", key, &format_args!("cannot be used: {error}"))
+}
+
+/// What is wrong with something that a file has for a certificate.
+pub fn no_certificate(error: &rustls::Error) -> String {
+    let error: &dyn Display = match error {
+        rustls::Error::InvalidCertificate(error) => error,
+        error => error,
+    };
+    format!("holds a certificate that cannot be used: {error}")
 }
 
 /// Why the machine trusts nobody.

@@ -122,7 +122,8 @@ impl Tls {
                 let certificates = files::certificates("amqp.sslrootcert", path)?;
                 for certificate in &certificates {
                     roots.add(certificate.clone()).map_err(|error| {
-                        files::unusable("amqp.sslrootcert", path, &words::of(&error, false))
+                        let what = files::no_certificate(&error);
+                        files::unusable("amqp.sslrootcert", path, &what)
                     })?;
                 }
                 certificates

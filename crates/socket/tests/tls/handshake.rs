@@ -372,6 +372,10 @@ fn a_key_that_cannot_be_used_is_named_with_what_is_wrong() {
     let open = world.identity(&ours);
     std::fs::set_permissions(&open.key, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(said(open).contains("is open to others"));
+    let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let certificate = world.folder.write("nonsense", nonsense);
+    let said_of_nonsense = said(Identity { certificate, ..world.identity(&ours) });
+    assert!(said_of_nonsense.starts_with("amqp.sslcert \""), "{said_of_nonsense}");
     let mut gone = world.identity(&ours);
     gone.certificate = std::env::temp_dir().join("there is no such file");
     assert!(said(gone).starts_with("amqp.sslcert \""));

@@ -14,6 +14,7 @@ use pg_test::{Authority, CertificateFiles, RabbitMq, Subject as CertificateSubje
 use crate::captured;
 use crate::clients::{Clients, Load, Subject};
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::progress::{Look, Pace};
 use crate::raw;
 use crate::receiver::Receiver;
@@ -38,7 +39,7 @@ type Both<T> = [T; 2];
 /// Rows of a transaction: a few, as programs write them.
 const ROWS: u64 = 10;
 
-pub fn run(is_quick: bool) -> Vec<Line> {
+pub fn run(plan: &Plan) -> Vec<Line> {
     let files = CertificateFiles::new();
     let authority = Authority::new("bench");
     let root = files.put("root.pem", authority.certificate());
@@ -55,7 +56,7 @@ pub fn run(is_quick: bool) -> Vec<Line> {
     let mut both = [&[][..], &secured].map(|conf| Server::start_beside(&rabbitmq, conf));
     both.iter_mut().for_each(|server| captured::make(&mut server.client));
 
-    let (rounds, part) = if is_quick { (1, 10) } else { (3, 1) };
+    let (rounds, part) = if plan.quick { (1, 10) } else { (3, 1) };
     let mut lines = Vec::new();
     let smallest = captured::smallest_body(&mut both[0]);
     for (bytes, events) in BODIES {
@@ -81,11 +82,11 @@ pub fn run(is_quick: bool) -> Vec<Line> {
             }
         }
     }
-    let (rounds, time) = if is_quick { (3, 0.4) } else { (40, 0.5) };
+    let (rounds, time) = if plan.quick { (3, 0.4) } else { (40, 0.5) };
     for load in LOADS {
         lines.extend(latency_lines(&mut both, load, rounds, Duration::from_secs_f64(time)));
     }
-    lines.push(memory_line(&mut both, if is_quick { 1 } else { 5 }));
+    lines.push(memory_line(&mut both, if plan.quick { 1 } else { 5 }));
     lines
 }
 
