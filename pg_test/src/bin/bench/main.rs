@@ -10,6 +10,7 @@
 //! | `transaction` | one of a million rows |
 //! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
 //! | `order` | changes in the middle of statements: what it takes to tell their order |
+//! | `tls` | the same way with the broker's connection secured, beside one in clear |
 //! | `growth` | more events in a transaction, longer bodies, more writers, more databases |
 //! | `server`, `worker` | the servers, and the worker's process |
 //! | `captured`, `foreign` | tables that are captured, and WAL that nobody captures |
@@ -41,6 +42,7 @@ mod report;
 mod server;
 mod sink;
 mod throughput;
+mod tls;
 mod transaction;
 mod wal;
 mod worker;
@@ -72,6 +74,7 @@ const SECTIONS: &[(&str, Measure)] = &[
     ("idle", |plan, _| idle::run(plan)),
     ("order", |plan, _| order::run(plan)),
     ("growth", |plan, _| growth::run(plan)),
+    ("tls", |plan, _| tls::run(plan)),
 ];
 
 /// What the arguments ask for.
