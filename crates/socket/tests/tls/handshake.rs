@@ -290,7 +290,8 @@ fn files_are_read_anew_for_each_connection() {
 fn files_are_read_as_other_programs_write_them() {
     let world = World::new();
     let ours = world.leaf(&["us"]);
-    let server = Server::with(&world.leaf(&["localhost"]), rustls::ALL_VERSIONS, Some(&world.authority));
+    let server =
+        Server::with(&world.leaf(&["localhost"]), rustls::ALL_VERSIONS, Some(&world.authority));
     let parameters =
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     let key = ours.key.serialize_pem();
