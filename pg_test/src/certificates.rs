@@ -159,6 +159,12 @@ impl Identity {
         self
     }
 
+    /// The same certificate with another one's key: what somebody has who has seen it.
+    pub fn with_key_of(mut self, other: &Identity) -> Identity {
+        self.key.clone_from(&other.key);
+        self
+    }
+
     /// The key as PEM, encrypted with this passphrase.
     ///
     /// # Panics

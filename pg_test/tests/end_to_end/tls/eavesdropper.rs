@@ -9,7 +9,8 @@ use pg_test::Identity;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, ServerConnection, Stream, SupportedProtocolVersion};
 
 /// Listens for as long as the test process lives.
 pub struct Eavesdropper {
@@ -19,7 +20,6 @@ pub struct Eavesdropper {
 
 #[derive(Default)]
 struct Notes {
-    connections: usize,
     heard: Vec<u8>,
     decrypted: Vec<u8>,
 }
@@ -33,20 +33,32 @@ struct Tapped {
 impl Eavesdropper {
     /// Begins to listen on a port of 127.0.0.1.
     pub fn start(identity: &Identity) -> Eavesdropper {
+        Eavesdropper::speaking(rustls::ALL_VERSIONS, identity)
+    }
+
+    /// The same for these versions of TLS.
+    pub fn speaking(
+        versions: &[&'static SupportedProtocolVersion],
+        identity: &Identity,
+    ) -> Eavesdropper {
         let certificates = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
         let certificates = certificates.collect::<Result<Vec<_>, _>>().expect("certificates");
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("a key");
+        // Whether they belong together is the client's business.
+        let key = ring::sign::any_supported_type(&key).expect("a key of a usual kind");
+        let shown = SingleCertAndKey::from(CertifiedKey::new(certificates, key));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, key));
-        let config = Arc::new(config.expect("a server's configuration"));
+            .with_protocol_versions(versions)
+            .expect("versions that there are")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(shown));
+        let config = Arc::new(config);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("its port").port();
         let notes = Arc::<Mutex<Notes>>::default();
         let kept = Arc::clone(&notes);
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                lock(&kept).connections += 1;
                 let (notes, config) = (Arc::clone(&kept), Arc::clone(&config));
                 // That the client leaves is what it is there for.
                 thread::spawn(move || listen(Tapped { socket, notes }, config));
@@ -59,14 +71,16 @@ impl Eavesdropper {
         self.port
     }
 
-    /// How many connections there were.
-    pub fn connections(&self) -> usize {
-        lock(&self.notes).connections
-    }
-
-    /// All that came, as it came.
-    pub fn heard(&self) -> Vec<u8> {
-        lock(&self.notes).heard.clone()
+    /// Somebody came, and said neither one of these words nor anything else, in clear or in confidence.
+    #[track_caller]
+    pub fn assert_has_heard_nothing_but_the_handshake(&self, words: &[&str]) {
+        let notes = lock(&self.notes);
+        let contains = |text: &[u8]| notes.heard.windows(text.len()).any(|window| window == text);
+        assert!(contains(b"\x16\x03"), "it heard no handshake");
+        for word in words.iter().chain(&["AMQP"]) {
+            assert!(!contains(word.as_bytes()), "it heard {word}");
+        }
+        assert_eq!(String::from_utf8_lossy(&notes.decrypted), "");
     }
 
     /// What clients said to it in confidence.
