@@ -81,7 +81,12 @@ impl Authority {
 
     /// A list as PEM that revokes these certificates of it.
     pub fn revocations(&self, revoked: &[&Identity]) -> String {
-        let (since, until) = (date_time_ymd(YEARS.start, 1, 1), date_time_ymd(YEARS.end, 1, 1));
+        self.revocations_in(YEARS, revoked)
+    }
+
+    /// The same of another time: the next list was to come at the beginning of the last year.
+    pub fn revocations_in(&self, years: Range<i32>, revoked: &[&Identity]) -> String {
+        let (since, until) = (date_time_ymd(years.start, 1, 1), date_time_ymd(years.end, 1, 1));
         let revoke = |identity: &&Identity| RevokedCertParams {
             serial_number: SerialNumber::from(identity.serial),
             revocation_time: since,

@@ -145,16 +145,37 @@ fn a_revoked_certificate_is_refused() {
     assert_accepted("tls_without_crl", ground().ports.revoked, &[]);
 }
 
-/// As with libpq: whether it is revoked nobody can say then.
+/// libpq's rule: a list that somebody forgot would revoke nothing, without a word.
 #[test]
-fn where_there_are_lists_that_of_its_authority_must_be_among_them() {
-    let files = CertificateFiles::new();
-    let list = files.put("crl.pem", &ground().stranger.revocations(&[&ground().revoked]));
-    let bed = bed(ground().ports.right, &[line("amqp.sslcrl", list.display())]);
-    let (scene, mut client) = scene(&bed, "tls_other_list");
-    stands_still(&mut client, 1, &["amqp.sslcrl has no list"]);
-    files.put("crl.pem", &ground().authority.revocations(&[]));
-    arrive(&scene, &mut client, &[1]);
+fn where_there_are_lists_each_authority_on_the_way_has_one() {
+    let (ground, files) = (ground(), CertificateFiles::new());
+    let list = |authority: &Authority| authority.revocations(&[&ground.revoked]);
+    let path = files.path("crl.pem");
+    let crl = line("amqp.sslcrl", path.display());
+    let refused = |port, list: &str| {
+        files.put("crl.pem", list);
+        let bed = bed(port, std::slice::from_ref(&crl));
+        let (fixture, mut client) = fixture(&bed, "tls_list_missing");
+        stands_still(&mut client, 1, &["amqp.sslcrl", "no list"]);
+        files.put("crl.pem", &(list.to_owned() + &ground.authority.revocations(&[])));
+        set(&bed, &[("amqp.port", &ground.ports.right.to_string())]);
+        arrive(&fixture, &mut client, &[1]);
+    };
+    refused(ground.ports.right, &list(&ground.stranger));
+    refused(ground.ports.chained, &list(&ground.authority));
+    files.put("crl.pem", &(list(&ground.intermediate) + &list(&ground.authority)));
+    assert_accepted("tls_lists", ground.ports.chained, &[crl]);
+}
+
+#[test]
+fn a_list_that_is_out_of_date_is_none() {
+    let (ground, files) = (ground(), CertificateFiles::new());
+    let list = files.put("crl.pem", &ground.authority.revocations_in(2020..2021, &[]));
+    let bed = bed(ground.ports.right, &[line("amqp.sslcrl", list.display())]);
+    let (fixture, mut client) = fixture(&bed, "tls_old_list");
+    stands_still(&mut client, 1, &["amqp.sslcrl", "out of date"]);
+    files.put("crl.pem", &ground.authority.revocations(&[]));
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Ground {
     pub authority: Authority,
     /// Of whom it has not heard.
     pub stranger: Authority,
+    /// Below the one whom it trusts.
+    pub intermediate: Authority,
     /// Shown at the port `revoked`.
     pub revoked: Identity,
     pub ports: Ports,
@@ -144,7 +146,15 @@ impl Ground {
             demanding,
             renewed,
         };
-        Ground { rabbitmq: Arc::new(rabbitmq), files, authority, stranger, revoked, ports }
+        Ground {
+            rabbitmq: Arc::new(rabbitmq),
+            files,
+            authority,
+            stranger,
+            intermediate,
+            revoked,
+            ports,
+        }
     }
 }
 

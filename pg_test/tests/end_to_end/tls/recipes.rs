@@ -156,7 +156,8 @@ fn assert_cloud_is_reached(heading: &'static str) {
     drop(client);
 
     bed.postgres.stop(Shutdown::Fast);
-    let known = files.put("known.pem", authority.certificate());
+    let machine = CertificateFiles::new();
+    let known = machine.put("known.pem", authority.certificate());
     bed.postgres.start_with(&[("SSL_CERT_FILE", known.as_os_str())]);
     let mut client = bed.postgres.connect(&fixture.database);
     wait_until_confirmed(&mut client);
