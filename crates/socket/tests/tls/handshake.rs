@@ -52,12 +52,14 @@ fn exchange(socket: &mut Socket, bytes: &[u8]) -> io::Result<Vec<u8>> {
 /// What comes of a connection to this host: nothing, or what was said.
 fn try_out(server: &Server, host: &str, tls: &Tls) -> Result<(), String> {
     let (port, thread) = server.echo();
-    let result = connect(host, port, Some(tls), deadline()).and_then(|mut socket| {
-        let received = exchange(&mut socket, b"hello")?;
+    // If there is none, there is nobody to wait for.
+    let mut socket =
+        connect(host, port, Some(tls), deadline()).map_err(|error| error.to_string())?;
+    let result = exchange(&mut socket, b"hello").map(|received| {
         assert_eq!(received, b"hello");
         socket.say_goodbye();
-        Ok(())
     });
+    drop(socket);
     let heard = thread.join().unwrap();
     if result.is_err() {
         // It knows nothing of what we had to say.
@@ -304,9 +306,8 @@ fn files_are_read_as_other_programs_write_them() {
         let identity = Some(Identity { certificate: file.clone(), key: file });
         let tls = Tls { verify: Verify::SignerAndName(trust), identity };
         try_out(&server, "localhost", &tls).unwrap();
-        // As names may be written, too.
+        // So are names.
         try_out(&server, "LocalHost", &tls).unwrap();
-        try_out(&server, "localhost.", &tls).unwrap();
     }
 }
 
