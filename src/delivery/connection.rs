@@ -1,4 +1,4 @@
-//! One connection to the broker: a channel with confirms to publish on, a second one to ask about
+//! The client of our own, one connection of it: a channel with confirms to publish on, a second one to ask about
 //! exchanges and to declare them, which the broker closes with an answer that is no. Where it closes the first
 //! one that is not opened again: a connection that failed is thrown away whole.
 
@@ -10,6 +10,7 @@ use ::socket::Socket;
 use amqp::{Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf};
 
 use super::broker::{Address, BrokerSettings, Credentials};
+use super::client::{AmqpClient, News, Standing};
 use super::failure::{Failure, SessionEnd};
 use super::message::{Message, ResendReason};
 use super::publisher::Publisher;
@@ -27,32 +28,6 @@ const FRAME_MAX: u32 = 128 * 1024;
 
 /// Exchanges whose names begin so are the broker's own (AMQP 0-9-1, 3.1.3.1): nobody else may declare them.
 const RESERVED: &str = "amq.";
-
-/// What the broker says while the connection is in use.
-#[derive(Debug, PartialEq, Eq)]
-pub enum News {
-    /// About a message, or all messages up to that.
-    Answered { tag: u64, is_multiple: bool, answer: Answer },
-    /// No queue is bound for the message; it is confirmed afterwards.
-    Returned { exchange: String, message_id: String, routing_key: String },
-    /// It declined to declare this exchange, for this reason.
-    Declined { exchange: String, reason: String },
-    /// It does not read from the connection for now, for this reason.
-    Blocked(String),
-    /// It reads again.
-    Unblocked,
-}
-
-/// What is known of an exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing: the broker is to be asked.
-    Unknown,
-    /// It is there, or may be: publishing will tell.
-    There,
-    /// It is not there, in these words of the broker.
-    Missing(Rc<str>),
-}
 
 /// An answer about an exchange.
 #[derive(Debug)]
@@ -81,16 +56,8 @@ pub struct Connection {
     exchange_type: String,
 }
 
-impl Connection {
-    /// Connects, logs in and turns confirms on. Takes at most the connect timeout.
-    ///
-    /// # Errors
-    ///
-    /// Why the broker cannot be used, or what the worker wants instead.
-    pub async fn open(
-        publisher: &mut Publisher,
-        address: &Address,
-    ) -> Result<Connection, SessionEnd> {
+impl AmqpClient for Connection {
+    async fn open(publisher: &mut Publisher, address: &Address) -> Result<Connection, SessionEnd> {
         let settings = publisher.settings.clone();
         let deadline = Instant::now() + settings.connect_timeout;
         let socket = connect(publisher, address, &settings, deadline).await?;
@@ -113,6 +80,119 @@ impl Connection {
         Ok(connection)
     }
 
+    fn security(&self) -> &'static str {
+        self.transport.socket.tls_version().unwrap_or("no TLS")
+    }
+
+    fn standing(&self, exchange: &str, may_declare: bool) -> Standing {
+        // The default exchange is always there, and nobody may ask about it (AMQP 0-9-1, 3.1.3.1).
+        if exchange.is_empty() {
+            return Standing::There;
+        }
+        match self.answers.get(exchange) {
+            None => Standing::Unknown,
+            Some(Answered { missing: None, .. }) => Standing::There,
+            Some(Answered { was_only_asked: true, .. })
+                if may_declare && self.is_to_be_declared(exchange) =>
+            {
+                Standing::Unknown
+            }
+            Some(Answered { missing: Some(reason), .. }) => Standing::Missing(Rc::clone(reason)),
+        }
+    }
+
+    fn forget(&mut self, exchange: &str) {
+        self.answers.remove(exchange);
+    }
+
+    fn ask(&mut self, exchange: &str, may_declare: bool) -> Result<(), Failure> {
+        if self.asking.is_some() {
+            return Ok(());
+        }
+        let exchange = exchange.to_owned();
+        self.put_question(Question { exchange, may_declare, missing: None })
+    }
+
+    fn make_room(&mut self) -> bool {
+        if !self.transport.amqp.has_room() {
+            // If the connection is gone, the next wait says so, and what the broker said before.
+            let _ = self.transport.flush();
+        }
+        self.transport.amqp.has_room()
+    }
+
+    fn is_in_message(&self) -> bool {
+        self.transport.amqp.is_in_message()
+    }
+
+    fn publish(
+        &mut self,
+        message: Rc<Message>,
+        resent: Option<ResendReason>,
+    ) -> Result<(), Failure> {
+        let put = self.transport.put_message(PUBLISHING, message, resent);
+        put.map_err(|reason| Failure::not_sent(&reason))
+    }
+
+    async fn wait(&mut self, publisher: &Publisher, until: Option<Instant>) -> Result<(), Failure> {
+        let waited = self.transport.wait(&publisher.mailbox.pause, until).await;
+        waited.map_err(|trouble| Failure::lost(&trouble))
+    }
+
+    fn next(&mut self) -> Result<Option<News>, Failure> {
+        loop {
+            let event = match self.transport.amqp.next_event() {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    // The last word. The broker may not wait for it.
+                    let _ = self.transport.flush();
+                    return Err(Failure::lost(&error.into()));
+                }
+            };
+            let news = match event {
+                Event::Acked { tag, is_multiple, .. } => {
+                    Some(News::Answered { tag, is_multiple, answer: Answer::Confirmed })
+                }
+                Event::Nacked { tag, is_multiple, .. } => {
+                    Some(News::Answered { tag, is_multiple, answer: Answer::Refused })
+                }
+                Event::Returned(returned) => Some(News::returned(&returned)),
+                Event::Blocked { reason } => Some(News::Blocked(reason.to_string())),
+                Event::Unblocked => Some(News::Unblocked),
+                Event::ExchangeDeclared { .. } => {
+                    if let Some(question) = self.asking.take() {
+                        self.take_answer(question, None);
+                    }
+                    None
+                }
+                Event::ChannelRefused { channel: ASKING, refusal: Refusal { code, text, .. } } => {
+                    let reason = text.to_string().into();
+                    self.is_asking_open = false;
+                    self.take_denial(code, reason)?
+                }
+                Event::ChannelRefused { refusal: Refusal { code, text, .. }, .. } => {
+                    return Err(Failure::closed_channel(code, &text.to_string_lossy()));
+                }
+                // A returned body, and what was asked for on the way.
+                _ => None,
+            };
+            if news.is_some() {
+                return Ok(news);
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.transport.amqp.close("amqp_cdc stops");
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.transport.amqp.phase(), Phase::Closed | Phase::Failed)
+    }
+}
+
+impl Connection {
     /// Hears what the broker says while the connection is being made. Whether that is done.
     fn get_on(
         &mut self,
@@ -160,55 +240,13 @@ impl Connection {
         }
     }
 
-    /// How the connection is secured, for the log.
-    pub fn security(&self) -> &'static str {
-        self.transport.socket.tls_version().unwrap_or("no TLS")
-    }
-
     fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
         let opened = self.transport.amqp.open_channel(number);
         opened.map_err(|error| Failure::of_connection(format!("no channel can be opened: {error}")))
     }
 
-    /// What is known of an exchange. `may_declare`: one that is not there is to be declared.
-    pub fn standing(&self, exchange: &str, may_declare: bool) -> Standing {
-        // The default exchange is always there, and nobody may ask about it (AMQP 0-9-1, 3.1.3.1).
-        if exchange.is_empty() {
-            return Standing::There;
-        }
-        match self.answers.get(exchange) {
-            None => Standing::Unknown,
-            Some(Answered { missing: None, .. }) => Standing::There,
-            Some(Answered { was_only_asked: true, .. })
-                if may_declare && self.is_to_be_declared(exchange) =>
-            {
-                Standing::Unknown
-            }
-            Some(Answered { missing: Some(reason), .. }) => Standing::Missing(Rc::clone(reason)),
-        }
-    }
-
-    /// What was answered about an exchange counts no more.
-    pub fn forget(&mut self, exchange: &str) {
-        self.answers.remove(exchange);
-    }
-
     fn is_to_be_declared(&self, exchange: &str) -> bool {
         !self.exchange_type.is_empty() && !exchange.starts_with(RESERVED)
-    }
-
-    /// Asks the broker whether the exchange is there, unless something has been asked already; if it is not,
-    /// and `may_declare`, to declare it, durable.
-    ///
-    /// # Errors
-    ///
-    /// If nothing can be asked any more.
-    pub fn ask(&mut self, exchange: &str, may_declare: bool) -> Result<(), Failure> {
-        if self.asking.is_some() {
-            return Ok(());
-        }
-        let exchange = exchange.to_owned();
-        self.put_question(Question { exchange, may_declare, missing: None })
     }
 
     fn put_question(&mut self, question: Question) -> Result<(), Failure> {
@@ -226,98 +264,6 @@ impl Connection {
         self.transport.amqp.declare_exchange(ASKING, &declare);
         self.asking = Some(question);
         Ok(())
-    }
-
-    /// Whether a message would be taken now. If the socket is full, waiting makes room.
-    pub fn make_room(&mut self) -> bool {
-        if !self.transport.amqp.has_room() {
-            // If the connection is gone, the next wait says so, and what the broker said before.
-            let _ = self.transport.flush();
-        }
-        self.transport.amqp.has_room()
-    }
-
-    /// Whether a part of a message is still to be sent.
-    pub fn is_in_message(&self) -> bool {
-        self.transport.amqp.is_in_message()
-    }
-
-    /// Publishes a message. Only after [`Connection::make_room`]; it goes out at the next wait at the
-    /// latest.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be sent, as it is or at all.
-    pub fn publish(
-        &mut self,
-        message: Rc<Message>,
-        resent: Option<ResendReason>,
-    ) -> Result<(), Failure> {
-        let put = self.transport.put_message(PUBLISHING, message, resent);
-        put.map_err(|reason| Failure::not_sent(&reason))
-    }
-
-    /// Sends what is to be sent, and waits for the next step, which is to come at this time at the latest.
-    ///
-    /// # Errors
-    ///
-    /// If the connection is gone.
-    pub async fn wait(
-        &mut self,
-        publisher: &Publisher,
-        until: Option<Instant>,
-    ) -> Result<(), Failure> {
-        let waited = self.transport.wait(&publisher.mailbox.pause, until).await;
-        waited.map_err(|trouble| Failure::lost(&trouble))
-    }
-
-    /// What the broker said. All news are to be taken before the next wait.
-    ///
-    /// # Errors
-    ///
-    /// If it closed the connection or the channel for publishing, or what it says makes no sense.
-    pub fn next(&mut self) -> Result<Option<News>, Failure> {
-        loop {
-            let event = match self.transport.amqp.next_event() {
-                Ok(Some(event)) => event,
-                Ok(None) => return Ok(None),
-                Err(error) => {
-                    // The last word. The broker may not wait for it.
-                    let _ = self.transport.flush();
-                    return Err(Failure::lost(&error.into()));
-                }
-            };
-            let news = match event {
-                Event::Acked { tag, is_multiple, .. } => {
-                    Some(News::Answered { tag, is_multiple, answer: Answer::Confirmed })
-                }
-                Event::Nacked { tag, is_multiple, .. } => {
-                    Some(News::Answered { tag, is_multiple, answer: Answer::Refused })
-                }
-                Event::Returned(returned) => Some(News::returned(&returned)),
-                Event::Blocked { reason } => Some(News::Blocked(reason.to_string())),
-                Event::Unblocked => Some(News::Unblocked),
-                Event::ExchangeDeclared { .. } => {
-                    if let Some(question) = self.asking.take() {
-                        self.take_answer(question, None);
-                    }
-                    None
-                }
-                Event::ChannelRefused { channel: ASKING, refusal: Refusal { code, text, .. } } => {
-                    let reason = text.to_string().into();
-                    self.is_asking_open = false;
-                    self.take_denial(code, reason)?
-                }
-                Event::ChannelRefused { refusal: Refusal { code, text, .. }, .. } => {
-                    return Err(Failure::closed_channel(code, &text.to_string_lossy()));
-                }
-                // A returned body, and what was asked for on the way.
-                _ => None,
-            };
-            if news.is_some() {
-                return Ok(news);
-            }
-        }
     }
 
     fn take_answer(&mut self, question: Question, missing: Option<Rc<str>>) {
@@ -352,18 +298,6 @@ impl Connection {
                 Ok(Some(News::Declined { exchange, reason: reason.to_string() }))
             }
         }
-    }
-
-    /// Says goodbye, in the middle of a message if it must be. [`Connection::is_over`] tells when
-    /// the broker has answered.
-    pub fn close(&mut self) {
-        self.transport.amqp.close("amqp_cdc stops");
-    }
-
-    /// Whether nothing that the broker says counts any more: one side has closed the connection and the other one
-    /// agreed, or it has failed.
-    pub fn is_over(&self) -> bool {
-        matches!(self.transport.amqp.phase(), Phase::Closed | Phase::Failed)
     }
 }
 

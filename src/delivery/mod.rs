@@ -16,12 +16,14 @@
 //! | [`failure`], [`backoff`] | why a session ended; how long to wait before the next |
 //! | [`window`], [`unconfirmed`] | messages that are not confirmed, in order |
 //! | [`policy`], [`refusals`], [`debts`], [`tally`] | exchanges that refuse events: what becomes of these, and who is told |
-//! | [`broker`], [`dial`], [`transport`], [`connection`] | its address and settings; the way there; the protocol over a socket; what is said over it |
+//! | [`client`] | what a session needs of an AMQP client |
+//! | [`broker`], [`dial`], [`transport`], [`connection`] | ours: the broker's address and settings; the way there; the protocol over a socket; what is said over it |
 //! | [`message`], [`envelope`], [`spares`] | a message; its AMQP properties; memory for the next one |
 //! | [`pause`] | what a step waits for |
 
 mod backoff;
 mod broker;
+mod client;
 mod connection;
 mod counts;
 mod debts;

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use super::broker::{Address, Unroutable};
-use super::connection::{Connection, News};
+use super::client::{AmqpClient, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::Message;
 use super::policy::{NEVER_HOLD, Policy};
@@ -32,13 +32,13 @@ const SLOWEST: usize = 1024 * 1024;
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Runs a session, after `delay`.
-pub async fn run(
+pub async fn run<C: AmqpClient>(
     publisher: &mut Publisher,
     window: &mut Window,
     address: &Address,
     delay: Duration,
 ) -> SessionEnd {
-    let connection = match connect(publisher, address, delay).await {
+    let connection: C = match connect(publisher, address, delay).await {
         Ok(connection) => connection,
         Err(end) => return end,
     };
@@ -64,11 +64,11 @@ pub async fn run(
     end
 }
 
-async fn connect(
+async fn connect<C: AmqpClient>(
     publisher: &mut Publisher,
     address: &Address,
     delay: Duration,
-) -> Result<Connection, SessionEnd> {
+) -> Result<C, SessionEnd> {
     let due = Instant::now() + delay;
     publisher.obey()?;
     while Instant::now() < due {
@@ -76,14 +76,14 @@ async fn connect(
         publisher.obey()?;
     }
     publisher.report(Update::Connecting(address.to_string()));
-    Connection::open(publisher, address).await
+    C::open(publisher, address).await
 }
 
 /// A session whose connection is open.
-struct Session<'a> {
+struct Session<'a, C> {
     publisher: &'a mut Publisher,
     window: &'a mut Window,
-    connection: Connection,
+    connection: C,
     max_in_flight: usize,
     confirm_timeout: Duration,
     answer_timeout: Duration,
@@ -106,7 +106,7 @@ struct Returned {
     reported_at: Option<Instant>,
 }
 
-impl Session<'_> {
+impl<C: AmqpClient> Session<'_, C> {
     async fn stream(&mut self) -> Result<Infallible, SessionEnd> {
         loop {
             match self.go_on().await {

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
+use super::connection::Connection;
 use super::failure::{Failure, SessionEnd};
 use super::message::ResendReason;
 use super::publisher::Publisher;
@@ -28,7 +29,8 @@ pub async fn run(mut publisher: Publisher) {
             publisher.settings.addresses[attempt % publisher.settings.addresses.len()].clone();
         let confirmed = publisher.confirmed();
         let (began, delay) = (Instant::now(), backoff.delay());
-        let end = caught(session::run(&mut publisher, &mut window, &address, delay)).await;
+        let end =
+            caught(session::run::<Connection>(&mut publisher, &mut window, &address, delay)).await;
         if publisher.confirmed() > confirmed || began.elapsed() > delay + LASTING {
             backoff.reset();
         }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Session;
-use crate::delivery::connection::Standing;
+use crate::delivery::client::{AmqpClient, Standing};
 use crate::delivery::failure::{Failure, SessionEnd};
 use crate::delivery::message::ResendReason;
 use crate::delivery::policy::{Action, Policy};
 use crate::delivery::unconfirmed::{Kind, Unconfirmed};
 
-impl Session<'_> {
+impl<C: AmqpClient> Session<'_, C> {
     /// Sends what may be sent.
     pub(super) async fn send(&mut self) -> Result<(), SessionEnd> {
         while self.connection.make_room() {
