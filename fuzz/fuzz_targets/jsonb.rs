@@ -20,6 +20,8 @@ mod row {
     pub mod numeric;
 }
 
+use std::cell::Cell;
+
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use row::json::Json;
@@ -39,6 +41,8 @@ enum Value {
     Text(String),
     List(Vec<Value>),
     Object(Vec<(String, Value)>),
+    /// No value: its entry says that it ends where all values begin, so that the next one has the bytes of others.
+    Back,
 }
 
 const COUNT: u32 = 0x0FFF_FFFF;
@@ -74,6 +78,8 @@ fn numeric(number: i64) -> Vec<u8> {
 /// place of a length.
 struct Writer {
     stride: usize,
+    /// Whether values share bytes.
+    went_back: Cell<bool>,
 }
 
 impl Writer {
@@ -82,6 +88,10 @@ impl Writer {
         let aligned = |bytes: Vec<u8>| [vec![0; at.next_multiple_of(4) - at], bytes].concat();
         match value {
             Value::Null => (NULL, Vec::new()),
+            Value::Back => {
+                self.went_back.set(self.went_back.get() || at > 0);
+                (NULL | HAS_OFFSET, Vec::new())
+            }
             Value::Bool(is_true) => (if *is_true { TRUE } else { FALSE }, Vec::new()),
             Value::Number(number) => (NUMERIC, aligned(numeric(*number))),
             Value::Text(text) => (STRING, text.as_bytes().to_vec()),
@@ -93,8 +103,14 @@ impl Writer {
         let (mut entries, mut data) = (Vec::new(), Vec::new());
         let mut put = |(kind, bytes): (u32, Vec<u8>), data: &mut Vec<u8>| {
             data.extend_from_slice(&bytes);
-            let is_offset = entries.len() % self.stride == 0;
-            entries.push(if is_offset { kind | HAS_OFFSET | data.len() as u32 } else { kind | bytes.len() as u32 });
+            let end = if kind & HAS_OFFSET != 0 {
+                0
+            } else if entries.len() % self.stride == 0 {
+                HAS_OFFSET | data.len() as u32
+            } else {
+                bytes.len() as u32
+            };
+            entries.push(kind | end);
         };
         let header = match value {
             Value::List(values) => {
@@ -119,7 +135,7 @@ impl Writer {
 fn push(out: &mut String, value: &Value) {
     let quoted = |text: &str| serde_json::to_string(text).unwrap();
     match value {
-        Value::Null => out.push_str("null"),
+        Value::Null | Value::Back => out.push_str("null"),
         Value::Bool(is_true) => out.push_str(&is_true.to_string()),
         Value::Number(number) => out.push_str(&number.to_string()),
         Value::Text(text) => out.push_str(&quoted(text)),
@@ -179,8 +195,14 @@ fuzz_target!(|input: Input| {
     match input {
         Input::Any(stored) => check_sizes(&stored),
         Input::Value { value, stride, flips, limit } => {
-            let mut stored = Writer { stride: usize::from(stride % 32) + 1 }.container(&value);
+            let writer = Writer { stride: usize::from(stride % 32) + 1, went_back: Cell::new(false) };
+            let mut stored = writer.container(&value);
             assert!(stored.len() < COUNT as usize);
+            if writer.went_back.get() {
+                assert!(render(&stored, usize::MAX).is_none());
+                assert_eq!((jsonb::size(&stored, usize::MAX), jsonb::numbers(&stored, usize::MAX)), (None, None));
+                return;
+            }
             damage::damage(&mut stored, &flips);
             check_sizes(&stored);
             if let Some(limit) = limit {
