@@ -83,7 +83,7 @@ order: install ## random transactions whose triggers and functions write, held a
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
 
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= event event_layouts transactions row_layout array numeric jsonb amqp_frames amqp_session
+FUZZ_TARGETS ?= event event_layouts transactions row_layout array numeric jsonb amqp_frames amqp_session tls
 fuzz: ## fuzz what decodes the WAL and the values in it, and what a broker sends, FUZZ_SECONDS (60) for each of FUZZ_TARGETS
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 	for target in $(FUZZ_TARGETS); do \

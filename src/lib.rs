@@ -21,7 +21,7 @@
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
-//! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), which has what kind (`kinds`) |
+//! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), found in the catalogs (`type_lookup`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
@@ -35,7 +35,7 @@
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
 //! | | `entry_points` is where PostgreSQL comes in |
 //! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
-//! | `pg_test/src` | the tests' servers and brokers; `chaos`: the ledger test, each `fault` in it; `bin/bench`: the benches |
+//! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
 //! Rooms to come: `outbox/` (`amqp.publish`, and rows that are messages; emits through `capture::emission`),

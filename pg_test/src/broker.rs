@@ -1,6 +1,6 @@
-//! What a test asks of a virtual host over AMQP: declare exchanges and queues, publish, count,
-//! consume. Each request is a connection of its own, so that it works again after the broker was
-//! down, and a failure (a panic) leaves nothing behind.
+//! What a test asks of a virtual host over AMQP: declare exchanges and queues, publish, count. Each
+//! request is a connection of its own, so that it works again after the broker was down, and a
+//! failure (a panic) leaves nothing behind.
 
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use tokio::runtime::{self, Runtime};
 
-use crate::consumer::Consumer;
 use crate::message::Message;
 
 /// For one request: lapin waits for ever for the answers of a broker that hangs.
@@ -219,13 +218,6 @@ impl Broker {
             confirmation.is_ack() && confirmation.take_message().is_none(),
             "the message with routing key {routing_key} was not delivered"
         );
-    }
-
-    /// Declares a queue with its bindings and consumes it, with a connection that lasts as long
-    /// as the consumer.
-    #[track_caller]
-    pub fn consume(&self, queue: &Queue) -> Consumer {
-        Consumer::start(self, queue)
     }
 
     /// Completes a handshake and opens a channel, or tells why that does not work.

@@ -33,9 +33,18 @@ pub struct Consumer {
     thread: Option<JoinHandle<()>>,
 }
 
+impl Broker {
+    /// Declares a queue with its bindings and consumes it, with a connection that lasts as long
+    /// as the consumer.
+    #[track_caller]
+    pub fn consume(&self, queue: &Queue) -> Consumer {
+        Consumer::start(self, queue)
+    }
+}
+
 impl Consumer {
     #[track_caller]
-    pub(crate) fn start(broker: &Broker, queue: &Queue) -> Consumer {
+    fn start(broker: &Broker, queue: &Queue) -> Consumer {
         let (started, has_started) = mpsc::sync_channel(1);
         let (hand_on, received) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();

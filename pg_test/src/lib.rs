@@ -1,26 +1,26 @@
 //! The test harness of `amqp_cdc`: real servers, thrown away afterwards.
 //!
-//! A test asks for a [`Scene`]: a database of its own with the extension in it, an exchange of its
+//! A test asks for a [`Fixture`]: a database of its own with the extension in it, an exchange of its
 //! own, and a consumer that already listens. Behind it stand one PostgreSQL and one RabbitMQ per
 //! test binary, started on free ports and stopped whatever happens to the test process. Fault
 //! tests start a private [`Testbed`], whose servers they may kill.
 //!
 //! ```no_run
-//! let scene = pg_test::testbed().scene("insert_is_published");
-//! scene.client().batch_execute("INSERT INTO …").unwrap();
-//! let events = scene.consumer.wait_for_events(1);
+//! let fixture = pg_test::testbed().scene("insert_is_published");
+//! fixture.client().batch_execute("INSERT INTO …").unwrap();
+//! let events = fixture.consumer.wait_for_events(1);
 //! assert_eq!(events[0].json()["operation"], "insert");
 //! ```
 //!
 //! | module | owns |
 //! |---|---|
-//! | `testbed`, `scene` | what tests share: both servers, and one test's database, exchange and consumer |
+//! | `testbed`, `fixture` | what tests share: both servers, and one test's database, exchange and consumer |
 //! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
 //! | `certificates`, `tls_listener` | authorities and what they sign; how a RabbitMQ is to show it |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
 //! | `proxy` | a bad network between two of them |
-//! | `chaos` | the ledger test: random changes, random faults, and what must be true in the end |
+//! | `chaos` | the chaos test: random changes, random faults, and what must be true in the end |
 //! | `order` | the order of changes inside a transaction, held against `test_decoding` |
 //! | `dice`, `arguments` | seeded randomness, and what the test programs are told |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
@@ -41,6 +41,7 @@ mod certificates;
 pub mod chaos;
 mod consumer;
 mod dice;
+mod fixture;
 mod folder;
 pub mod installation;
 mod janitor;
@@ -56,7 +57,6 @@ mod process;
 mod proxy;
 mod rabbitmq;
 pub mod record;
-mod scene;
 mod testbed;
 mod tls_listener;
 mod wait;
@@ -64,12 +64,12 @@ mod wait;
 pub use broker::{Broker, Queue};
 pub use certificates::{Authority, CertificateFiles, Identity, Subject};
 pub use consumer::Consumer;
+pub use fixture::{Fixture, wait_until_confirmed, wait_until_confirmed_within};
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown, insert_lsn};
 pub use process::send_signal;
 pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
-pub use scene::{Scene, wait_until_confirmed, wait_until_confirmed_within};
 pub use testbed::{QUIET, Testbed, testbed};
 pub use tls_listener::TlsListener;
 pub use wait::{DEADLINE, wait_until};

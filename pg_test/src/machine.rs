@@ -10,7 +10,7 @@ use crate::RabbitMq;
 use crate::installation::pg_config;
 
 /// What was measured, on what, and when, for the line above a table.
-pub fn scenery() -> String {
+pub fn environment() -> String {
     let postgres = pg_config("--version");
     // Debian appends the version of its package.
     let postgres = postgres.split_once(" (").map_or(postgres.as_str(), |(version, _)| version);

@@ -2,9 +2,9 @@
 //! program, so that nobody copies figures by hand.
 //!
 //! ```text
-//! <!-- begin ledger: written by `make chaos RECORD=1` -->
+//! <!-- begin chaos: written by `make chaos RECORD=1` -->
 //! …
-//! <!-- end ledger -->
+//! <!-- end chaos -->
 //! ```
 
 use std::fs;

@@ -1,5 +1,5 @@
 //! What tests run on: one PostgreSQL that knows the way to one RabbitMQ. The tests of a binary
-//! share one testbed and get a [`Scene`] each; a test that breaks servers starts a private one.
+//! share one testbed and get a [`Fixture`](crate::Fixture) each; a test that breaks servers starts a private one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -11,7 +11,6 @@ use crate::folder::tail;
 use crate::last_panic;
 use crate::postgres::Postgres;
 use crate::rabbitmq::RabbitMq;
-use crate::scene::Scene;
 
 /// Lines of postgresql.conf for a server that is measured: no checkpoint, no vacuum and no compilation
 /// that nobody asked for.
@@ -75,13 +74,6 @@ impl Testbed {
     #[track_caller]
     pub fn without_extension(conf: &[&str]) -> Testbed {
         Testbed::start(Arc::new(RabbitMq::create()), &[], &[], conf, false)
-    }
-
-    /// A stage for one test: a database, an exchange and a consumer of its own. `name` should
-    /// tell the test; a number makes it unique.
-    #[track_caller]
-    pub fn scene(&self, name: &str) -> Scene<'_> {
-        Scene::set(self, name)
     }
 
     /// Makes a database, with the extension if this testbed has it, and a session in it.

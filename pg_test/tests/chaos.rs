@@ -1,4 +1,4 @@
-//! The ledger test, for a minute in plain text and for one over TLS: what `make chaos` runs for longer.
+//! The chaos test, for a minute in plain text and for one over TLS: what `make chaos` runs for longer.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -25,7 +25,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["ledger"]),
+    ("docs/guarantees.md", &["chaos"]),
 ];
 
 fn root() -> PathBuf {

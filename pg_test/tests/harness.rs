@@ -229,9 +229,9 @@ fn rabbitmq_keeps_a_persistent_message_through_a_kill_and_a_stop() {
 }
 
 #[test]
-fn scenes_do_not_see_each_other() {
+fn fixtures_do_not_see_each_other() {
     let bed = Testbed::without_extension(&["work_mem = '5MB'"]);
-    let (one, mut other) = (bed.scene("One scene"), bed.scene("One scene"));
+    let (one, mut other) = (bed.scene("One fixture"), bed.scene("One fixture"));
     assert_ne!(one.database, other.database);
 
     let row = one

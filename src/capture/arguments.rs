@@ -35,8 +35,8 @@ impl Arguments {
     }
 }
 
-/// The arguments of a trigger with other names in place of the columns' that its options name; without those that
-/// get none. None if it cannot do without.
+/// Returns the arguments of a trigger after columns were renamed or dropped. `new_name` returns what a column is
+/// called now, or None if it is gone. Returns None if the trigger needs a column that is gone.
 pub fn arguments_with(
     arguments: &[String],
     new_name: impl Fn(&str) -> Option<String>,

@@ -1,12 +1,12 @@
-//! Writes events into the WAL, inside the current transaction: those of a trigger, and whatever else is to be an
-//! event at its place among them.
+//! Writes events into the WAL, inside the current transaction: those of a trigger, and any others that are to
+//! stand among them in order.
 
 use crate::event::{Codec, EVENT_PREFIX, HeadStart, Highest, Operation};
 use crate::pg::{logical_message, xact};
 use crate::place::Place;
 
-/// The head of an event that the command with this id writes now. `place`: where its change left its trace in the
-/// WAL, which only a late event says.
+/// Returns the head of an event that the command with this id writes now. `place` returns where the change left
+/// its trace in the WAL; it is called for a late event only.
 pub fn head<'a>(
     operation: Operation,
     codec: Codec,
@@ -29,7 +29,7 @@ pub fn head<'a>(
     }
 }
 
-/// Writes an event: the parts of its bytes, of which the first begins with the encoded head.
+/// Writes an event. `parts` are its bytes in order; the first part begins with the encoded head.
 pub fn write(head: &HeadStart<'_>, parts: &[&[u8]]) {
     xact::prepare_to_emit();
     xact::emitted(logical_message::write_transactional(EVENT_PREFIX, parts));

@@ -1,5 +1,5 @@
-//! Who may send a table's events to another exchange than the one that was set for him: option `exchange=` is no
-//! way round the rights on `amqp.exchange`.
+//! Checks who may send a table's events to an exchange of their own choice. Option `exchange=` needs the right to
+//! set `amqp.exchange`; it is no way round that right.
 
 use pgrx::PgSqlErrorCode;
 
@@ -7,7 +7,7 @@ use crate::pg::report::Report;
 use crate::pg::rights::Role;
 use crate::settings;
 
-/// Why a table of this owner must not send its events to this exchange, if so.
+/// Returns the error if tables of this owner may not send events to this exchange.
 pub fn refusal(exchange: &str, owner: Role) -> Option<Report> {
     let own = settings::exchange();
     if exchange == own || owner.may_set(settings::EXCHANGE_NAME) {

@@ -1,16 +1,19 @@
 //! The trigger function: one row change in, one event in the WAL out, inside the writer's
-//! transaction. The rows go as they are stored, for the worker to render; where it cannot, because
-//! values lie out of line or columns are excluded, or should not, because they become far longer, the body is
-//! rendered here. The function refuses,
-//! with an error that says what to do, wherever an event would be lost or could not be what the user
-//! meant; it never waits and never fails because of the broker.
+//! transaction.
+//!
+//! Where possible an event holds the rows as they are stored, and the worker renders them. The body is rendered
+//! here where the worker cannot do it, because values are stored out of line or columns are excluded, or should
+//! not do it, because the text is far longer than the row.
+//!
+//! The function raises an error that says what to do wherever an event would be lost, or would not be what the
+//! user meant. It never waits for the broker, and never fails because of it.
 //!
 //! | file | owns |
 //! |---|---|
 //! | [`arguments`], [`options`], [`problem`] | what a trigger is defined with |
-//! | [`names`], [`exchange_right`] | the routing key and the exchange: what AMQP can carry, and who may send there |
-//! | [`requirements`] | what must be so for a change to be captured |
-//! | [`plan`], [`sql_version`] | what the events of one trigger have in common, and the look at the SQL's version |
+//! | [`names`], [`exchange_right`] | routing key and exchange: what AMQP can carry, and who may send there |
+//! | [`requirements`] | what a server and a trigger need to capture changes |
+//! | [`plan`], [`sql_version`] | what the events of one trigger have in common; the check of the SQL's version |
 //! | [`emission`] | writing an event into the WAL, whoever emits it |
 
 mod arguments;
@@ -47,10 +50,10 @@ use plan::{OperationPlan, Plan};
 use requirements::{require_a_server_that_keeps_events, require_a_trigger_that_sees_the_outcome};
 pub use requirements::{require_preload, timing_problem};
 
-/// Bytes of a body that some broker may find too large.
+/// A body of this many bytes may be too large for some broker.
 const LARGE: usize = 16 * 1024;
 
-/// Captures one call of the trigger; `None` is a call that PostgreSQL did not make as a trigger.
+/// Captures the change of one trigger call. `None`: the function was called, but not as a trigger.
 pub fn capture(call: Option<TriggerCall<'_>>) {
     let Some(call) = call else {
         Report::new(
@@ -68,10 +71,10 @@ pub fn capture(call: Option<TriggerCall<'_>>) {
     emit(&call);
 }
 
-/// What the next event is likely to need again. Close together, and found in one step: in a statement
-/// of one row, most of what an event costs is to fetch what it touches into a cache.
+/// What the next event is likely to need again, in one block that is found in one step: in a statement
+/// of one row, most of an event's cost is to fetch the memory that it touches into a cache.
 struct Workplace {
-    /// That of the last event.
+    /// The plan of the last event.
     plan: Option<Rc<Plan>>,
     old: ValueMemory,
     new: ValueMemory,
@@ -79,7 +82,7 @@ struct Workplace {
     body: BodyMemory,
     json: Json,
     exchange: String,
-    /// All of the event that comes before its body or its rows.
+    /// The bytes of the event before its body or its rows.
     head: Vec<u8>,
     /// When the transaction began.
     timestamp: TimestampText,
@@ -114,7 +117,7 @@ fn emit(call: &TriggerCall<'_>) {
         let last = workplace.plan.take().filter(|plan| plan.is_of(call));
         let plan = last.unwrap_or_else(|| Plan::of(call));
         plan.guard(|| write_event(call, &plan, &mut workplace));
-        // What comes from the reserve is not kept, and the statement fails.
+        // The statement fails if memory came from the allocator's reserve: none of that may be kept.
         memory::check();
         workplace.json.give_back();
         workplace.plan = Some(plan);
@@ -135,8 +138,8 @@ fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
     }
 }
 
-/// Writes an event with the rows as they are stored. False, and nothing was written, if the worker
-/// could not render them, or could not refuse a body that is too large.
+/// Writes an event with the rows as they are stored. Returns false, and writes nothing, if the body must be
+/// rendered here: the worker could not render the rows, or a body that is too large must be refused.
 fn write_images(
     call: &TriggerCall<'_>,
     plan: &Plan,
@@ -179,14 +182,14 @@ fn write_images(
     true
 }
 
-/// A row as it is stored, if there is one. An error if the worker could not render it.
+/// Returns the row as it is stored, or None if there is no row. Fails if the worker could not render it.
 fn image(row: Option<Row<'_>>) -> Result<Option<Image<'_>>, ()> {
     let Some(row) = row else { return Ok(None) };
     let (has_nulls, bytes) = row.image().ok_or(())?;
     Ok(Some(Image { has_nulls, bytes }))
 }
 
-/// Whether a row is to be rendered by its writer, who is to pay for a text that is far longer than the row.
+/// Returns true if the row's text may be far longer than the row: then its writer pays for rendering it.
 fn is_too_much(plan: &Plan, image: Image<'_>) -> bool {
     plan.growth.is_too_much(&plan.shape.columns, image.has_nulls, image.bytes)
 }
@@ -220,7 +223,7 @@ fn write_body(
     head.clear();
     let start = HeadStart {
         oversize,
-        // A broker may find it too large, and then wants the keys alone.
+        // If a broker refuses the body as too large, the keys alone are sent.
         key: (json.bytes().len() >= LARGE).then_some(plan.key_names.as_slice()),
         ..head_of(call, operation, Codec::Body, json.is_lossy(), exchange)
     };

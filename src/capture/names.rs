@@ -5,24 +5,24 @@ use pgrx::PgSqlErrorCode;
 use crate::event::{MAX_SHORT_STRING, Operation};
 use crate::pg::report::Report;
 
-/// The routing key of these events of a resource.
+/// Returns the routing key of the events of a resource with this operation.
 pub fn routing_key(prefix: &str, resource: &str, operation: Operation) -> String {
     format!("{prefix}.{resource}.{}", operation.as_str()).to_lowercase()
 }
 
-/// As much of a user's text as is worth being told in an error.
+/// Shortens a user's text for an error message.
 pub fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(4 * MAX_SHORT_STRING)]
 }
 
-/// Errors for what AMQP cannot carry.
+/// Raises an error if AMQP cannot carry this name.
 pub fn require_short_string(what: &str, value: &str) {
     if let Some(problem) = short_string_problem(what, value) {
         problem.raise();
     }
 }
 
-/// The error of what AMQP cannot carry: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
+/// Returns the error if AMQP cannot carry this name: names are at most 255 bytes (AMQP 0-9-1, 4.2.5.3).
 pub fn short_string_problem(what: &str, value: &str) -> Option<Report> {
     if value.len() <= MAX_SHORT_STRING {
         return None;
@@ -36,8 +36,8 @@ pub fn short_string_problem(what: &str, value: &str) -> Option<Report> {
     Some(report)
 }
 
-/// The error of what a routing key cannot be made of, as long as it is: in lower case a letter may take a third of its
-/// bytes, no less.
+/// Returns the error if a prefix or a resource is so long that its routing key must be too long: a letter may
+/// shrink to a third of its bytes in lower case, but no further.
 pub fn long_part_problem(prefix: &str, resource: &str) -> Option<Report> {
     let longest = if prefix.len() > resource.len() { prefix } else { resource };
     (longest.len() > 3 * MAX_SHORT_STRING)

@@ -34,13 +34,13 @@ pub struct Options {
     key: Option<ColumnList>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
-    /// Whether `previous` holds no more than what says which row it was.
+    /// Whether `previous` holds only what identifies the row.
     pub without_previous: bool,
     /// Whether `current` holds only what an update changed, and the key, unless it changed that.
     pub only_changed: bool,
 }
 
-/// Names of columns, with the argument that they are from.
+/// Names of columns, and the argument that lists them.
 #[derive(Debug, PartialEq, Eq)]
 struct ColumnList {
     option: &'static str,
@@ -162,8 +162,9 @@ impl Options {
     }
 }
 
-/// An option with other names in place of the columns' that it names; no option if no column is left, and it can
-/// do without. None if it cannot: without `only` all columns would be published.
+/// Returns an option after columns were renamed or dropped (see [`super::arguments_with`]). `Some(None)`: no column
+/// is left, and the option goes. `None`: the option must not go, because without `only` all columns would be
+/// published.
 pub fn with_names(
     argument: &str,
     new_name: &impl Fn(&str) -> Option<String>,
@@ -230,7 +231,7 @@ impl ColumnList {
     }
 }
 
-/// Those of the columns that are wanted, and the others.
+/// Splits the numbers of the columns into those that are wanted and the others.
 fn split(
     columns: &[(usize, String)],
     is_wanted: impl Fn(&usize) -> bool,
@@ -246,7 +247,7 @@ fn problem(argument: &str, message: String, hint: &str) -> Problem {
     Problem { argument: cut(argument).to_owned(), message, hint: hint.to_owned() }
 }
 
-/// Which of two values an option has.
+/// Returns true if an option has the second of its two values.
 fn second_of(
     option: &str,
     argument: &str,
@@ -287,7 +288,7 @@ fn split_names(list: &str) -> Option<Vec<String>> {
     }
 }
 
-/// A name as [`split_names`] reads it.
+/// Writes a name so that [`split_names`] reads it again.
 fn quote_name(name: &str) -> String {
     if name.contains([',', '"']) || name.trim() != name {
         format!("\"{}\"", name.replace('"', "\"\""))
@@ -296,7 +297,7 @@ fn quote_name(name: &str) -> String {
     }
 }
 
-/// The name before the closing quote, and what comes after it.
+/// Returns the name before the closing quote, and what comes after that.
 fn take_quoted(mut rest: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     loop {

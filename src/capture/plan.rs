@@ -22,7 +22,7 @@ use crate::row::{body, layout};
 
 /// What the events of one trigger have in common.
 pub struct Plan {
-    /// Of its trigger ([`TriggerCall::identity`]).
+    /// Identity of the trigger ([`TriggerCall::identity`]).
     identity: (u32, u32),
     stamp: Stamp,
     /// Whether an error came in the middle of using it.
@@ -31,7 +31,7 @@ pub struct Plan {
     pub shape: Shape,
     /// The shape as bytes; `None`: the bodies are rendered here.
     pub shape_bytes: Option<Vec<u8>>,
-    /// How much longer its rows become as text.
+    /// How much longer the table's rows become as text.
     pub growth: Growth,
     /// Columns that are not published: an update of these alone is no event.
     pub excluded: Vec<StoredColumn>,
@@ -39,7 +39,7 @@ pub struct Plan {
     pub exchange: Option<String>,
     /// Names of the columns that identify a row, as a JSON array.
     pub key_names: Vec<u8>,
-    /// The table that fires.
+    /// Name of the table whose trigger fires.
     pub table: String,
     operations: [OperationPlan; 4],
 }
@@ -64,15 +64,15 @@ thread_local! {
         const { ManuallyDrop::new(RefCell::new(Plans::new())) };
 }
 
-/// Plans with the identity of their trigger ([`TriggerCall::identity`]). No tree, whose nodes cannot be asked for in
-/// a way that fails.
+/// Plans with the identity of their trigger ([`TriggerCall::identity`]). This is a list and not a tree, because a
+/// tree offers no way to ask for memory and be refused.
 type Plans = Vec<((u32, u32), Rc<Plan>)>;
 
 fn find(plans: &Plans, identity: (u32, u32)) -> Result<usize, usize> {
     plans.binary_search_by_key(&identity, |&(known, _)| known)
 }
 
-/// Plans after which those that are out of date are looked for: their tables may be gone.
+/// From this many plans on, those that are out of date are removed now and then: their tables may be gone.
 const MANY: usize = 1024;
 
 impl Plan {
@@ -87,7 +87,7 @@ impl Plan {
             return plan;
         }
         let plan = Rc::new(Plan::make(call));
-        // What comes from the reserve is not kept.
+        // Nothing may be kept that came from the allocator's reserve.
         memory::check();
         PLANS.with(|plans| {
             let mut plans = plans.borrow_mut();
@@ -136,7 +136,7 @@ impl Plan {
         if let Some(exchange) = &options.exchange {
             require_short_string("exchange", exchange);
             if let Some(refusal) = exchange_right::refusal(exchange, call.owner()) {
-                // CREATE TRIGGER refuses it, but an earlier version did not: what it made goes on.
+                // CREATE TRIGGER refuses this. An earlier version did not, and its triggers go on working.
                 refusal.log();
             }
         }
@@ -186,7 +186,7 @@ impl Plan {
     }
 }
 
-/// Errors for a trigger whose arguments make no sense.
+/// Raises an error if the trigger's arguments make no sense.
 fn accept<T>(call: &TriggerCall<'_>, result: Result<T, Problem>) -> T {
     result.unwrap_or_else(|problem| problem.of_trigger(&call.trigger_name()).raise())
 }

@@ -13,7 +13,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The error of a trigger that has it.
+    /// Returns the error, for the trigger of this name.
     pub fn of_trigger(self, name: &str) -> Report {
         Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, self.message)
             .detail(format!("Trigger \"{name}\" has argument \"{}\".", self.argument))

@@ -1,5 +1,5 @@
-//! What must be so for a change to be captured: the errors of a server that would lose the event, and of a trigger
-//! that does not see what it is to tell.
+//! What capture needs: a server that does not lose the event, and a trigger that sees the final change. Where one
+//! of them is missing, an error says so.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::pg::trigger::{Action, Timing, TriggerCall};
 use crate::pg::worker_process::MISSING_HINT;
 use crate::pg::{server, shared};
 
-/// Errors wherever an event would be written that nobody will ever publish.
+/// Raises an error if nobody would ever publish the event.
 pub fn require_a_server_that_keeps_events() {
     require_preload();
     if server::wal_level_is_minimal() {
@@ -43,7 +43,7 @@ pub fn require_a_server_that_keeps_events() {
     }
 }
 
-/// Errors if the library is not preloaded.
+/// Raises an error if the library is not preloaded.
 pub fn require_preload() {
     if !shared::is_available() {
         Report::new(
@@ -56,7 +56,7 @@ pub fn require_preload() {
     }
 }
 
-/// Errors for triggers that fire before the change is final, or without its rows.
+/// Raises an error if the trigger fires before the change is final, or without its rows.
 pub fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
     let has_its_rows = call.is_for_each_row() || call.action() == Action::Truncate;
     if call.timing() == Timing::After && has_its_rows {
@@ -67,7 +67,7 @@ pub fn require_a_trigger_that_sees_the_outcome(call: &TriggerCall<'_>) {
     }
 }
 
-/// The error of a trigger that fires before the change is final, or without the rows that the change has.
+/// Returns the error if a trigger fires before the change is final, or without the rows that the change has.
 pub fn timing_problem(trigger: &str, timing: Timing, has_its_rows: bool) -> Option<Report> {
     let wrong = match (timing, has_its_rows) {
         (Timing::Before, _) => "fires BEFORE the change",

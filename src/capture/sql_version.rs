@@ -1,6 +1,6 @@
-//! Whether the SQL of a database is of the version that the library is of. The library is exchanged with a
-//! restart of the server, the SQL by ALTER EXTENSION, in each database: in between, and for as long as somebody
-//! forgets, an old SQL works with a new library, and the server log says what is left to do.
+//! Compares the version of a database's SQL with that of the library. A restart of the server brings the new
+//! library, ALTER EXTENSION UPDATE in each database the new SQL. Until somebody runs it, the old SQL works with the
+//! new library, and the server log says what is left to do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +12,7 @@ use crate::pg::trigger::{self, TriggerCall};
 
 const LIBRARY: &str = env!("CARGO_PKG_VERSION");
 
-/// Looks once in the life of a session, at the first captured change: that is where it costs nothing beside what
-/// the first change costs anyway.
+/// Compares the versions once in a session, at the first captured change, which is expensive anyway.
 pub fn look_once(call: &TriggerCall<'_>) {
     static LOOKED: AtomicBool = AtomicBool::new(false);
     if LOOKED.swap(true, Ordering::Relaxed) {

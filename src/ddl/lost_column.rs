@@ -1,6 +1,6 @@
-//! Columns that an option of a capture trigger names, and that a command drops or renames: the trigger would fail
-//! at every write from then on. The command is refused, with what to run instead. A table that goes as a whole
-//! takes its triggers along, and passes.
+//! Refuses a command that drops or renames a column which an option of a capture trigger names: from then on the
+//! trigger would fail at every write. The error says what to run instead. A whole table may be dropped, because
+//! its triggers go with it.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::memory;
 use crate::pg::catalog::{self, CaptureTrigger, Relation, RelationId, quoted};
 use crate::pg::report::Report;
 
-/// Bytes of a trigger's definition that are told.
+/// Longest definition of a trigger that an error shows, in bytes.
 const LONGEST: usize = 4096;
 
-/// A column that is gone by its name.
+/// A column that no longer exists under its name.
 #[derive(Debug, PartialEq, Eq)]
 struct Lost {
     option: &'static str,
@@ -23,11 +23,12 @@ struct Lost {
     now: Option<String>,
 }
 
-/// The losses of the command that ends now, as errors. It touched these relations; what it changed was
-/// as it was before it at command `before` of the transaction.
+/// Returns an error for each trigger that the command which ends now would break. `touched` are the relations that
+/// it touched. `before` is a command of the transaction: as of that one, the catalogs are as they were before the
+/// command that ends.
 ///
-/// Only columns that were there count: a trigger that is broken already, because a command got past this check,
-/// must not make every later one fail.
+/// Only columns that existed before count: a trigger that is broken already, because a command got past this check,
+/// must not make every later command fail.
 pub fn find(touched: &BTreeSet<RelationId>, before: u32) -> Vec<Report> {
     let mut seen = BTreeSet::new();
     let mut losses = Vec::new();
@@ -56,13 +57,13 @@ fn losses_of(table: &Relation, origin: &Relation, before: u32) -> Vec<Report> {
         let lost = lost_columns(table, trigger, before);
         (!lost.is_empty()).then(|| refusal(table, origin, trigger, &lost))
     };
-    // The clones of a parent's trigger are replaced with it, and have no columns of other names.
+    // Clones of a parent's trigger are replaced together with it, and name the same columns.
     let triggers = table.capture_triggers().into_iter().filter(|trigger| !trigger.is_clone);
     triggers.filter_map(|trigger| report(&trigger)).collect()
 }
 
 fn lost_columns(table: &Relation, trigger: &CaptureTrigger, before: u32) -> Vec<Lost> {
-    // One whose arguments make no sense fails anyway, whatever happens to the table.
+    // A trigger whose arguments make no sense fails anyway, whatever happens to the table.
     let Ok(arguments) = Arguments::parse(memory::texts(&trigger.arguments)) else {
         return Vec::new();
     };
@@ -136,7 +137,7 @@ fn refusal(table: &Relation, origin: &Relation, trigger: &CaptureTrigger, lost: 
     .hint(hint)
 }
 
-/// Nobody reads more of a definition.
+/// Returns false if the trigger's arguments are so long that nobody would read its definition.
 fn is_worth_telling(trigger: &CaptureTrigger) -> bool {
     trigger.arguments.iter().map(String::len).sum::<usize>() <= LONGEST
 }
@@ -150,8 +151,8 @@ fn rename_statement(origin: &Relation, name: &str, now: &str) -> String {
     }
 }
 
-/// A trigger's definition with other arguments, which are the last of it. None if they do not stand there as
-/// they should.
+/// Returns a trigger's definition with other arguments. The arguments end a definition; returns None if this one
+/// does not end with the old ones.
 fn with_arguments(definition: &str, old: &[String], new: &[String]) -> Option<String> {
     let list = |arguments: &[String]| {
         let quoted = |argument: &String| format!("'{}'", argument.replace('\'', "''"));

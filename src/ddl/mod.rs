@@ -1,10 +1,10 @@
-//! What the extension does at DDL, by two event triggers: it refuses what would make every later write to a
-//! captured table fail, and says so where the command is given, with what to run instead. Columns that an option
-//! of a capture trigger names cannot go or change their name ([`lost_column`]); what cannot be captured as it is
-//! said is refused by CREATE TRIGGER ([`new_trigger`]).
+//! Two event triggers check DDL. A command that would make every later write to a captured table fail is refused
+//! at once, with an error that says what to run instead. A column that an option of a capture trigger names cannot
+//! be dropped or renamed ([`lost_column`]). A capture trigger that could not do what its arguments say cannot be
+//! created ([`new_trigger`]).
 //!
-//! Nothing but these refusals ever raises here: an event trigger that fails locks out the very command that would
-//! help. Where another server has decided already (`session_replication_role = replica`) they are warnings.
+//! Nothing else raises an error here: an event trigger that fails would lock out the very command that could help.
+//! Where another server has decided already (`session_replication_role = replica`) the refusals are warnings.
 
 mod lost_column;
 mod names;
@@ -15,7 +15,7 @@ pub use names::check as check_names;
 use crate::pg::report::Report;
 use crate::pg::{catalog, event_trigger, server};
 
-/// A command has dropped something, and is about to end.
+/// Runs when a command has dropped something, just before it ends.
 pub fn dropped() {
     // pg_upgrade puts old catalogs together piece by piece.
     if !server::is_binary_upgrade() {
@@ -23,7 +23,7 @@ pub fn dropped() {
     }
 }
 
-/// A command ends.
+/// Runs when a command ends.
 pub fn command_ended() {
     if server::is_binary_upgrade() {
         return;
@@ -45,7 +45,7 @@ pub fn command_ended() {
     event_trigger::end_command();
 }
 
-/// Ends the command with this error.
+/// Raises this error, or warns where another server has decided already.
 fn refuse(report: Report) {
     if event_trigger::is_replica() {
         report.warn();

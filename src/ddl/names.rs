@@ -1,4 +1,4 @@
-//! CREATE EXTENSION: names that somebody else has taken are reported with what to do about them.
+//! Checks at CREATE EXTENSION that nobody else has taken the extension's names. The error says what to do.
 
 use pgrx::PgSqlErrorCode;
 
@@ -8,7 +8,7 @@ use crate::pg::report::Report;
 const SCHEMA: &str = "amqp";
 const FUNCTION: &str = "amqp_change_data_capture";
 
-/// Errors if the schema `amqp`, or a trigger function of our name, is there already.
+/// Raises an error if the schema `amqp`, or a trigger function of our name, is there already.
 pub fn check() {
     if let Some((owner, extension)) = catalog::owner_of_schema(SCHEMA) {
         let report = Report::new(

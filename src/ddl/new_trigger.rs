@@ -1,5 +1,5 @@
-//! CREATE TRIGGER: what the trigger would raise at each write is said at once. A trigger that came before this
-//! check, or past it, still raises it then.
+//! Checks a capture trigger at CREATE TRIGGER, with the errors that it would otherwise raise at each write. A
+//! trigger that is older than this check, or got past it, still raises them at each write.
 
 use pgrx::PgSqlErrorCode;
 
@@ -9,7 +9,7 @@ use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
 use crate::pg::event_trigger;
 use crate::pg::report::Report;
 
-/// Why the trigger could not capture anything, if it could not. Each rule has a function of its own; the first
+/// Returns the error if the trigger could not capture anything. Each rule has a function of its own; the first rule
 /// that is broken counts.
 pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
     if let Some(problem) = wrong_timing(trigger) {
@@ -42,7 +42,8 @@ fn unknown_column(
     Some(problem.of_trigger(&trigger.name))
 }
 
-/// AMQP's limit for names. A partition's events may be named after its parent: that is for the trigger to find.
+/// Checks AMQP's limit for names. A partition's events may be named after its parent; only the trigger itself can
+/// check that.
 fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     let resource = arguments.resource.as_deref().unwrap_or(table.name());
     if let Some(problem) = capture::long_part_problem(&arguments.prefix, resource) {
@@ -55,13 +56,13 @@ fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
         .or_else(|| capture::short_string_problem("exchange", exchange))
 }
 
-/// Another exchange than the session's own is for those who may set that.
+/// Checks that the table's owner may choose another exchange than the session's.
 fn exchange_of_others(table: &Relation, arguments: &Arguments) -> Option<Report> {
     let exchange = arguments.options.exchange.as_deref()?;
     capture::exchange_right::refusal(exchange, table.owner())
 }
 
-/// Warns of what will fail later, elsewhere, and for another user.
+/// Warns of what will fail later, in another command, for another user.
 pub fn advise(trigger: &CaptureTrigger, table: &Relation) {
     let owner = table.owner();
     if !table.is_partitioned() || trigger.may_be_attached_by(owner) || event_trigger::is_restoring()

@@ -6,9 +6,9 @@
 //! | field | tag, length ([`crate::bytes::put_number`]), that many bytes |
 //! | content | tag, then all that follows |
 //!
-//! Numbers have their lowest byte first. A field that is not there has its default. What is to be said
-//! of events some day gets a tag of its own; whoever reads a tag that he does not know passes the field
-//! over if the tag says that it [may be ignored](MAY_BE_IGNORED), and else holds the event.
+//! Numbers have their lowest byte first. A field that is missing has its default. New fields get tags of
+//! their own. A reader that does not know a tag passes the field over if the tag says that it
+//! [may be ignored](MAY_BE_IGNORED), and holds the event otherwise.
 
 use std::rc::Rc;
 
@@ -78,8 +78,8 @@ impl EncodedNames {
 }
 
 impl HeadStart<'_> {
-    /// Appends all of an event but its content, given its names. The content follows in the WAL record as
-    /// it stands, so that it need not be copied once more.
+    /// Appends all of an event but its content. The content follows in the WAL record from where it is, so
+    /// that it is not copied once more.
     pub fn encode_into(&self, names: &EncodedNames, out: &mut Vec<u8>) {
         let mut head = [VERSION; HEAD];
         head[1] = self.operation.code();
@@ -109,7 +109,7 @@ impl HeadStart<'_> {
 }
 
 impl EventHead {
-    /// Appends all of an event but its body, which is to follow.
+    /// Appends all of an event but its body. The caller appends that.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let EventHead { command_id, first_lsn, place, operation, lossy, oversize, .. } = *self;
         let start = HeadStart {
@@ -140,7 +140,7 @@ enum Part<'a> {
     Content(Codec),
 }
 
-/// None if the bytes end too early.
+/// Takes the next part. Returns None if the bytes end too early.
 fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
     Some(match reader.byte()? {
         BODY => Part::Content(Codec::Body),
@@ -152,7 +152,7 @@ fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
     })
 }
 
-/// Everything up to the content, of a payload of this version.
+/// Decodes everything up to the content, of a payload of this version.
 pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(payload);
     let [_, operation] = reader.array().ok_or(DecodeError::Truncated)?;
@@ -195,7 +195,7 @@ impl EventHead {
     }
 }
 
-/// The event's key, as far as the bytes tell; none if they end within the head.
+/// Returns the event's key, as far as the bytes tell, or None if they end within the head.
 pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
     let mut reader = Reader::new(payload);
     let [_, operation] = reader.array()?;

@@ -38,7 +38,7 @@ pub struct EventHead {
 }
 
 impl EventHead {
-    /// One that says no more than this.
+    /// A head with nothing else in it.
     pub fn new(operation: Operation, command_id: u32) -> EventHead {
         EventHead {
             command_id,
@@ -66,23 +66,23 @@ pub enum Codec {
     Images,
 }
 
-/// A head, which content comes behind it, and where that begins.
+/// A head, the kind of the content that follows it, and where that begins.
 pub(super) struct Decoded {
     pub(super) head: EventHead,
     pub(super) codec: Codec,
     pub(super) content_at: usize,
 }
 
-/// What tells an event's place among those of its transaction ([`crate::wal::order`]).
+/// What decides the place of an event among those of its transaction ([`crate::wal::order`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChangeKey {
     /// Command of the transaction that made the change.
     pub command_id: u32,
     /// What the change left in the WAL.
     pub trace: Trace,
-    /// Where it left that, if the event says so.
+    /// Where the change left its trace, if the event says so.
     pub place: Option<Place>,
-    /// Whether the event is of the layout that could not say so: such a transaction's events keep the order
-    /// that they had then, by command and LSN.
+    /// Whether the event is of layout 1, which could not say where: then the events are in the order of their
+    /// commands, and of their LSNs within a command.
     pub is_of_layout_1: bool,
 }

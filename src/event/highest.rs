@@ -1,24 +1,25 @@
-//! Which events are late: the writing backend and the worker both ask. Pure.
+//! Decides which events are late. The writing backend and the worker both ask. Pure.
 
-/// The highest commands of which a transaction has written events so far: what tells whether the next
-/// event is late. Not lowered when a subtransaction is rolled back, as command ids are not given back.
+/// The highest commands of which a transaction has written events so far. They decide whether the next
+/// event is late. A rollback of a subtransaction does not lower them, because command ids are not used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Highest {
-    /// Of all events. One more than the id; 0 if there is none.
+    /// The highest command of all events, as its id plus one; 0 if there is no event.
     pub any: u64,
-    /// Of rows alone. One more than the id; 0 if there is none.
+    /// The same of the events of rows alone.
     pub row: u64,
 }
 
 impl Highest {
-    /// Whether an event that is written now is late. A TRUNCATE is so also behind rows of its own command:
-    /// what its triggers write may bear the same id, and only rows that were there before are gone.
+    /// Returns true if an event that is written now is late. A TRUNCATE is late also behind rows of its own
+    /// command: rows that its triggers write may have the same command id, and it empties only those that were
+    /// there before it.
     pub fn makes_late(self, command_id: u32, is_truncate: bool) -> bool {
         let own = u64::from(command_id) + 1;
         self.any > own || (is_truncate && self.row >= own)
     }
 
-    /// An event was written.
+    /// Notes that an event was written.
     pub fn note(&mut self, command_id: u32, is_truncate: bool) {
         let own = u64::from(command_id) + 1;
         self.any = self.any.max(own);

@@ -52,8 +52,8 @@ pub struct ImagesStart<'a> {
 }
 
 impl ImagesStart<'_> {
-    /// Appends all that comes before the prerendered values and the rows, which are to follow: the one
-    /// before, then the one after.
+    /// Appends all that comes before the prerendered values and the rows. The caller appends those: the values,
+    /// the row before, the row after.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         let flag = |image: Option<Image<'_>>, is_there: u8, has_nulls: u8| {
             image.map_or(0, |image| is_there + u8::from(image.has_nulls) * has_nulls)
@@ -72,7 +72,7 @@ impl ImagesStart<'_> {
 }
 
 impl Images {
-    /// The rows in a payload, from `at` on.
+    /// Decodes the rows in a payload, from `at` on.
     pub(super) fn decode(payload: Vec<u8>, at: usize) -> Result<Images, DecodeError> {
         let mut reader = Reader::new(&payload[at..]);
         let flags = reader.byte().ok_or(DecodeError::Truncated)?;
@@ -121,8 +121,8 @@ impl Images {
         self.image(self.new.as_ref())
     }
 
-    /// Bytes that the body is likely to take at most: labels come twice, and most values are a little
-    /// longer as text.
+    /// Returns how many bytes the body is likely to take at most: each label comes twice, and most values are
+    /// a little longer as text.
     pub fn likely_size(&self) -> usize {
         (2 * self.payload.len() + 256).min(self.limit)
     }

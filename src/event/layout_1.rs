@@ -1,5 +1,5 @@
-//! An event's bytes as version 0.1.0 wrote them. They may wait in the WAL when the library is upgraded,
-//! and so they are read for good; nothing writes them.
+//! An event's bytes as version 0.1.0 wrote them. Such events may wait in the WAL when the library is
+//! upgraded, so this layout stays readable for ever. Nothing writes it any more.
 //!
 //! The bytes: version (1), codec, operation, flags; command id (u32), LSN of the transaction's first event
 //! (u64); where a flag says so, the bytes of the whole body (u64); exchange, routing key, database, schema
@@ -18,7 +18,7 @@ pub(super) const VERSION: u8 = 1;
 const FLAG_LOSSY: u8 = 1;
 const FLAG_OVERSIZE: u8 = 2;
 
-/// Everything up to the content, of a payload of this version.
+/// Decodes everything up to the content, of a payload of this version.
 pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(payload);
     let [_, codec, operation, flags] = reader.array().ok_or(DecodeError::Truncated)?;
@@ -55,7 +55,7 @@ pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, Decod
     Ok(Decoded { head, codec, content_at: payload.len() - reader.rest().len() })
 }
 
-/// The event's key; none if the bytes end too early.
+/// Returns the event's key, or None if the bytes end too early.
 pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
     let mut reader = Reader::new(payload);
     let [_, _, operation, _] = reader.array()?;

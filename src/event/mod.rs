@@ -1,11 +1,11 @@
 //! What an event is, and its bytes in the WAL.
 //!
-//! The writing backend encodes an event into the payload of a transactional logical message; the
-//! worker decodes it, possibly after an upgrade, so the payload begins with the version of its layout
-//! ([`fields`] is the one that is written, [`layout_1`] an older one that is read). Everything that
-//! publishing needs is inside: the worker has no database in which it could look anything up.
-//! The rows come as they are stored, for the worker to render, or, where only their database could
-//! do that, as a body that is rendered already. Decoding never panics, whatever the bytes.
+//! The writing backend encodes an event into the payload of a transactional logical message, and the
+//! worker decodes it, possibly after an upgrade. So the payload begins with the version of its layout:
+//! [`fields`] is the layout that is written, [`layout_1`] an older one that is still read. An event holds
+//! everything that publishing needs: the worker has no database in which it could look anything up. An
+//! event holds the rows as they are stored, for the worker to render, or, where only their database can
+//! render them, the finished body. Decoding never panics, whatever the bytes.
 
 mod error;
 mod fields;
@@ -60,7 +60,7 @@ pub enum Content {
 }
 
 impl Event {
-    /// Decodes a payload, whose memory becomes the content's. `names` are those of the events before.
+    /// Decodes a payload; the content takes over its memory. `names` are the names of the events before.
     ///
     /// # Errors
     ///
@@ -83,8 +83,8 @@ impl Event {
 }
 
 impl ChangeKey {
-    /// The key of an encoded event, without decoding the rest. Bytes that are no event have one, too:
-    /// the event is held when its turn comes.
+    /// Returns the key of an encoded event, without decoding the rest. Bytes that are no event get one,
+    /// too: they are held when their turn comes.
     pub fn of(payload: &[u8]) -> ChangeKey {
         let key = match version(payload) {
             Ok(layout_1::VERSION) => layout_1::change_key(payload),

@@ -1,5 +1,5 @@
-//! The names in events, each kept once: those of one event are mostly those of the events before it. Making
-//! texts of them anew took a tenth of the worker's time.
+//! The names in events, each kept once: an event mostly has the same names as the events before it. Making new
+//! texts for each event took a tenth of the worker's time.
 
 use std::rc::Rc;
 
@@ -9,15 +9,15 @@ use super::error::DecodeError;
 #[derive(Debug, Default)]
 pub struct Names {
     recent: Vec<Rc<str>>,
-    /// Which of them goes next.
+    /// Which of them is replaced next.
     oldest: usize,
 }
 
-/// So many are kept: those of a few tables. All are compared with.
+/// How many names are kept: those of a few tables. Each lookup compares with all of them.
 const KEPT: usize = 24;
 
 impl Names {
-    /// The name that these bytes are.
+    /// Returns the name with these bytes.
     ///
     /// # Errors
     ///

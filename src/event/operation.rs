@@ -60,8 +60,8 @@ impl Operation {
     }
 }
 
-/// What a change with this operation code leaves in the WAL. One that is not known is held when its turn
-/// comes; its place among the others is that of a row.
+/// Returns what a change with this operation code leaves in the WAL. An event with an unknown code is held when
+/// its turn comes; its place among the others is that of a row.
 pub(super) fn trace_of(operation: u8) -> Trace {
     match Operation::from_code(operation) {
         Some(Operation::Delete) => Trace::Deletion,

@@ -97,12 +97,14 @@ impl<'a> Stored<'a> {
         bytes: &'a [u8],
         at: &mut usize,
     ) -> Option<(Stored<'a>, Option<&'a [u8]>)> {
-        // A header of one byte is not aligned (`att_align_pointer`).
-        if short_length(*bytes.get(*at)?).is_none() {
+        let mut header = *bytes.get(*at)?;
+        // One of one byte is not aligned (`att_align_pointer`).
+        if short_length(header).is_none() {
             *at = storage.align(*at);
+            header = *bytes.get(*at)?;
         }
-        let rest = bytes.get(*at..)?;
-        let (bytes, content) = match short_length(*rest.first()?) {
+        let rest = &bytes[*at..];
+        let (bytes, content) = match short_length(header) {
             Some(length) => {
                 let stored = rest.get(..length)?;
                 // One that lies out of line has no length here.

@@ -23,7 +23,7 @@ use crate::stream::gap::Gap;
 /// Holds the slot and saves the position in it.
 pub struct PositionKeeper {
     slot: Slot,
-    /// C before the gap that is not announced yet.
+    /// C before the gap, while that is not announced yet.
     gap_from: Option<Lsn>,
     schedule: Schedule,
     /// What the last position record says besides the position.
@@ -34,9 +34,9 @@ pub struct PositionKeeper {
 }
 
 impl PositionKeeper {
-    /// Takes the slot, or makes it, unless this process holds it already, and finds the position to go on from,
-    /// and what is known already of the notes that earlier lives left. `keep_going` is asked during a long look
-    /// through the WAL; if it declines, none.
+    /// Takes the slot, or makes it, unless this process holds it already. Returns the position to go on from, how it
+    /// was found, and those notes of earlier lives of the worker that are known already. `keep_going` is called during
+    /// a long search through the WAL; returns None if it returned false.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl PositionKeeper {
         let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
         let (position, origin, notes) = if let Some(gap) = begun_gap {
-            // For who is to be told.
+            // The WAL says which exchanges are to be told.
             let start = retain_everything(&slot, timelines)?;
             let Some(survey) = survey(start, &mut keep_going)? else { return Ok(None) };
             let position = Position { restart: gap.to, ..Position::default() };
@@ -84,7 +84,7 @@ impl PositionKeeper {
             recorded_in: 0,
             segment_size,
         };
-        // Before it is saved that the stream was begun: nobody asks how once it is.
+        // Before the position is saved: once it is, nobody asks how the stream began.
         note_beginning(position, origin)?;
         if origin != Origin::Slot {
             keeper.save(position, notes.clone());
@@ -97,8 +97,8 @@ impl PositionKeeper {
         self.schedule.saved()
     }
 
-    /// Looks at the position at most once a second, and saves it when that is due. Returns when to ask again, if
-    /// there is or may be something left to save. An idle server writes nothing.
+    /// Looks at the position at most once a second, and saves it when that is due. Returns how long to wait before
+    /// the next call, or None if nothing is left to save. An idle server writes nothing.
     pub fn save_if_due(
         &mut self,
         position_and_notes: impl FnOnce() -> (Position, Notes),
@@ -133,7 +133,8 @@ impl PositionKeeper {
         if let Some(end) = self.record(position, notes)
             && owes
         {
-            // The slot is to call events done with of which nothing else tells that they are missing.
+            // On disk first: the slot is about to pass over events, and only this record says that they are
+            // missing.
             logical_message::flush(end);
         }
         self.slot.save(if position.confirmed.is_valid() {
@@ -144,9 +145,9 @@ impl PositionKeeper {
         self.schedule.set_saved(Instant::now(), position);
     }
 
-    /// Writes a position record, and returns its end. It lies behind the R that it names: as long as the WAL from R on
-    /// is there, so is the record. Where it is not, as on a standby that keeps no slot, some record should be there all
-    /// the same, or the loss would look like a first start: hence one in each segment.
+    /// Writes a position record, and returns its end. The record is behind the R that it names, so it is there as
+    /// long as the WAL from R on is. Where that WAL is gone, as on a standby that keeps no slot, some record should
+    /// still be there, or the loss would look like a first start. So each segment gets one.
     fn record(&mut self, position: Position, notes: Notes) -> Option<Lsn> {
         let record = record::encode(&position, &notes);
         self.recorded = notes;
@@ -155,7 +156,7 @@ impl PositionKeeper {
         is_known.then(|| logical_message::write_unimportant(POSITION_PREFIX, &record))
     }
 
-    /// Saves what is worth saving.
+    /// Saves the position at the worker's end, if there is anything new in it.
     pub fn save_the_last(&mut self, position: Position, notes: Notes) {
         if self.schedule.is_worth_saving(position) || notes != self.recorded {
             self.save(position, notes);
@@ -167,8 +168,8 @@ impl PositionKeeper {
         self.slot.release();
     }
 
-    /// Gives up what committed after `confirmed` and up to `restart`, at once, so that its WAL can go. Returns
-    /// the C before it, as far as it is known.
+    /// Gives up what committed after `confirmed` and up to `restart`, at once, so that its WAL can be removed.
+    /// Returns the C before the gap, if it is known.
     pub fn give_up(&mut self, confirmed: Lsn, restart: Lsn, notes: Notes) -> Option<Lsn> {
         if confirmed.is_valid() {
             self.gap_from = Some(confirmed);
@@ -177,14 +178,14 @@ impl PositionKeeper {
         self.gap_from
     }
 
-    /// Sees to it that the WAL has a record behind what it holds now.
+    /// Writes an empty record, so that the WAL has one behind what it holds now.
     pub fn write_something(&self) {
         logical_message::write_unimportant(POSITION_PREFIX, &[]);
     }
 }
 
-/// The gap that was not announced when the slot was saved, if the WAL behind it is there. It is not looked
-/// for anew: the WAL before it may be there, too, where an operator gave it up.
+/// Returns the gap that was not announced when the slot was saved, if the WAL behind it is there. The slot's word
+/// counts, not a new search: where an operator gave the WAL before it up, that WAL may be there, too.
 fn unannounced_gap(stored: SlotData, timelines: &Timelines) -> Result<Option<Gap>, ReadError> {
     let from = Lsn(stored.number);
     let is_unannounced = !stored.confirmed_flush.is_valid() && from.is_valid();
@@ -195,7 +196,7 @@ fn unannounced_gap(stored: SlotData, timelines: &Timelines) -> Result<Option<Gap
     Ok(is_there.then_some(Gap { from: Some(from), to: stored.restart }))
 }
 
-/// Whether the slot's position can be gone on from. If not, the log says why.
+/// Returns true if the stream can go on from the slot's position. If it cannot, the log says why.
 pub fn is_usable(
     stored: Position,
     is_sealed: bool,
@@ -220,12 +221,12 @@ pub fn is_usable(
     Ok(false)
 }
 
-/// Notes what a later worker needs to know that finds neither slot nor record.
+/// Notes how the stream began, for a later worker that finds neither slot nor record.
 fn note_beginning(position: Position, origin: Origin) -> Result<(), ReadError> {
     let noted = match origin {
         Origin::FirstStart => beginning::note(Some(position.restart)),
         Origin::Beginning => Ok(()),
-        // Until that is announced, the next worker must find the same.
+        // Until the gap is announced, the next worker must find it again.
         Origin::Lost(Gap { from: None, .. }) => beginning::note(None),
         Origin::Slot | Origin::Record | Origin::Lost(_) => match beginning::read() {
             Ok(Beginning::Unnoted) => beginning::note(None),

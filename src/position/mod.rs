@@ -1,18 +1,18 @@
-//! The only writer of progress: how far the stream is confirmed, kept in the replication slot and,
-//! for standbys and for a slot that was lost, in position records in the WAL.
+//! Keeps how far the stream is confirmed; nothing else writes that. The position is in the replication
+//! slot and, for standbys and for a slot that was lost, in position records in the WAL.
 //!
-//! A position is saved before the WAL it no longer needs is released, so that a crash never asks
-//! for WAL that is gone. What is lost by a crash between two saves is only knowledge of confirms:
-//! those events are sent again. When to save, [`schedule`] tells.
+//! A position is saved before the WAL that it no longer needs is released, so that a crash never asks
+//! for WAL that is gone. A crash between two saves loses only the knowledge of some confirms: those
+//! events are sent again. [`schedule`] says when to save.
 //!
 //! | file | owns |
 //! |---|---|
-//! | [`pair`] | the position itself, and how it stands in the slot |
+//! | [`pair`] | the position itself, and how the slot stores it |
 //! | [`keeper`], [`schedule`] | saving it, and when |
 //! | [`taking`] | the slot as it is found |
 //! | [`record`] | the position record in the WAL |
-//! | [`search`], [`origin`], [`wal_files`] | where to go on where the slot does not say |
-//! | [`beginning`] | whether something was captured once, where nothing else tells |
+//! | [`search`], [`origin`], [`wal_files`] | where to go on if the slot does not say |
+//! | [`beginning`] | whether anything was ever captured, if nothing else says |
 
 pub mod beginning;
 mod keeper;

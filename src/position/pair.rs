@@ -18,15 +18,15 @@ pub struct Position {
 const TX_SEQ_BITS: u32 = 40;
 
 impl Position {
-    /// Tells whether `restart` is still the one that was saved with `tx_seq`: anybody with the
-    /// REPLICATION attribute may move a slot's restart_lsn while no worker holds it
-    /// (pg_replication_slot_advance, START_REPLICATION), but touches nothing else in it.
+    /// Returns bits that depend on `restart`, to be stored beside it. They show whether `restart` is still
+    /// the one that was saved: anybody with the REPLICATION attribute may move a slot's restart_lsn while
+    /// no worker holds it (pg_replication_slot_advance, START_REPLICATION), but can change nothing else.
     fn seal(&self) -> u64 {
         // Fibonacci hashing: the upper bits depend on all bits.
         self.restart.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> TX_SEQ_BITS
     }
 
-    /// What is stored in the slot.
+    /// Returns what is stored in the slot.
     pub fn to_stored(self) -> SlotData {
         let tx_seq = self.tx_seq & ((1 << TX_SEQ_BITS) - 1);
         SlotData {
@@ -36,15 +36,16 @@ impl Position {
         }
     }
 
-    /// What is stored while a gap is not announced: no C, so that the next start finds the same
-    /// loss again, or a larger one; the C before the gap in its place.
+    /// Returns what is stored while a gap is not announced: no C, so that the next start finds the same
+    /// loss again, or a larger one. The slot's number holds the C before the gap.
     pub fn to_stored_before_gap(self, from: Option<Lsn>) -> SlotData {
         let number = from.unwrap_or_default().0;
         SlotData { confirmed_flush: Lsn::INVALID, restart: self.restart, number }
     }
 
-    /// The stored position, and whether its seal is unbroken. Without a stored C, only what is
-    /// known of C otherwise: R was reserved by this worker in an earlier life, or by somebody else.
+    /// Returns the stored position, and whether its seal is unbroken. If no C is stored, the position has
+    /// nothing but the C before the gap, if that is known: R is only what an earlier life of the worker, or
+    /// somebody else, reserved.
     pub fn from_stored(stored: SlotData) -> (Position, bool) {
         if !stored.confirmed_flush.is_valid() {
             return (Position { confirmed: Lsn(stored.number), ..Position::default() }, true);

@@ -1,7 +1,7 @@
-//! The position record in the WAL: a position, and what a later life of the worker has to know besides. Pure.
+//! The position record in the WAL: a position, and what else a later life of the worker has to know. Pure.
 //!
 //! Bytes: version; C, R and the number of confirmed events after C (u64 each); then fields in any order, each with
-//! a tag and a length ([`put_number`]) ahead. Fields that are not known are passed over.
+//! its tag and length ([`put_number`]) before it. Unknown fields are passed over.
 
 use std::rc::Rc;
 
@@ -11,10 +11,10 @@ use crate::lsn::Lsn;
 use crate::memory;
 use crate::stream::gap::{Gap, OwedGap};
 
-/// Prefix of the logical message that carries a position record; unforgeable like the events' one.
+/// Prefix of the logical message that carries a position record. It cannot be forged, like that of events.
 pub const POSITION_PREFIX: &[u8] = b"amqp_cdc\0position\0";
 
-/// A position alone, as it was recorded first.
+/// The first version, which has a position alone.
 const POSITION_ONLY: u8 = 1;
 
 /// The version that is written.
@@ -28,7 +28,7 @@ const IS_PARTIAL: u8 = 3;
 /// What one life of the worker leaves to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// What exchanges are to be told.
+    /// Gaps that exchanges are yet to be told of.
     pub owed: Vec<OwedGap>,
     /// The exchanges that events went to last, the last one at the end.
     pub exchanges: Vec<Rc<str>>,
@@ -37,7 +37,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Takes what a later record says.
+    /// Brings the notes up to date with those of a later record.
     pub fn update(&mut self, later: Notes) {
         if !later.is_partial {
             *self = later;
@@ -77,7 +77,7 @@ pub fn encode(position: &Position, notes: &Notes) -> Vec<u8> {
     bytes
 }
 
-/// What a record says; of one that holds a position alone, no notes. None if another version wrote it.
+/// Decodes a record; one of the first version has no notes. Returns None if another version wrote it.
 pub fn decode(payload: &[u8]) -> Option<(Position, Option<Notes>)> {
     let mut reader = Reader::new(payload);
     let version = reader.byte()?;

@@ -1,4 +1,4 @@
-//! When a position is saved: soon when it rests, now and then while it moves. Pure.
+//! Decides when a position is saved: soon once it rests, and now and then while it moves. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use super::pair::Position;
 /// Shortest time between two looks at the position.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest time for which confirms that go on and on are not saved, from the last look at which there
-/// was none. A save is four fsyncs (slot.c: `SaveSlotToPath`): the stream waits for them, and commits
+/// Longest time without a save while confirms keep coming, counted from the last look at which everything
+/// was saved. A save is four fsyncs (slot.c: `SaveSlotToPath`): the stream waits for them, and commits
 /// of others may wait behind them.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -27,14 +27,14 @@ pub enum Due {
 pub struct Schedule {
     segment_size: u64,
     saved: Position,
-    /// When it was still as far as the position.
+    /// When everything confirmed was last seen to be saved.
     saved_until: Instant,
     seen: Position,
     looked_at: Instant,
 }
 
 impl Schedule {
-    /// The first look is due in a while. `saved` is what is saved already.
+    /// A schedule whose first look is due in a while. `saved` is the position that is saved already.
     pub fn new(now: Instant, saved: Position, segment_size: u64) -> Schedule {
         Schedule { segment_size, saved, saved_until: now, seen: saved, looked_at: now }
     }
@@ -44,7 +44,7 @@ impl Schedule {
         LOOK_INTERVAL.saturating_sub(now.duration_since(self.looked_at))
     }
 
-    /// What is due with the position as it is now.
+    /// Returns what is to be done with the position as it is now.
     pub fn look(&mut self, now: Instant, position: Position) -> Due {
         self.looked_at = now;
         let rests = position.is_as_far_as(self.seen);
@@ -61,12 +61,12 @@ impl Schedule {
         }
     }
 
-    /// Whether there is anything in the position that a crash should not take.
+    /// Returns true if a crash would lose something that the position knows.
     pub fn is_worth_saving(&self, position: Position) -> bool {
         self.frees_wal(position) || !position.is_as_far_as(self.saved)
     }
 
-    /// This position is saved now.
+    /// Notes that this position is saved.
     pub fn set_saved(&mut self, now: Instant, position: Position) {
         (self.saved, self.saved_until) = (position, now);
     }
@@ -76,7 +76,7 @@ impl Schedule {
         self.saved
     }
 
-    /// Whether WAL files can go once it is saved.
+    /// Returns true if WAL files can be removed once the position is saved.
     fn frees_wal(&self, position: Position) -> bool {
         let segment = |position: Position| position.restart.segment(self.segment_size);
         segment(position) != segment(self.saved)
@@ -84,7 +84,7 @@ impl Schedule {
 }
 
 impl Position {
-    /// Whether the same is confirmed.
+    /// Returns true if both have the same events confirmed.
     fn is_as_far_as(&self, other: Position) -> bool {
         (self.confirmed, self.tx_seq) == (other.confirmed, other.tx_seq)
     }

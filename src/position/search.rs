@@ -1,4 +1,4 @@
-//! Where to go on if the slot does not say: a look through all WAL that there is, for the last position record.
+//! Finds where to go on if the slot does not say: searches all WAL that there is for the last position record.
 
 use super::beginning::{self, Beginning};
 use super::origin::Origin;
@@ -15,10 +15,10 @@ use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 use crate::stream::gap::Gap;
 use crate::wal::batch::Batch;
 
-/// Where to go on if the slot does not say: at the last recorded position, as far as the WAL
-/// reaches back. Not at the last checkpoint's redo pointer, as PostgreSQL's own
-/// ReplicationSlotReserveWal would: that would pass over everything unconfirmed before it. `stored`
-/// is what the slot knew; its C holds, its R does not.
+/// Finds where to go on if the slot does not say: at the last recorded position, if the WAL reaches back
+/// to it. The redo pointer of the last checkpoint, which PostgreSQL's own ReplicationSlotReserveWal
+/// takes, would not do: everything unconfirmed before it would be passed over. `stored` is what the slot
+/// knew; its C holds, its R does not.
 pub fn search(
     slot: &Slot,
     stored: Position,
@@ -31,7 +31,7 @@ pub fn search(
     let recorded = last_position.unwrap_or_default();
     let last = if recorded.confirmed >= stored.confirmed { recorded } else { stored };
     let begin = |confirmed| Position { confirmed, restart: first_record, tx_seq: 0 };
-    // No transaction ends before the first record, so that may as well be C.
+    // No transaction in the WAL ends before the first record, so that record may serve as C.
     let whole = begin(first_record);
     let lost = |from| (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }));
     if recorded.restart >= start {
@@ -44,7 +44,7 @@ pub fn search(
         return Ok(Some((position, origin, notes)));
     }
     let is_as_noted = |begin: Lsn| start <= begin && first_event.is_none_or(|event| event >= begin);
-    // Read after the WAL: it was noted before anything was captured.
+    // Read after the WAL: the file is written before the first event is captured, so it is there if one was found.
     let (position, origin) = match beginning::read().map_err(failed("read", beginning::FILE))? {
         Beginning::At(begin) if is_as_noted(begin) => (whole, Origin::Beginning),
         Beginning::Unknown => lost(None),
@@ -60,7 +60,7 @@ pub fn search(
     Ok(Some((position, origin, notes)))
 }
 
-/// Makes the slot retain all WAL there is and returns where that begins.
+/// Makes the slot retain all WAL that there is. Returns where that begins.
 pub fn retain_everything(slot: &Slot, timelines: &Timelines) -> Result<Lsn, ReadError> {
     let segment_size = server::wal_segment_size();
     loop {
@@ -68,7 +68,7 @@ pub fn retain_everything(slot: &Slot, timelines: &Timelines) -> Result<Lsn, Read
         let files = WalFiles::list(timelines)?;
         let oldest = oldest_segment(newest, |segment| files.has_segment(segment));
         slot.reserve(Lsn(oldest * segment_size));
-        // A checkpoint may have removed it before it heard of the slot.
+        // A checkpoint that did not know of the slot yet may have removed the segment meanwhile.
         if slot::last_removed_segment() < oldest {
             return Ok(Lsn(oldest * segment_size));
         }
@@ -82,18 +82,18 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
-    /// What was noted besides.
+    /// What the position records note besides.
     pub notes: Notes,
     /// The first event, if no position was recorded ahead of it.
     pub first_event: Option<Lsn>,
 }
 
 /// Looks through the WAL from `start`, the first byte of the oldest segment, for the last recorded
-/// position. `keep_going` is asked now and then; if it declines, none.
+/// position. `keep_going` is called now and then; returns None if it returned false.
 ///
 /// # Errors
 ///
-/// [`ReadError`] if the WAL holds no record. Damaged ones are passed.
+/// [`ReadError`] if the WAL holds no record. Damaged records are passed over.
 pub fn survey(
     start: Lsn,
     mut keep_going: impl FnMut() -> bool,
@@ -107,7 +107,7 @@ pub fn survey(
         while !batch.is_over(&reader) {
             let step = match reader.read() {
                 Ok(step) => step,
-                // Whoever reads on from the position that is found comes upon it, too, if it matters.
+                // The worker meets the damage again, if it is behind the position that is found.
                 Err(error) => {
                     let Some(next) = XLogReader::next_whole(error.lsn) else {
                         return Ok(Some(survey));

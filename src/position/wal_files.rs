@@ -11,7 +11,7 @@ use crate::pg::timeline::Timelines;
 use crate::pg::xlog_reader::ReadError;
 use crate::wal::file_name;
 
-/// The oldest of the segments that reach without a gap up to `newest`.
+/// Returns the oldest of the segments that reach up to `newest` without a missing one.
 pub fn oldest_segment(newest: u64, exists: impl Fn(u64) -> bool) -> u64 {
     let mut oldest = newest;
     while oldest > 1 && exists(oldest - 1) {
@@ -33,7 +33,7 @@ impl WalFiles<'_> {
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read: what is not seen must not be taken for gone.
+    /// If the directory cannot be read: a file that was not seen must not count as gone.
     pub fn list(timelines: &Timelines) -> Result<WalFiles<'_>, ReadError> {
         let segment_size = server::wal_segment_size();
         let parse = |name: OsString| file_name::parse(name.to_str()?, segment_size);
@@ -49,19 +49,19 @@ impl WalFiles<'_> {
         Ok(WalFiles { timelines, segment_size, files })
     }
 
-    /// Whether this byte is there.
+    /// Returns true if the segment with this byte is there.
     pub fn has(&self, lsn: Lsn) -> bool {
         self.has_segment(lsn.segment(self.segment_size))
     }
 
-    /// Whether this segment is there.
+    /// Returns true if this segment is there.
     pub fn has_segment(&self, segment: u64) -> bool {
         let last_byte = Lsn((segment + 1) * self.segment_size - 1);
         self.files.contains(&(self.timelines.of(last_byte), segment))
     }
 }
 
-/// The error of a file or directory of the server's that cannot be used.
+/// Makes the error of a file or directory that cannot be used.
 pub fn failed(how: &str, name: &str) -> impl Fn(std::io::Error) -> ReadError {
     move |error| {
         ReadError::new(server::flushed_lsn(), format!("\"{name}\" cannot be {how}: {error}"))

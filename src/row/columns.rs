@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::column::{Column, Source};
 use super::escape;
 use super::json::Json;
-use super::kinds::Kinds;
+use super::type_lookup::TypeLookup;
 use crate::memory;
 use crate::pg::descriptor::Descriptor;
 use crate::pg::invalidation::Dependencies;
@@ -31,7 +31,8 @@ impl Columns {
         dependencies: &mut Dependencies,
     ) -> Columns {
         let plan_memory = PlanMemory::new();
-        let mut kinds = Kinds { memory: &plan_memory, dependencies, depend_on_settings: false };
+        let mut types =
+            TypeLookup { memory: &plan_memory, dependencies, depend_on_settings: false };
         let mut list = memory::with_room(numbers.len());
         for attribute in descriptor.attributes() {
             if !numbers.contains(&attribute.number) {
@@ -41,8 +42,8 @@ impl Columns {
             escape::push_quoted(&mut label, attribute.name().as_bytes());
             label.push(b':');
             let type_id = attribute.type_id();
-            let kind = kinds.of(type_id);
-            let source = match kinds.portable(type_id) {
+            let kind = types.kind(type_id);
+            let source = match types.portable(type_id) {
                 Some(portable) => Source::Anywhere(kind, portable),
                 None => Source::Here(kind),
             };
@@ -51,7 +52,7 @@ impl Columns {
             // Each column takes little, but there may be many.
             memory::check();
         }
-        Columns { list, depend_on_settings: kinds.depend_on_settings }
+        Columns { list, depend_on_settings: types.depend_on_settings }
     }
 
     /// Columns that were found elsewhere, whose values look the same under all settings, or came as JSON.

@@ -2,8 +2,8 @@
 //! read of a row through PostgreSQL's C is behind [`crate::pg::value`] and its neighbours.
 //!
 //! From the whole to its parts: a [`body`] is made of two rows by a [`shape`], which has [`columns`]; each
-//! [`column`] renders its values by their [`kind`], which [`kinds`] finds in the catalogs and [`layout`] in an
-//! event. [`measure`] says how long a value becomes before [`render`] renders it, [`growth`] how much longer
+//! [`column`] renders its values by their [`kind`], which [`type_lookup`] finds in the catalogs and [`layout`] in
+//! an event. [`measure`] says how long a value becomes before [`render`] renders it, [`growth`] how much longer
 //! a whole row becomes.
 
 pub mod array;
@@ -17,7 +17,6 @@ pub mod json;
 pub mod jsonb;
 pub mod keys;
 pub mod kind;
-pub mod kinds;
 pub mod layout;
 pub mod measure;
 pub mod moment;
@@ -26,3 +25,4 @@ pub mod prerendered;
 pub mod render;
 pub mod shape;
 pub mod timestamp;
+pub mod type_lookup;

@@ -1,5 +1,5 @@
-//! Every setting of the extension, and owned snapshots of them. Nobody else
-//! reads a setting. All take effect on reload; docs/operations.md lists them for users.
+//! Every setting of the extension, and snapshots of them for the worker. No other module reads a setting.
+//! All take effect on reload; docs/operations.md lists them for users.
 
 mod hosts;
 mod kinds;
@@ -84,23 +84,23 @@ static MAX_IN_FLIGHT: GucSetting<i32> = GucSetting::<i32>::new(2000);
 /// What to do with a message that no queue is bound for.
 static UNROUTABLE: GucSetting<UnroutableSetting> =
     GucSetting::<UnroutableSetting>::new(UnroutableSetting::Drop);
-/// What becomes of events that the broker refuses, exchange by exchange.
+/// What happens to events that the broker refuses, by exchange.
 static EXCHANGE_POLICY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-/// Where they go if the policy says so.
+/// Exchange for refused events, if the policy sends them there.
 static DEAD_LETTER_EXCHANGE: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(c""));
 /// Bytes of the largest body.
 static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 1024);
 /// What to do with an event whose body would be larger.
 static OVERSIZE: GucSetting<Oversize> = GucSetting::<Oversize>::new(Oversize::Keys);
-/// Damaged WAL records that an operator wants passed.
+/// Damaged WAL records that an operator wants to be passed over.
 static SKIP_WAL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Whether a standby retains what it needs to take the stream over.
 static STANDBY_SLOT: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Whether triggers write events at all.
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 
-/// Defines the settings. Succeeds when the library is loaded late, too: none is postmaster-level.
+/// Defines the settings. This works also when the library is loaded late: no setting needs a restart.
 pub fn init() {
     let plain = GucFlags::default();
     define_text(
@@ -263,7 +263,7 @@ pub fn max_message_size() -> usize {
     MAX_MESSAGE_SIZE.get() as usize
 }
 
-/// What becomes of larger events in this session.
+/// What happens to larger events in this session.
 pub fn oversize() -> Oversize {
     OVERSIZE.get()
 }
@@ -275,22 +275,22 @@ pub fn exchange() -> String {
     exchange
 }
 
-/// The same, in place of `exchange`.
+/// Overwrites `exchange` with the exchange of this session's events.
 pub fn copy_exchange(exchange: &mut String) {
     text::copy_setting(&EXCHANGE, exchange);
 }
 
-/// Whether an operator wants the WAL record of this name passed if it cannot be read.
+/// Returns true if an operator wants the WAL record of this name to be passed over if it cannot be read.
 pub fn skips_wal(record: &str) -> bool {
     string(&SKIP_WAL).split(',').any(|entry| entry.trim().eq_ignore_ascii_case(record))
 }
 
-/// The records that an operator wants passed, as they were written; none if there are none.
+/// Returns the WAL records that an operator wants to be passed over, as the setting has them, if there are any.
 pub fn skipped_wal() -> Option<String> {
     Some(string(&SKIP_WAL)).filter(|list| !list.trim().is_empty())
 }
 
-/// What the delivery needs, as it stands now.
+/// Returns the settings of the delivery as they are now.
 ///
 /// # Errors
 ///
@@ -337,7 +337,7 @@ pub fn broker() -> Result<BrokerSettings, String> {
     })
 }
 
-/// Where the password comes from, as the settings stand now.
+/// Returns where the password comes from, as the settings are now.
 pub fn password_source() -> PasswordSource {
     match AUTH.get() {
         AuthSetting::Password => source_of(&string(&PASSWORD_FILE), PASSWORD.get().is_some()),

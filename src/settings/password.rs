@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::delivery::Secret;
 
-/// The password where none is set: RabbitMQ's own of user guest.
+/// The password if none is set: that of RabbitMQ's user guest.
 const DEFAULT_PASSWORD: &str = "guest";
 
 /// Where the password comes from.
@@ -34,7 +34,7 @@ impl PasswordSource {
     }
 }
 
-/// Where the password comes from, given the name of the file and whether amqp.password is set.
+/// Returns where the password comes from, given the name of the file and whether amqp.password is set.
 pub fn source_of(file: &str, is_set: bool) -> PasswordSource {
     match (file, is_set) {
         ("", false) => PasswordSource::Default,
@@ -43,7 +43,7 @@ pub fn source_of(file: &str, is_set: bool) -> PasswordSource {
     }
 }
 
-/// The password, from the file of this name or from the setting.
+/// Returns the password, from the file of this name or from the setting.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! In what state the stream is, and who is told: the status shows it, the log says why nothing is
-//! published, without being filled with it. Knows what the delivery reports; decides nothing.
+//! The state of the stream. The status shows it, and the log says why nothing is published, but not over and
+//! over. This module takes what the delivery reports; it decides nothing.
 
 use std::net::IpAddr;
 
@@ -15,21 +15,21 @@ use crate::pg::report::{self, Report};
 /// The state of the stream.
 #[derive(Debug, Default)]
 pub struct Condition {
-    /// Why nothing is published, if so.
+    /// Why nothing is published, if nothing is.
     standstill: Standstill,
     /// Whether the delivery has a connection.
     is_connected: bool,
     /// Which events were lost, until the consumers are told.
     lost: Option<String>,
-    /// Messages that were confirmed, as far as was heard.
+    /// How many messages were confirmed, as far as is known.
     confirmed: u64,
-    /// Messages that were confirmed when the delivery last reported a standstill.
+    /// How many were confirmed when the delivery last reported a standstill.
     failed_after: u64,
     /// What the status shows.
     shown: Option<(State, Option<Cause>)>,
     /// Whether messages were returned and dropped.
     has_seen_returned: bool,
-    /// Why no message can be made of the event that is held.
+    /// Why no message can be made of the event that is held, if one is.
     unreadable: UnreadableKind,
     /// The notices of the delivery that were logged.
     notices: LogLimit,
@@ -46,7 +46,7 @@ pub enum UnreadableKind {
 }
 
 impl Condition {
-    /// Whether what commits now could be published at once.
+    /// Returns true if an event that commits now could be published at once.
     pub fn may_publish(&self) -> bool {
         self.is_connected && self.standstill.cause().is_none()
     }
@@ -78,7 +78,7 @@ impl Condition {
         self.show();
     }
 
-    /// Notes why the WAL cannot be read on, or that it is read on.
+    /// Notes why reading the WAL cannot go on, or that it goes on.
     pub fn be_stuck(&mut self, cause: Option<Cause>) {
         if self.standstill.be_stuck(cause) {
             self.show();
@@ -103,10 +103,10 @@ impl Condition {
         }
     }
 
-    /// Notes how many messages are confirmed now. A gap, if there is one, is the first of them.
+    /// Notes how many messages are confirmed now. If there is a gap, its announcement is the first of them.
     pub fn go_on(&mut self, confirmed: u64) {
         self.confirmed = confirmed;
-        // A standstill may have come after the confirms that are heard of now.
+        // A standstill that was reported since may have come after these confirms.
         if confirmed > self.failed_after {
             self.standstill.succeed();
         }
@@ -114,7 +114,7 @@ impl Condition {
         self.show();
     }
 
-    /// Takes what the delivery tells, which has unconfirmed messages or has none.
+    /// Takes a report of the delivery. `has_unconfirmed`: the delivery has unconfirmed messages.
     pub fn take_update(&mut self, update: Update, has_unconfirmed: bool) {
         match update {
             Update::Connecting(broker) => {
@@ -126,7 +126,7 @@ impl Condition {
             Update::Streaming { broker, security } => {
                 writer::set_broker(&broker);
                 self.is_connected = true;
-                // What made the stream stand still may do so again: it is over with a confirm.
+                // What stopped the stream may do so again: only a confirm shows that it is over.
                 if !has_unconfirmed {
                     self.standstill.succeed();
                 }
@@ -145,7 +145,7 @@ impl Condition {
             Update::Unblocked => self.standstill.block(None),
             Update::Skipped(message) => {
                 log_skipped(&message);
-                // That the stream goes on shows when this counts as a confirm.
+                // The message counts as confirmed; that shows that the stream goes on.
                 return;
             }
             Update::Notice(notice) => {
@@ -171,7 +171,7 @@ impl Condition {
         self.show();
     }
 
-    /// Shows what has changed in the status, and writes to the log what it does not say yet.
+    /// Brings the status up to date, and writes to the log what the log does not say yet.
     pub fn show(&mut self) {
         let cause = self.standstill.cause().cloned();
         let state = match (&self.lost, &cause, self.is_connected) {
@@ -250,8 +250,8 @@ fn warn_of_unknown_broker(host: &str, peer: IpAddr) {
     .warn();
 }
 
-/// The first time this is a warning, later a note. Where the stream waits for a queue instead, the log warns that
-/// it stands still.
+/// Logs that messages were returned and dropped: as a warning the first time, as a note later. With
+/// `amqp.unroutable = hold` nothing is dropped, and the log warns that the stream stands still.
 fn log_returned(count: u64, routing_key: &str, is_first: bool) {
     let messages = if count == 1 { "message" } else { "messages" };
     let text = format!(

@@ -1,4 +1,4 @@
-//! Keeps the log from being filled by what happens over and over: nothing is written twice within a minute.
+//! Keeps the log from filling up with what happens over and over: no text is written twice within a minute.
 //! Pure, but for the clock.
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
-//! What the operator sees: the worker tells it to shared memory, and `amqp.status` reads it from there.
-//! [`condition`] knows in what state the stream is, [`standstill`] why nothing is published; [`log_limit`] keeps
-//! the log from being filled with the same words.
+//! What the operator sees. The worker writes it to shared memory, and `amqp.status` reads it from there.
+//! [`condition`] knows in what state the stream is, and [`standstill`] why nothing is published. [`log_limit`] keeps
+//! the log from filling up with the same words.
 
 pub mod condition;
 mod log_limit;

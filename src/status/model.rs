@@ -7,7 +7,7 @@ use crate::lsn::Lsn;
 use crate::pg::{server, shared};
 use crate::settings::{self, PasswordSource};
 
-/// Why nothing is published where the postmaster has not taken the worker.
+/// The reason that is shown if the postmaster could not register the worker.
 const NO_WORKER: &str =
     "no background worker could be registered: raise max_worker_processes and restart the server";
 
@@ -105,16 +105,16 @@ fn known(lsn: u64) -> Option<Lsn> {
 
 /// What is committed and not confirmed.
 pub struct Lag {
-    /// Of WAL, from the first such event on.
+    /// Bytes of WAL from the first such event on.
     pub bytes: u64,
-    /// Age of the oldest such commit; none if there is none.
+    /// Age of the oldest such commit; None if there is none.
     pub seconds: Option<f64>,
 }
 
 /// The lag as it is now.
 pub fn lag() -> Lag {
     let numbers = shared::numbers();
-    // Before all else: what is read later can only be newer.
+    // Read first: all that is read later can only be newer.
     let read = Lsn(numbers.read_lsn.load(Ordering::Acquire));
     let oldest = numbers.oldest_unconfirmed.load(Ordering::Relaxed);
     let flushed = server::flushed_lsn();

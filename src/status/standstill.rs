@@ -1,5 +1,5 @@
-//! Why nothing is published for now: what the operator is shown, and when it is worth a line in the
-//! log. Pure, but for the clock. Several causes can hold at once; each comes and goes by itself.
+//! Why nothing is published at present: which cause the operator is shown, and when it deserves a line in
+//! the log. Several causes can hold at once; each comes and goes by itself. Pure, but for the clock.
 
 use super::log_limit::LogLimit;
 
@@ -8,20 +8,20 @@ use super::log_limit::LogLimit;
 pub struct Cause {
     /// In words for the operator.
     pub reason: String,
-    /// The same, but for the message that it befalls.
+    /// The reason without the name of the message that it is about: the log counts these as the same.
     pub kind: String,
-    /// message_id of the message whose fault it is.
+    /// message_id of the message that is the cause, if one is.
     pub held: Option<String>,
 }
 
 impl Cause {
-    /// Makes a cause that is no message's fault.
+    /// Makes a cause that has nothing to do with a certain message.
     pub fn new(reason: impl Into<String>) -> Cause {
         let reason = reason.into();
         Cause { kind: reason.clone(), reason, held: None }
     }
 
-    /// Makes a cause that is the fault of the message with this message_id and description.
+    /// Makes a cause that lies in the message with this message_id and description.
     pub fn of_message(message_id: &str, description: &str, kind: String) -> Cause {
         let reason = format!("{description}: {kind}");
         Cause { reason, kind, held: Some(message_id.to_owned()) }
@@ -37,7 +37,7 @@ pub struct Standstill {
     blocked: Option<Cause>,
     /// No message can be made of the next event.
     unreadable: Option<Cause>,
-    /// The WAL cannot be read on.
+    /// Reading the WAL cannot go on.
     damage: Option<Cause>,
     /// A committed transaction lacks a synchronous standby.
     standby: Option<Cause>,
@@ -48,7 +48,7 @@ pub struct Standstill {
 }
 
 impl Standstill {
-    /// Returns the cause to show: the first that would have to go.
+    /// Returns the cause to show: the one that has to go first.
     pub fn cause(&self) -> Option<&Cause> {
         let Standstill { delivery, blocked, unreadable, damage, standby, .. } = self;
         let causes = [delivery, unreadable, damage, blocked, standby];
@@ -61,12 +61,12 @@ impl Standstill {
         self.blocked = None;
     }
 
-    /// Notes that the delivery got on. It may be blocked all the same: confirms still come then.
+    /// Notes that the delivery works. It may be blocked all the same: confirms still come then.
     pub fn succeed(&mut self) {
         self.delivery = None;
     }
 
-    /// Notes why the broker stopped reading, or that it goes on.
+    /// Notes why the broker stopped reading, or that it reads again.
     pub fn block(&mut self, cause: Option<Cause>) {
         self.blocked = cause;
     }
@@ -81,7 +81,7 @@ impl Standstill {
         self.delivery.is_none() && self.unreadable.is_some()
     }
 
-    /// Notes why the WAL cannot be read on, or that it is read on. Returns true if that is a change.
+    /// Notes why reading the WAL cannot go on, or that it goes on. Returns true if that is a change.
     pub fn be_stuck(&mut self, cause: Option<Cause>) -> bool {
         std::mem::replace(&mut self.damage, cause) != self.damage
     }
@@ -91,7 +91,7 @@ impl Standstill {
         self.damage.is_some() && self.cause() == self.damage.as_ref()
     }
 
-    /// Notes that a standby is awaited, or is not any more. Returns true if that is a change.
+    /// Notes that the stream waits for a standby, or does not any more. Returns true if that is a change.
     pub fn await_standby(&mut self, cause: Option<Cause>) -> bool {
         std::mem::replace(&mut self.standby, cause) != self.standby
     }

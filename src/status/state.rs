@@ -13,8 +13,8 @@ pub enum State {
     Streaming = 3,
     /// The stream stands still; the reason says why.
     StandingStill = 4,
-    /// The WAL cannot be read on, or the worker failed and will be started again; reason or last error say
-    /// why.
+    /// Reading the WAL cannot go on, or the worker failed and will be started again. The reason or the last
+    /// error says why.
     Stuck = 5,
     /// Events were lost with their WAL, and the consumers are not told so yet.
     Lost = 6,

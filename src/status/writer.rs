@@ -1,4 +1,4 @@
-//! What the worker says of itself, in shared memory: [`super::model`] reads it there.
+//! Writes what the worker says of itself to shared memory, where [`super::model`] reads it.
 
 use std::sync::atomic::Ordering;
 
@@ -9,8 +9,8 @@ use crate::pg::{server, shared};
 use crate::position::Position;
 use crate::stream::gap::Gap;
 
-/// Says what the worker is doing; `reason` is for [`State::StandingStill`] and [`State::Lost`], `held`
-/// is the message_id of the message whose fault it is.
+/// Says what the worker is doing. `reason` is for [`State::StandingStill`] and [`State::Lost`]; `held` is the
+/// message_id of the message that is the cause, if one is.
 pub fn set_state(state: State, reason: Option<&str>, held: Option<&str>) {
     shared::numbers().state.store(state as u8, Ordering::Relaxed);
     shared::update_texts(|texts| {
@@ -76,14 +76,14 @@ pub fn add_skipped() {
     shared::numbers().skipped.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Says in how many seconds nothing will be unconfirmed, if that can be told.
+/// Says in how many seconds everything will be confirmed, if that is known.
 pub fn set_catch_up(seconds: Option<f64>) {
     let bits = seconds.unwrap_or(f64::NAN).to_bits();
     shared::numbers().catch_up_seconds.store(bits, Ordering::Relaxed);
 }
 
-/// Says how far the worker has got. `oldest_unconfirmed` is the LSN of the first event, and
-/// the commit time, of the oldest transaction that is not wholly confirmed.
+/// Says how far the worker has got. `oldest_unconfirmed` is of the oldest transaction that is not wholly
+/// confirmed: the LSN of its first event, and its commit time.
 pub fn set_progress(read: Lsn, saved: Position, oldest_unconfirmed: Option<(Lsn, i64)>) {
     let numbers = shared::numbers();
     let (done, time) = oldest_unconfirmed.unwrap_or((read, 0));
@@ -91,6 +91,6 @@ pub fn set_progress(read: Lsn, saved: Position, oldest_unconfirmed: Option<(Lsn,
     numbers.restart_lsn.store(saved.restart.0, Ordering::Relaxed);
     numbers.done_lsn.store(done.0, Ordering::Relaxed);
     numbers.oldest_unconfirmed.store(time, Ordering::Relaxed);
-    // Last: who sees that a commit was read must see that it is unconfirmed, too.
+    // Last: a reader that sees that a commit was read must see, too, that it is unconfirmed.
     numbers.read_lsn.store(read.0, Ordering::Release);
 }

@@ -1,6 +1,6 @@
-//! A gap in the stream: events that can no longer be published, because the WAL that held them is
-//! gone. Consumers are told by an event of its own, ahead of all that can still be published. An exchange to
-//! which single events did not go is owed such an event. Pure.
+//! A gap in the stream: events that can no longer be published, because the WAL that held them is gone. A gap
+//! event tells the consumers, before all that can still be published. An exchange that did not get single
+//! events, because it refused them, is told by a gap event, too. Pure.
 
 use std::fmt;
 use std::rc::Rc;
@@ -13,16 +13,16 @@ use crate::wal::committed::CommittedTransaction;
 /// Routing key of the event that announces a gap.
 pub const ROUTING_KEY: &str = "amqp_cdc.gap";
 
-/// Where events may be missing: of transactions that committed after `from`, those before `to`.
+/// Where events may be missing: those before `to`, of transactions that committed after `from`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// Everything that committed up to here was confirmed; none if that is unknown.
+    /// Everything that committed up to here was confirmed; None if that is unknown.
     pub from: Option<Lsn>,
     /// The first record of the WAL that is there.
     pub to: Lsn,
 }
 
-/// In words for the operator.
+/// Describes the gap for the operator.
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.from {
@@ -32,25 +32,25 @@ impl fmt::Display for Gap {
     }
 }
 
-/// That events did not go to their exchange, which it is to be told.
+/// A gap that an exchange is yet to be told of: it did not get some of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwedGap {
     pub exchange: Rc<str>,
     /// From before the first of them to the commit of the last.
     pub gap: Gap,
-    /// Where the last of them lies in the WAL: the announcement is named after it.
+    /// Where the last of them is in the WAL: the announcement takes its name from it.
     pub last: Lsn,
 }
 
 impl Gap {
-    /// This one and another, with all between them.
+    /// Returns the gap that holds both, and all between them.
     pub fn and(self, other: Gap) -> Gap {
         let from = self.from.zip(other.from).map(|(one, other)| one.min(other));
         Gap { from, to: self.to.max(other.to) }
     }
 
-    /// The events that announce it to these exchanges, in a transaction of their own at the start of what
-    /// follows. `time` is in microseconds since 2000-01-01 UTC.
+    /// Makes the events that announce the gap to these exchanges, as a transaction of their own at the start of
+    /// what follows. `time` is in microseconds since 2000-01-01 UTC.
     pub fn into_transaction(self, exchanges: &[Rc<str>], time: i64) -> CommittedTransaction {
         let notice = Notice {
             operation: Operation::Gap,
@@ -64,7 +64,7 @@ impl Gap {
         notice.into_transaction(exchanges, time)
     }
 
-    /// The message that announces it.
+    /// Returns the body of the message that announces the gap.
     pub fn body(self) -> String {
         let from = self.from.map_or("null".to_owned(), |from| format!("\"{from}\""));
         let operation = Operation::Gap.as_str();

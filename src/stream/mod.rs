@@ -1,7 +1,7 @@
-//! The committed transactions between the WAL and the broker: read but not yet wholly confirmed,
-//! in commit order. Pure. It knows which may be announced, which event is next, and what the
-//! position is; it never waits. Where events are missing, it holds a [`gap`]; where
-//! another server has taken it over, a [`takeover`].
+//! The committed transactions between the WAL and the broker, in commit order: those that were read and are
+//! not yet wholly confirmed. The stream knows which transactions may be published, which event is next, and
+//! what the position is. It never waits. Where events are missing, it holds a [`gap`]; where another server has
+//! taken it over, a [`takeover`]. Pure.
 
 pub mod gap;
 mod notice;
@@ -24,11 +24,11 @@ pub struct Stream {
     transactions: VecDeque<InStream>,
     /// LSN of the first event of each.
     first_lsns: MinQueue,
-    /// So many transactions, from the front, are visible to other sessions and may be announced.
+    /// How many transactions, from the front, are visible to other sessions and may be published.
     visible: usize,
-    /// So many transactions, from the front, were handed out whole.
+    /// How many transactions, from the front, were handed out whole.
     handed_out: usize,
-    /// Events already confirmed of the front transaction.
+    /// How many events of the front transaction are confirmed.
     confirmed_in_front: u64,
     /// C: everything up to here is confirmed.
     confirmed: Lsn,
@@ -76,7 +76,7 @@ impl Stream {
         }
     }
 
-    /// Adds the transaction that committed next. What was confirmed before the start is passed over.
+    /// Adds the transaction that committed next. Events that were confirmed before the start are passed over.
     pub fn push(&mut self, transaction: CommittedTransaction) {
         let last = self.transactions.back().map_or(self.confirmed, |last| last.commit_lsn);
         if transaction.commit_lsn <= last {
@@ -102,18 +102,18 @@ impl Stream {
         });
     }
 
-    /// Whether some transaction is not known to be visible yet.
+    /// Returns true if some transaction is not known to be visible yet.
     pub fn has_held_back(&self) -> bool {
         self.visible < self.transactions.len()
     }
 
-    /// Commit LSN of the first transaction that may not be announced yet.
+    /// Returns the commit LSN of the first transaction that may not be published yet.
     pub fn first_held_back(&self) -> Option<Lsn> {
         self.transactions.get(self.visible).map(|first| first.commit_lsn)
     }
 
-    /// Lets the transactions go that may be announced, given their xid and commit LSN, up to the
-    /// first that may not: order comes before speed.
+    /// Asks `may_be_announced`, with xid and commit LSN, which transactions may be published, and lets them go up
+    /// to the first that may not: those behind it wait, too, so that the order is kept.
     pub fn release(&mut self, mut may_be_announced: impl FnMut(u64, Lsn) -> bool) {
         while let Some(next) = self.transactions.get(self.visible)
             && may_be_announced(next.xid, next.commit_lsn)
@@ -122,20 +122,20 @@ impl Stream {
         }
     }
 
-    /// What is next to be published, if there is something that may be announced.
+    /// Returns what is next to be published, if there is something that may be.
     pub fn peek(&mut self) -> Option<Peeked> {
         self.skip_handed_out();
         self.front_to_hand_out()?.waiting.peek()
     }
 
-    /// The payload of the event that [`Stream::peek`] found to be in the WAL.
+    /// Takes the payload of the event that [`Stream::peek`] found to be in the WAL.
     pub fn load(&mut self, payload: Vec<u8>) {
         if let Some(transaction) = self.front_to_hand_out() {
             transaction.waiting.load(payload);
         }
     }
 
-    /// Takes the event that is next to be published, if it may be announced and is in memory.
+    /// Takes the event that is next to be published, if it may be and is in memory.
     pub fn next(&mut self) -> Option<NextEvent> {
         self.skip_handed_out();
         let transaction = self.front_to_hand_out()?;
@@ -163,7 +163,7 @@ impl Stream {
         (self.handed_out < self.visible).then(|| &mut self.transactions[self.handed_out])
     }
 
-    /// `count` more events were confirmed, in the order in which they were handed out.
+    /// Notes that `count` more events were confirmed, in the order in which they were handed out.
     pub fn confirm(&mut self, count: u64) {
         self.skip_handed_out();
         self.confirmed_in_front += count;
@@ -180,13 +180,13 @@ impl Stream {
         }
     }
 
-    /// The position, given the first byte that open transactions need (or that was not read yet).
+    /// Returns the position. `needed_from` is the first byte that open transactions need, or that was not read yet.
     pub fn position(&self, needed_from: Lsn) -> Position {
         let restart = self.first_lsns.least().map_or(needed_from, |least| least.min(needed_from));
         Position { confirmed: self.confirmed, restart, tx_seq: self.confirmed_in_front }
     }
 
-    /// LSN of the first event, and commit time, of the oldest transaction that is not wholly
+    /// Returns the LSN of the first event, and the commit time, of the oldest transaction that is not wholly
     /// confirmed.
     pub fn oldest_unconfirmed(&self) -> Option<(Lsn, i64)> {
         self.transactions.front().map(|front| (front.first_lsn, front.commit_time))

@@ -1,5 +1,5 @@
-//! The events of one transaction that were not handed out yet, in memory or still in the WAL. Pure:
-//! whoever hands them out reads what lies in the WAL, and gives it back here.
+//! The events of one transaction that were not handed out yet. They are in memory, or still in the WAL: then
+//! the caller reads each one there and gives it to [`Waiting::load`]. Pure.
 
 use std::iter::Peekable;
 
@@ -10,9 +10,9 @@ use crate::wal::numbers;
 /// What is next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Peeked {
-    /// An event with a payload of so many bytes, which [`Waiting::next`] gives.
+    /// An event with a payload of so many bytes. [`Waiting::next`] returns it.
     InMemory(usize),
-    /// An event whose WAL record begins here. [`Waiting::load`] wants its payload first.
+    /// An event whose WAL record begins here. [`Waiting::load`] needs its payload first.
     InWal(Lsn),
 }
 

@@ -1,4 +1,4 @@
-//! Reads the records of changes that a pass asks for: they tell the order of events.
+//! Reads the records of changes that a pass asks for. They show the order of events.
 
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ pub struct ChangeReader {
 }
 
 impl ChangeReader {
-    /// Has read nothing yet.
+    /// A reader that has read nothing yet.
     pub fn new() -> ChangeReader {
         ChangeReader { reader: XLogReader::new(Lsn::INVALID), end: Lsn::INVALID }
     }
@@ -35,7 +35,7 @@ impl ChangeReader {
                     pass.take(change.xid, change.lsn, change.trace, change.places());
                 }
                 Step::Skipped => {}
-                // All of it was read before, up to the commit behind it.
+                // All of this WAL was read before, up to the commit behind it.
                 Step::EndOfWal => {
                     let lsn = self.reader.position();
                     return Err(ReadError::new(lsn, "WAL that was there is gone"));
@@ -55,8 +55,8 @@ impl ChangeReader {
         self.reader.retry();
     }
 
-    /// Goes on behind the record that could not be read, at the next one that is whole, and says where that
-    /// is; none while there is none.
+    /// Goes on at the next whole record behind the one that could not be read. Returns where that is, or None
+    /// while there is none.
     pub fn pass_damage(&mut self) -> Option<Lsn> {
         let next = XLogReader::next_whole(self.position())?;
         self.reader.begin(next);

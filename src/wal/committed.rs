@@ -1,4 +1,4 @@
-//! The events of transactions whose end was read: in memory, or to be read again from the WAL. Pure.
+//! The events of transactions whose end was read. They are in memory, or are read again from the WAL. Pure.
 
 use super::event_list::{Entry, EventList};
 use super::numbers::NumberList;
@@ -25,7 +25,7 @@ impl RecordedEvent {
         self.payload.len() + OVERHEAD
     }
 
-    /// Its place in the WAL, and what tells its order.
+    /// Returns its place in the WAL, and what decides its order.
     pub(super) fn entry(&self) -> Entry {
         Entry { lsn: self.lsn, key: ChangeKey::of(&self.payload) }
     }
@@ -121,7 +121,7 @@ impl Found {
         }
     }
 
-    /// The same, none of it in memory.
+    /// Forgets the payloads, and keeps only the places in the WAL.
     pub fn spill(self) -> Found {
         match self {
             Found::Kept(events) => {
@@ -131,7 +131,7 @@ impl Found {
         }
     }
 
-    /// The order of the changes; none if that is the order of the WAL.
+    /// Returns the order of the changes, or None if that is the order of the WAL.
     pub fn order(&self) -> Option<Order> {
         match self {
             Found::Kept(events) => {
@@ -142,7 +142,7 @@ impl Found {
         }
     }
 
-    /// The events in this order.
+    /// Puts the events in this order.
     pub fn in_order(self, order: Option<Order>) -> OrderedEvents {
         let count = self.len();
         let events = self.put_in_order(order);

@@ -1,13 +1,13 @@
-//! Where the events of a transaction lie in the WAL, without their bodies: what is kept of a
-//! transaction that is too large for the worker's memory. Pure. About three bytes an event; a late one
-//! ([`crate::wal::order`]) takes some six more.
+//! The places of a transaction's events in the WAL: all that is kept of a transaction that is too large for
+//! the worker's memory. An event takes about three bytes; a late one ([`crate::wal::order`]) takes some six
+//! more. Pure.
 
 use super::numbers::{Cursor, NumberList, SortedRows};
 use crate::event::ChangeKey;
 use crate::lsn::Lsn;
 use crate::place::{Place, TableFile, Trace};
 
-/// An event as the order of its transaction needs it. Those first in the WAL are the least.
+/// What decides the place of an event in its transaction. Entries compare by LSN first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// First byte of its WAL record.
@@ -21,11 +21,11 @@ pub struct Entry {
 pub struct EventList {
     /// Command id, trace and flags; LSN.
     events: NumberList<2>,
-    /// Of those that say so.
+    /// The places of those events that have one.
     places: NumberList<5>,
 }
 
-// In the first number of an event: the trace, whether it has a place, whether it is ordered by command.
+// Bits of the first number of an event: the trace, whether it has a place, whether it is of layout 1.
 const TRACE: u64 = 3;
 const HAS_PLACE: u64 = 4;
 const IS_OF_LAYOUT_1: u64 = 8;
@@ -62,7 +62,7 @@ impl EventList {
     }
 }
 
-/// A place between the events of one list.
+/// A position between the events of one list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventCursor {
     events: Cursor<2>,
@@ -70,7 +70,7 @@ pub struct EventCursor {
 }
 
 impl EventCursor {
-    /// The event that follows, of the list whose cursor it is.
+    /// Returns the event that follows. `list` must be the list that the cursor is of.
     pub fn next(&mut self, list: &EventList) -> Option<Entry> {
         let [number, lsn] = self.events.next(&list.events)?;
         let place = (number & HAS_PLACE != 0)
@@ -105,7 +105,7 @@ fn key_from_number(number: u64, place: Option<Place>) -> ChangeKey {
     }
 }
 
-/// Events that are wanted in the order of the WAL, and mostly come so.
+/// Sorts events by LSN; most of them come in that order.
 #[derive(Debug, Default)]
 pub struct SortedEvents {
     /// LSN; the number of the key; place.
@@ -144,7 +144,7 @@ impl FromIterator<Entry> for EventList {
     }
 }
 
-/// A place as numbers, those first that change least.
+/// Returns a place as numbers; those that change least come first.
 pub fn place_to_numbers(place: Place) -> [u64; 5] {
     let Place { file: TableFile { tablespace, database, number }, block, offset } = place;
     [tablespace, database, number, block, u32::from(offset)].map(u64::from)

@@ -1,17 +1,17 @@
 //! A transaction and those of its subtransactions that ended with it. Pure.
 
-/// Counted xids, from the least to the greatest: subtransactions are younger than their transaction, and
-/// PostgreSQL lists them in their order (xact.c: `AtSubCommit_childXids`).
+/// Counted xids in ascending order: subtransactions are younger than their transaction, and PostgreSQL lists them
+/// in order (xact.c: `AtSubCommit_childXids`).
 #[derive(Clone, Copy, Debug)]
 pub struct Family<'a> {
-    /// The transaction; or a subtransaction, with its own.
+    /// The transaction, or a subtransaction that ended with its own subtransactions.
     pub xid: u64,
-    /// Lower 32 bits of the others.
+    /// Lower 32 bits of the xids of the others.
     pub subxids: &'a [u32],
 }
 
 impl Family<'_> {
-    /// How many they are.
+    /// How many members there are.
     pub fn len(&self) -> usize {
         1 + self.subxids.len()
     }
@@ -26,7 +26,7 @@ impl Family<'_> {
         self.subxids.last().map_or(self.xid, |&last| self.whole(last))
     }
 
-    /// The number of the first that is not older than `xid`.
+    /// Returns the number of the first member that is not older than `xid`.
     fn position(&self, xid: u64, from: usize) -> usize {
         if xid <= self.xid {
             return from;
@@ -61,7 +61,7 @@ impl<'a> FamilyCursor<'a> {
         FamilyCursor { family, number: 0 }
     }
 
-    /// The first that is not older than `xid`, which is not older than the last one that was asked for.
+    /// Returns the first member that is not older than `xid`. `xid` must not be lower than in the call before.
     pub fn seek(&mut self, xid: u64) -> Option<u64> {
         // Mostly it is the next one.
         for _ in 0..2 {

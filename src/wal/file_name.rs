@@ -7,7 +7,7 @@ pub fn name(timeline: u32, segment: u64, segment_size: u64) -> String {
     format!("{timeline:08X}{:08X}{:08X}", segment / per_high, segment % per_high)
 }
 
-/// Timeline and segment of the file of this name; none of other files.
+/// Returns timeline and segment of the WAL file of this name, or None if it is another file.
 pub fn parse(name: &str, segment_size: u64) -> Option<(u32, u64)> {
     if name.len() != 24 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
@@ -16,7 +16,7 @@ pub fn parse(name: &str, segment_size: u64) -> Option<(u32, u64)> {
     Some((part(0)?, u64::from(part(8)?) * per_high(segment_size) + u64::from(part(16)?)))
 }
 
-/// Segments of which the upper part of the number is the same.
+/// Returns how many segments share the upper part of their number.
 fn per_high(segment_size: u64) -> u64 {
     0x1_0000_0000 / segment_size
 }

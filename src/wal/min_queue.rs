@@ -1,4 +1,4 @@
-//! A queue of LSNs that knows the least of them, in a step or two whatever its length. Pure.
+//! A queue of LSNs that knows the least of them, at the same cost whatever its length. Pure.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::memory;
 /// LSNs that come and go at the two ends of a queue.
 #[derive(Debug, Default)]
 pub struct MinQueue {
-    /// Those that are less than all behind them, with how many were added before them.
+    /// The LSNs that are less than all behind them, each with the number of those added before it.
     least: VecDeque<(u64, Lsn)>,
     added: u64,
     removed: u64,

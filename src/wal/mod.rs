@@ -1,9 +1,14 @@
-//! From WAL bytes to committed transactions: [`reader`] reads the records of this server's WAL,
-//! [`transactions`] assembles their events by transaction, [`order`] tells in which order the changes of one
-//! were made, [`order_queue`] keeps those for which that is to be looked up, which [`change_reader`] does;
-//! [`committed`] is what comes out. [`spilled_events`], [`event_list`]
-//! and [`numbers`] are what is kept of transactions that are too large for memory. [`xid_counter`] tells old
-//! transactions from young ones. Nothing here publishes or remembers what was published.
+//! From WAL bytes to committed transactions. Nothing here publishes, or remembers what was published.
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`reader`] | reading the records of this server's WAL |
+//! | [`transactions`] | collecting events by transaction, until it ends |
+//! | [`order`] | in which order the changes of a transaction were made |
+//! | [`order_queue`], [`change_reader`] | transactions whose order must be looked up; looking it up in the WAL |
+//! | [`committed`] | what comes out |
+//! | [`spilled_events`], [`event_list`], [`numbers`] | what is kept of transactions that are too large for memory |
+//! | [`xid_counter`] | telling old transactions from young ones |
 
 pub mod batch;
 mod change_reader;

@@ -1,5 +1,5 @@
-//! Lists of numbers that take little memory: what is kept of the events of transactions that are too
-//! large for the worker's. Pure.
+//! Lists of numbers that take little memory. They hold what is kept of transactions that are too large for the
+//! worker's memory. Pure.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,8 +7,8 @@ use std::collections::BinaryHeap;
 use crate::bytes::{Reader, put_number};
 use crate::memory;
 
-/// Rows of `N` numbers. Each number is written as its difference from the one in the row before: a
-/// byte where it is small.
+/// Rows of `N` numbers. Each number is stored as its difference from the one in the row before; a small
+/// difference takes one byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberList<const N: usize> {
     bytes: Vec<u8>,
@@ -82,7 +82,7 @@ impl<const N: usize> IntoIterator for NumberList<N> {
     }
 }
 
-/// A place between the rows of one list.
+/// A position between the rows of one list.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<const N: usize> {
     at: usize,
@@ -97,7 +97,7 @@ impl<const N: usize> Default for Cursor<N> {
 }
 
 impl<const N: usize> Cursor<N> {
-    /// The row that follows, of the list whose cursor it is.
+    /// Returns the row that follows. `list` must be the list that the cursor is of.
     pub fn next(&mut self, list: &NumberList<N>) -> Option<[u64; N]> {
         let mut reader = Reader::new(list.bytes.get(self.at..)?);
         let mut row = [0; N];
@@ -116,7 +116,7 @@ impl<const N: usize> Cursor<N> {
     }
 }
 
-/// The rows of a list, which goes with them.
+/// The rows of a list that it owns.
 #[derive(Clone, Debug)]
 pub struct IntoIter<const N: usize> {
     list: NumberList<N>,
@@ -138,11 +138,11 @@ impl<const N: usize> Iterator for IntoIter<N> {
 
 impl<const N: usize> ExactSizeIterator for IntoIter<N> {}
 
-/// Rows that are wanted in the order of their numbers, and mostly come so: each goes to the end of a run
-/// that it continues, and there are as many runs as rows come out of order in each other's midst.
+/// Sorts rows that mostly come in order. Each row goes to the end of a run that it continues; a row that
+/// continues none begins a new run.
 #[derive(Clone, Debug)]
 pub struct SortedRows<const N: usize> {
-    /// The later a run, the lower its last row.
+    /// A later run has a lower last row.
     runs: Vec<NumberList<N>>,
 }
 
@@ -173,7 +173,7 @@ impl<const N: usize> SortedRows<N> {
     }
 }
 
-/// What several sorted iterators give, in order.
+/// Merges sorted iterators into one.
 fn merge<T: Ord>(
     sources: impl Iterator<Item = impl Iterator<Item = T>>,
 ) -> impl Iterator<Item = T> {
@@ -194,7 +194,7 @@ fn merge<T: Ord>(
     })
 }
 
-/// Small numbers of either sign become small numbers without one.
+/// Turns small numbers of either sign into small numbers without a sign.
 fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)) as u64
 }

@@ -1,26 +1,27 @@
-//! The order in which a transaction's changes were made. Pure.
+//! Finds the order in which a transaction's changes were made. Pure.
 //!
-//! A statement's events are written when it has ended, and changes that triggers and functions make in its
-//! midst write theirs before. What tells the order of the changes themselves is the order of their *records*
-//! in the WAL, and those need only be read where commands nest: an event is *late* if one of a later command
-//! was written before it. The rule:
+//! A statement writes its events when it has ended. Changes that triggers and functions make while it runs write
+//! theirs earlier. So the order of the events is not that of the changes where commands nest. There, the order of
+//! the changes' own *records* in the WAL decides, and only there need these be read. An event is *late* if an event
+//! of a later command was written before it, and else on time. The rule:
 //!
-//! 1. A *statement* is the rows of one command id, TRUNCATE apart. If its first event is on time, nothing of a
-//!    later command was done before it ended: all its events stand where that first event does.
-//! 2. An event of any other statement is looked for between the first event of a later command (for a TRUNCATE
-//!    also of the same command, if that is a row) and itself. Ranges that overlap are one. It stands at the
-//!    last record that its change can have left there, a record of its kind with the file and the place of its
-//!    row. If there is none, its change was made before the range begins, and it stands there, ahead of all
-//!    else. So does, at the beginning of its own range, what says no place: rows of unlogged and foreign
-//!    tables, for instance, which leave no record.
-//! 3. Both lists become one: an event that is on time comes before a late one if its command is an earlier
-//!    one, or the same unless just one of them is a TRUNCATE, or if it stands before the place of the late one.
+//! 1. A *statement* is the rows of one command id; a TRUNCATE is apart. If its first event is on time, it ended
+//!    before anything of a later command was done. Then all its events stand where that first event stands.
+//! 2. For an event of any other statement, a range of the WAL is searched: from the first event of a later command
+//!    (for a TRUNCATE, a row of the same command counts, too) to the event itself. Ranges that overlap become one.
+//!    The event stands at the last record in the range that its change can have left: a record of its kind, with
+//!    the file and the place of its row. If there is no such record, the change was made before the range begins,
+//!    and the event stands at that beginning, before all else. An event that names no place stands at the beginning
+//!    of its own range: rows of unlogged and foreign tables, for instance, leave no record.
+//! 3. Then both lists are merged. An event that is on time comes before a late one in three cases: its command is
+//!    earlier; its command is the same, and both or neither are a TRUNCATE; it stands before the place of the late
+//!    one.
 //!
-//! Why it holds: statements nest like a stack. One that begins in another's midst has a higher command id, and
-//! has written all its events before the other goes on, but for cascades (ri_triggers.c), whose events wait
-//! for the end of the outer statement. So the first event of a statement that is on time comes after all its
-//! changes and before all that is done later; and where the command of an event that is on time is the later
-//! one, its whole statement ran between two changes of the other.
+//! Why this is right: statements nest like a stack. A statement that begins while another one runs has a higher
+//! command id, and has written all its events before the other goes on. Cascades alone (ri_triggers.c) write
+//! theirs at the end of the outer statement. So if the first event of a statement is on time, it comes after all
+//! changes of the statement, and before all that is done later. And if an event that is on time has a later
+//! command than a late one, its whole statement ran between two changes of the other statement.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -32,7 +33,7 @@ use crate::lsn::Lsn;
 use crate::memory;
 use crate::place::{Place, TableFile, Trace};
 
-/// Whether a transaction's events, in the order of the WAL, are in the order of its changes.
+/// Returns true if a transaction's events, which come in the order of the WAL, are in the order of its changes.
 pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
     let mut highest = Highest::default();
     for Entry { key, .. } in entries {
@@ -48,18 +49,18 @@ pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
 /// The order of one transaction's events, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// Command id; LSN, doubled, and one more for a TRUNCATE.
+    /// Rows: command id; LSN doubled, plus one for a TRUNCATE.
     on_time: SortedRows<2>,
-    /// Place; what decides between those at the same place; LSN; command id, doubled, and one more for a
-    /// TRUNCATE.
+    /// Rows: where the event stands; what decides between those that stand at the same LSN; the event's LSN;
+    /// command id doubled, plus one for a TRUNCATE.
     placed: SortedRows<4>,
-    /// Late events whose records are sought, by command and LSN: command id and trace; LSN; place.
+    /// Late events whose records are sought, sorted by command and LSN. Rows: command id and trace; LSN; place.
     sought: NumberList<7>,
-    /// Up to here they were handed out.
+    /// Up to here they were given to a search.
     handed_out: Cursor<7>,
-    /// How many of them were found, or found to have no record.
+    /// How many of them are done: their record was found, or there is none.
     settled: usize,
-    /// Where they are to be looked for; disjoint and in order.
+    /// Where they are sought; disjoint and in order.
     ranges: Vec<Range<Lsn>>,
 }
 
@@ -73,7 +74,7 @@ struct Level {
 }
 
 impl Order {
-    /// Of these events, which come in the order of the WAL.
+    /// The order of these events, which come in the order of the WAL.
     pub fn of(entries: impl Iterator<Item = Entry>) -> Order {
         let mut order = Order::default();
         let mut levels = NumberList::<3>::default();
@@ -112,7 +113,7 @@ impl Order {
         self.on_time.push([u64::from(command_id), lsn.0 << 1 | u64::from(is_truncate)]);
     }
 
-    /// Tells which of the late events belong to a statement that is on time, and where the records of the
+    /// Decides which of the late events belong to a statement that is on time, and where the records of the
     /// others are sought.
     fn take_late(&mut self, late: SortedRows<8>, levels: NumberList<3>) {
         let mut levels = levels.iter().map(Level::from_row).peekable();
@@ -129,7 +130,7 @@ impl Order {
                 self.push_on_time(key.command_id, lsn, false);
                 continue;
             }
-            // One of the two there is, or the event would not be late.
+            // There is at least one of the two, or the event would not be late.
             let start = own_row.or(later.map(|later| later.first)).unwrap_or(lsn);
             match key.place {
                 Some(place) => self.seek(key, lsn, place, start),
@@ -138,7 +139,8 @@ impl Order {
         }
     }
 
-    /// The beginnings of ranges come in order, as commands do.
+    /// Adds a late event whose record is sought from `start` on. Calls come in the order of `start`, because they
+    /// come in the order of commands.
     fn seek(&mut self, key: ChangeKey, lsn: Lsn, place: Place, start: Lsn) {
         let [tablespace, database, number, block, offset] = place_to_numbers(place);
         let command = u64::from(key.command_id) << 2 | key.trace as u64;
@@ -149,7 +151,7 @@ impl Order {
         }
     }
 
-    /// `record`: of the change, if there is one.
+    /// Adds a late event whose place is known: at the record of its change, or at `start` if there is none.
     fn push_placed(
         &mut self,
         command_id: u32,
@@ -159,13 +161,13 @@ impl Order {
         record: Option<Lsn>,
     ) {
         let command_id = u64::from(command_id);
-        // At the place of a record there are only those that it is of: the rows of one COPY, say.
+        // Only events of the record's own change stand at a record: the rows of one COPY, say.
         let rank = if record.is_some() { 0 } else { command_id };
         let place = record.unwrap_or(start).0;
         self.placed.push([place, rank, lsn.0, command_id << 1 | u64::from(is_truncate)]);
     }
 
-    /// Whether nothing is left to be looked for.
+    /// Returns true if no record is left to be sought.
     pub fn is_known(&self) -> bool {
         self.settled == self.sought.len()
     }
@@ -178,7 +180,7 @@ impl Order {
             + self.ranges.capacity() * size_of::<Range<Lsn>>()
     }
 
-    /// The search for the next late events, at most so many.
+    /// Begins a search for the records of the next late events, at most so many.
     pub fn search(&mut self, most: usize) -> Search {
         let mut search = Search { from: self.handed_out, ..Search::default() };
         let mut cursor = self.handed_out;
@@ -206,7 +208,7 @@ impl Order {
         self.ranges.get(number).map_or(lsn, |range| range.start)
     }
 
-    /// Takes what a search found, which has read all its ranges.
+    /// Takes the results of a search that was given all records of its ranges.
     pub fn settle(&mut self, mut search: Search) {
         search.carry_on();
         let mut cursor = search.from;
@@ -220,11 +222,11 @@ impl Order {
         }
     }
 
-    /// The LSNs of the events, in the order of the changes. Those that were not looked for yet are missing.
+    /// Returns the LSNs of the events, in the order of the changes. Events that were not sought yet are missing.
     pub fn lsns(&self) -> impl Iterator<Item = Lsn> + '_ {
         let mut on_time = self.on_time.iter().peekable();
         let mut placed = self.placed.iter().peekable();
-        // Of the statement whose events are next: its command, and where it stands.
+        // The command of the statement whose events are next, and where it stands.
         let mut statement = None;
         std::iter::from_fn(move || {
             let next = on_time.peek().map(|&[command_id, number]| {
@@ -266,7 +268,8 @@ impl Level {
     }
 }
 
-/// By command id and LSN: command id; LSN; trace, and one that tells whether there is a place; place.
+/// Returns a late event as a row that sorts by command id and LSN: command id; LSN; trace doubled, plus one if
+/// there is a place; place.
 fn late_to_row(key: ChangeKey, lsn: Lsn) -> [u64; 8] {
     let [tablespace, database, number, block, offset] =
         place_to_numbers(key.place.unwrap_or_default());
@@ -295,16 +298,16 @@ fn sought_from_row([command, lsn, place @ ..]: [u64; 7]) -> (ChangeKey, Lsn) {
     (key, Lsn(lsn))
 }
 
-/// Looks for the records of late events of one transaction.
+/// A search for the records of late events of one transaction.
 #[derive(Debug, Default)]
 pub struct Search {
-    /// The files that are looked into, numbered.
+    /// The tables' files, numbered.
     files: HashMap<TableFile, u64>,
-    /// In the order of their spots and LSNs.
+    /// Sorted by spot and LSN.
     wanted: Vec<Wanted>,
     ranges: Vec<Range<Lsn>>,
     from: Cursor<7>,
-    /// The files of those that were truncated.
+    /// The files of the tables that were truncated.
     truncated: Vec<TableFile>,
 }
 
@@ -314,18 +317,18 @@ struct Wanted {
     /// Number of the file, trace, block and offset.
     spot: u64,
     lsn: Lsn,
-    /// The last record that was found ahead of it, and behind the one wanted before it at the same spot.
+    /// The last record that was found before the event, and behind the wanted event before it at the same spot.
     record: Lsn,
 }
 
-/// Bytes of memory of an event that is looked for.
+/// Bytes of memory of an event whose record is sought.
 pub const WANTED_BYTES: usize = size_of::<Wanted>();
 
-/// So many files have numbers in a spot: what is left by the block (32 bits), the offset (16) and the trace (2).
+/// Most files that a spot can number: the block takes 32 of its 64 bits, the offset 16, the trace 2.
 const MOST_FILES: usize = 1 << 14;
 
 impl Search {
-    /// None if it is of one file too many.
+    /// Returns the spot of a change, or None if its file is one too many.
     fn spot_of(&mut self, trace: Trace, place: Place) -> Option<u64> {
         let number = self.files.len();
         let file = match self.files.get(&place.file) {
@@ -346,12 +349,12 @@ impl Search {
         }
     }
 
-    /// Where there may be records: disjoint, in order, each up to the last event that is looked for in it.
+    /// Returns where the records may be: disjoint ranges in order, each up to the last event that is sought in it.
     pub fn ranges(&self) -> &[Range<Lsn>] {
         &self.ranges
     }
 
-    /// How many events are looked for.
+    /// How many events have their records sought.
     pub fn len(&self) -> usize {
         self.wanted.len()
     }
@@ -361,20 +364,21 @@ impl Search {
         &self.truncated
     }
 
-    /// The change that the record at `lsn` is of: of this transaction, or, of a table's file, of anybody, as
-    /// a subtransaction may have no xid yet when it makes one. Records come in the order of the WAL.
+    /// Takes the record of a change at `lsn`, in the order of the WAL. A change of rows must be of this
+    /// transaction. A new file of a table may be anybody's, because a subtransaction may have no xid yet when it
+    /// makes one.
     pub fn take(&mut self, lsn: Lsn, trace: Trace, place: Place) {
         let Some(&file) = self.files.get(&place.file) else { return };
         let spot = spot(file, trace, place);
-        // The record of an event comes before it.
+        // The record comes before its event.
         let next = self.wanted.partition_point(|wanted| (wanted.spot, wanted.lsn) <= (spot, lsn));
         if let Some(wanted) = self.wanted.get_mut(next).filter(|wanted| wanted.spot == spot) {
             wanted.record = lsn;
         }
     }
 
-    /// To be called when all records were taken: what was found ahead of an event is ahead of those behind
-    /// it, too.
+    /// Must be called when all records were taken. A record that was found before an event is before the later
+    /// events of the same spot, too.
     fn carry_on(&mut self) {
         let mut last = (0, Lsn::INVALID);
         for wanted in &mut self.wanted {

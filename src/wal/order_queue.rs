@@ -1,8 +1,8 @@
-//! Committed transactions whose order is not known yet, and those that committed behind them: they leave in
-//! the order in which they came. Pure: whoever has the queue reads the WAL that a [`Pass`] asks for.
+//! Keeps committed transactions whose order is not known yet, and those that committed after them: they leave in
+//! the order in which they came. Pure: the owner of the queue reads the WAL that a [`Pass`] asks for.
 //!
-//! The transactions that are open at a time lie in each other's ranges. So those of many commits are read in
-//! one pass over their union: else 40 clients had their WAL read twenty times.
+//! The ranges of transactions that are open at the same time overlap. So many transactions are looked up in one
+//! pass over the union of their ranges: one by one, the WAL of 40 clients was read twenty times.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -14,23 +14,23 @@ use crate::lsn::Lsn;
 use crate::memory;
 use crate::place::{Place, TableFile, Trace};
 
-/// Bytes of memory of the events that one pass looks for, at most. What is more takes another pass.
+/// Most bytes of memory of the events that one pass looks for. The others need another pass.
 const PASS_BYTES: usize = 24 * 1024 * 1024;
 
-/// Late events that a pass looks for in any case.
+/// So many late events of a transaction a pass looks for in any case.
 const FEW: usize = 1000;
 
 /// Bytes of an xid in a pass.
 const XID_BYTES: usize = size_of::<(u32, u32)>();
 
-/// Bytes above which a pass is due.
+/// A pass is due when the queue takes this many bytes.
 const MANY_BYTES: usize = 16 * 1024 * 1024;
 
-/// Transactions above which a pass is due.
+/// A pass is due when the queue has this many transactions.
 const MANY: usize = 10_000;
 
-/// WAL behind the oldest commit above which a pass is due: it is not to wait for all the WAL that others
-/// write.
+/// A pass is due when this many bytes of WAL were read since the oldest commit, which must not wait for all the
+/// WAL that others write.
 const FAR_BEHIND: u64 = 16 * 1024 * 1024;
 
 /// Committed transactions in commit order.
@@ -51,8 +51,8 @@ struct Queued {
     bytes: usize,
     /// None: the events are in order as they are.
     order: Option<Order>,
-    /// Of the transaction and its subtransactions, where they are needed: as records have them, which tells
-    /// those apart that lie in the WAL of one pass.
+    /// The xids of the transaction and its subtransactions, if a pass needs them. They are as records have them;
+    /// these 32 bits are unique in the WAL of one pass.
     xids: Box<[u32]>,
 }
 
@@ -63,7 +63,7 @@ impl Queued {
 }
 
 impl OrderQueue {
-    /// Adds the transaction that committed next, with the subtransactions that did so with it.
+    /// Adds the transaction that committed next, and the subtransactions that committed with it.
     pub fn push(&mut self, transaction: CommittedTransaction<Found>, subxids: &[u32]) {
         let order = transaction.events.order();
         let is_searching = order.as_ref().is_some_and(|order| !order.is_known());
@@ -96,8 +96,8 @@ impl OrderQueue {
         Some(CommittedTransaction { xid, commit_lsn, commit_time, first_lsn, events })
     }
 
-    /// Whether a pass is due, whatever else there is to be read from `position` on: they are many, or have
-    /// waited long.
+    /// Returns true if a pass is due, even if there is more to read from `position` on: there are many
+    /// transactions, or the oldest has waited long.
     pub fn is_due(&self, position: Lsn) -> bool {
         let is_far_behind = self.queue.front().is_some_and(|oldest| {
             position.0.saturating_sub(oldest.transaction.commit_lsn.0) >= FAR_BEHIND
@@ -105,18 +105,18 @@ impl OrderQueue {
         self.bytes >= MANY_BYTES || self.queue.len() >= MANY || is_far_behind
     }
 
-    /// Whether a pass would find something.
+    /// Returns true if a pass has something to look for.
     pub fn needs_pass(&self) -> bool {
         self.searching > 0
     }
 
-    /// LSN of the first event, and commit time, of the oldest transaction.
+    /// Returns the LSN of the first event, and the commit time, of the oldest transaction.
     pub fn oldest(&self) -> Option<(Lsn, i64)> {
         let transaction = &self.queue.front()?.transaction;
         Some((transaction.first_lsn, transaction.commit_time))
     }
 
-    /// LSN of the earliest event of all.
+    /// Returns the LSN of the earliest event of all.
     pub fn first_lsn(&self) -> Option<Lsn> {
         self.first_lsns.least()
     }
@@ -142,7 +142,7 @@ impl OrderQueue {
         pass
     }
 
-    /// Takes what a pass found that has read all its ranges. Nothing was taken off the queue meanwhile.
+    /// Takes the results of a pass that was given all its ranges. Nothing may leave the queue during a pass.
     pub fn end_pass(&mut self, pass: Pass) {
         for (number, search) in pass.searches {
             let Some(Queued { order: Some(order), .. }) = self.queue.get_mut(number) else {
@@ -157,13 +157,13 @@ impl OrderQueue {
 /// One reading of the WAL for the late events of several transactions.
 #[derive(Debug, Default)]
 pub struct Pass {
-    /// With the transactions' numbers in the queue.
+    /// Each with its transaction's number in the queue.
     searches: Vec<(usize, Search)>,
-    /// Which search is about which xid; sorted.
+    /// Xids, each with the number of its search; sorted.
     xids: Vec<(u32, u32)>,
-    /// Those of the searches that are for a TRUNCATE, by its file.
+    /// The numbers of the searches for a TRUNCATE, by the table's file.
     truncates: HashMap<TableFile, Vec<u32>>,
-    /// What is to be read, from the last to the first; disjoint.
+    /// What is to be read; disjoint, the last range first.
     ranges: Vec<Range<Lsn>>,
 }
 
@@ -198,12 +198,13 @@ impl Pass {
         self.ranges = union;
     }
 
-    /// The next WAL to be read, from the first byte of a record to that of another one.
+    /// Returns the next range of WAL to be read. It begins and ends at the first byte of a record.
     pub fn next_range(&mut self) -> Option<Range<Lsn>> {
         self.ranges.pop()
     }
 
-    /// A change was found: of rows, or of a file, which may be anybody's.
+    /// Takes a change that was found. A change of rows goes to the search of its xid, a new file of a table to all
+    /// searches for that file, because it may be anybody's.
     pub fn take(&mut self, xid: u32, lsn: Lsn, trace: Trace, places: impl Iterator<Item = Place>) {
         if trace == Trace::Storage {
             for place in places {

@@ -1,6 +1,6 @@
-//! Reads the WAL record by record, keeps what is ours, and hands committed transactions on. What
-//! was too large to be kept it reads a second time, event by event, and where commands nest also the records
-//! of the changes, to tell their order.
+//! Reads the WAL record by record, keeps our events, and hands on committed transactions. Events that were too
+//! large to be kept are read a second time, one by one. Where commands nest, the records of the changes are read,
+//! too, to find their order.
 
 use std::ops::ControlFlow;
 
@@ -30,7 +30,7 @@ pub enum Reached {
     EndOfWal,
 }
 
-/// What was passed that could not be read, up to `next`.
+/// What could not be read and was passed over, up to `next`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Passed {
     /// WAL that was not read before: events may have been in it, and ends of transactions.
@@ -43,28 +43,27 @@ pub enum Passed {
 pub struct TransactionReader {
     reader: XLogReader,
     xids: XidCounter,
-    /// Looks ahead of the reader for the epoch of the xids, when that is wanted.
+    /// Reads ahead for the epoch of the xids, while that is wanted.
     ahead: Option<(XLogReader, XidCounter)>,
     open: Transactions,
-    /// Committed ones that wait for the order of their changes.
+    /// Committed transactions that wait for the order of their changes.
     unordered: OrderQueue,
-    /// What is being read for them.
+    /// What is being looked up for them.
     pass: Option<Pass>,
-    /// Reads it. Kept: what comes next mostly lies on the page that it has.
+    /// Reads what the pass asks for. It is kept, because the next record is mostly on the page that it has read.
     changes: Option<ChangeReader>,
-    /// Goes back to the events that were not kept.
+    /// Reads events that were not kept.
     second: Option<XLogReader>,
-    /// The end of what began before may have been in a damaged record.
+    /// A transaction that began before this may have ended in a damaged record.
     doubtful_before: Lsn,
-    /// For asking how that ended.
+    /// For asking how such a transaction ended.
     snapshot: Option<SnapshotMemory>,
     /// When the last transaction committed.
     commit_time: i64,
-    /// The plain messages that are collected, as far as they begin before this...
+    /// Plain messages that begin before this are collected, if they have the prefix.
     collected_until: Lsn,
-    /// ...have this prefix...
     collected_prefix: &'static [u8],
-    /// ...and were not asked for yet.
+    /// Those that were not asked for yet.
     collected: Vec<Vec<u8>>,
 }
 
@@ -95,14 +94,13 @@ impl TransactionReader {
         }
     }
 
-    /// Sets the bytes that are kept of the events of open transactions.
+    /// Sets how many bytes of the events of open transactions are kept.
     pub fn set_memory_limit(&mut self, bytes: usize) {
         self.open.set_memory_limit(bytes);
     }
 
-    /// Reads a batch, and gives what is known then of the committed transactions and their
-    /// order to `committed`. `may_gather`: those whose order is to be looked up may wait for others at the end
-    /// of the WAL.
+    /// Reads a batch, and gives `committed` the transactions whose commit and order are known then. `may_gather`:
+    /// at the end of the WAL, transactions whose order must be looked up may wait for others.
     ///
     /// # Errors
     ///
@@ -117,7 +115,7 @@ impl TransactionReader {
             None => self.read_transactions(),
         };
         std::iter::from_fn(|| self.unordered.pop()).for_each(committed);
-        // What was read intact is handed on before an error counts.
+        // An error counts only when all that was read before it is handed on.
         let is_pass_due = match reached {
             Ok(Reached::More) => false,
             Ok(Reached::EndOfWal) => !may_gather,
@@ -156,10 +154,10 @@ impl TransactionReader {
         }
     }
 
-    /// Goes on behind the record that could not be read, at the next one that is whole, and says where that
-    /// is; none while there is none.
+    /// Goes on at the next whole record behind the one that could not be read. Returns where that is, or None
+    /// while there is none.
     pub fn pass_damage(&mut self) -> Option<Passed> {
-        // Records of changes were read before: their transactions are known, and no event is among them.
+        // This WAL was read before: the transactions in it are known, and only the order is at stake.
         if let (Some(_), Some(changes)) = (&self.pass, &mut self.changes) {
             return changes.pass_damage().map(|next| Passed::Changes { next });
         }
@@ -171,7 +169,7 @@ impl TransactionReader {
 
     /// Reads a batch, a smaller one if a transaction commits.
     fn read_transactions(&mut self) -> Result<Reached, ReadError> {
-        // Finding that out by reading costs opening the segment anew.
+        // To find that out by reading, the segment would have to be opened again.
         if self.reader.is_at_end() {
             return Ok(self.reach_end());
         }
@@ -218,8 +216,8 @@ impl TransactionReader {
         Ok(Reached::More)
     }
 
-    /// Asks pg_xact how those transactions ended that are older than this one, in doubt since a damaged record, and
-    /// would be taken for dead now: their end may have been in it.
+    /// Asks pg_xact how transactions older than this one ended that are in doubt since a damaged record: their end
+    /// may have been in it. Without this they would count as dead now.
     fn ask_for_doubtful(&mut self, oldest_running: u64) {
         if self.open.oldest_lsn().is_none_or(|first| first >= self.doubtful_before) {
             return;
@@ -230,7 +228,7 @@ impl TransactionReader {
             let real = self.xids.real(xid);
             match snapshot.outcome(real.unwrap_or_else(|| snapshot.running().youngest(xid as u32)))
             {
-                // Of those that may still run, only a prepared one does.
+                // No other transaction that old runs any more: it must be a prepared one.
                 Outcome::Running => self.open.prepare(xid, &[]),
                 Outcome::Committed => memory::push(&mut committed, xid),
                 Outcome::Aborted => {}
@@ -252,8 +250,8 @@ impl TransactionReader {
             .detail("They did not commit, or pg_xact does not reach back to them. Their events are not published.")
             .warn();
         }
-        // Which of them belong together is not known, and nothing is published of one that is not whole
-        // without saying so.
+        // It is not known which of them belong together. So they are published as one transaction: no part of one
+        // may look like a whole one.
         if let Some((&xid, others)) = committed.split_first() {
             let others = memory::collect(others.iter().map(|&xid| xid as u32));
             let end = self.reader.position();
@@ -263,7 +261,7 @@ impl TransactionReader {
         }
     }
 
-    /// Learns the epoch of the xids at the end of the WAL, where the counter of the server is that of the WAL.
+    /// Learns the epoch of the xids at the end of the WAL, where the server's counter agrees with the WAL.
     fn reach_end(&mut self) -> Reached {
         if !self.xids.is_known() {
             self.xids.learn(server::next_xid());
@@ -276,8 +274,8 @@ impl TransactionReader {
         self.xids.real(counted)
     }
 
-    /// Looks ahead of what is read for the epoch of the xids, a batch at a time: a transaction that is held back may
-    /// wait for no more than that. Returns true if it was found, or there is more to be read for it.
+    /// Reads ahead for the epoch of the xids, a batch at a time: a transaction that is held back may wait for
+    /// nothing else. Returns true if the epoch was found, or if there is more to read for it.
     pub fn look_for_epoch(&mut self) -> bool {
         if self.xids.is_known() {
             self.ahead = None;
@@ -293,7 +291,7 @@ impl TransactionReader {
                 }
                 Ok(Step::Skipped) => {}
                 Ok(Step::EndOfWal) => xids.learn(server::next_xid()),
-                // Whoever reads what lies before it comes to it, too.
+                // The main reader will come to this error, too.
                 Err(_) => return false,
             }
         }
@@ -319,7 +317,7 @@ impl TransactionReader {
         }
     }
 
-    /// The messages that were collected since the last call.
+    /// Returns the messages that were collected since the last call.
     pub fn take_collected(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.collected)
     }
@@ -329,8 +327,8 @@ impl TransactionReader {
         self.reader.position()
     }
 
-    /// Closes old segments, when nothing is left to be read a second time: who keeps one open keeps its
-    /// disk space from being freed.
+    /// Closes old segments. To be called when nothing is left to be read a second time. An open segment that was
+    /// removed still takes its disk space.
     pub fn forget_old_wal(&mut self) {
         self.second = None;
         if self.pass.is_none() {
@@ -340,15 +338,15 @@ impl TransactionReader {
         }
     }
 
-    /// The first byte that the transactions need which were not handed on yet, or the position if there
+    /// Returns the first byte that is needed by transactions which were not handed on yet, or the position if there
     /// are none.
     pub fn needed_from(&self) -> Lsn {
         let needed = [self.open.oldest_lsn(), self.unordered.first_lsn()];
         needed.into_iter().flatten().min().unwrap_or_else(|| self.position())
     }
 
-    /// LSN of the first event, and commit time, of the oldest committed transaction that was not handed on
-    /// yet.
+    /// Returns the LSN of the first event, and the commit time, of the oldest committed transaction that was not
+    /// handed on yet.
     pub fn oldest_unordered(&self) -> Option<(Lsn, i64)> {
         self.unordered.oldest()
     }
@@ -359,7 +357,8 @@ impl TransactionReader {
     }
 }
 
-/// The xid that a record is about, if it is about one: of the transaction, or the oldest that runs.
+/// Counts the xid in a record. Returns the counted xid of the transaction, or of the oldest that runs; 0 if the
+/// record has none.
 fn count(xids: &mut XidCounter, record: &Record<'_>) -> u64 {
     match *record {
         Record::TransactionalMessage { xid, .. }

@@ -1,9 +1,9 @@
-//! The events of open transactions that are not in memory, only their places in the WAL: some eight bytes
-//! each, in whichever subtransaction they are. Pure.
+//! The events of open transactions whose payloads are not in memory, only their places in the WAL. Each takes some
+//! eight bytes, whatever subtransaction it is in. Pure.
 //!
-//! They come in *runs*, each of what was in memory at a time, and a run is sorted by xid. The end of a
-//! transaction takes its events out of those runs alone that can have some, and finds them without passing
-//! the others. An xid that ended is listed as dead; a run of which half is dead is written anew.
+//! A *run* holds the events that were spilled together, sorted by xid. When a transaction ends, its events are
+//! taken out of those runs that can have some, and are found there without reading all others. An xid that ended
+//! is listed as dead; a run is written anew once half of it is dead.
 
 mod run;
 
@@ -23,8 +23,8 @@ pub struct SpilledEvents {
 }
 
 impl SpilledEvents {
-    /// Adds events, which lie behind all those before. `groups`: the events of each xid, by xid.
-    /// `firsts`: the first event of each xid, with the xid, in the order of the WAL.
+    /// Adds events, which are behind all earlier ones in the WAL. `groups` are the events of each xid, sorted by
+    /// xid. `firsts` are the first events, each with its xid, in the order of the WAL.
     pub fn push<Events: Iterator<Item = Entry>>(
         &mut self,
         groups: impl Iterator<Item = (u64, Events)>,
@@ -59,13 +59,13 @@ impl SpilledEvents {
         }
     }
 
-    /// Forgets the events of all that are older.
+    /// Forgets the events of all older xids.
     pub fn forget_older_than(&mut self, xid: u64) {
         self.runs.iter_mut().for_each(|run| run.end_older_than(xid));
         self.runs.retain(|run| !run.is_dead());
     }
 
-    /// Those that are less and have events.
+    /// Returns the older xids that have events.
     pub fn older_than(&self, xid: u64) -> impl Iterator<Item = u64> {
         self.runs.iter().flat_map(move |run| run.older_than(xid))
     }

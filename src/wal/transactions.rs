@@ -1,17 +1,17 @@
 //! The transaction assembler: collects events by xid until the WAL says how their transaction
-//! ended. Pure; it never looks at the clock, the server or the broker, and no sequence of calls
+//! ended. Pure: it never looks at the clock, the server or the broker, and no sequence of calls
 //! makes it panic.
 //!
 //! A commit record names the transaction and those of its subtransactions that were not rolled
-//! back, at every wal_level (xact.c: `XactLogCommitRecord`); whatever was collected under another
-//! xid is not part of it. Transactions that died in a crash have no end in the WAL: they are
-//! retired when the WAL says that nothing that old runs any more.
+//! back, at every wal_level (xact.c: `XactLogCommitRecord`). Events of other xids are not part of it.
+//! Transactions that died in a crash have no end in the WAL: their events are dropped when the WAL says
+//! that nothing that old runs any more.
 //!
-//! Past a limit in bytes the events' payloads are forgotten and only their places in the WAL kept:
-//! whoever publishes them reads them again from there.
+//! Above a limit in bytes the events' payloads are forgotten, and only their places in the WAL are kept.
+//! They are read again from there when they are published.
 //!
-//! There may be millions of subtransactions. So nothing here goes through what is open, but to end it or, when
-//! the limit is reached, to spill it; xids are those that [`super::xid_counter`] counted.
+//! There may be millions of subtransactions. So nothing here walks through all that is open, except to end
+//! it or, when the limit is reached, to spill it. All xids are those that [`super::xid_counter`] counted.
 
 #[cfg(test)]
 mod model_tests;
@@ -28,16 +28,16 @@ use crate::lsn::Lsn;
 use crate::memory;
 use prepared::PreparedTransactions;
 
-/// What an open transaction or subtransaction takes in memory beside its events: its share of two trees,
+/// Bytes that an open transaction or subtransaction takes beside its events: its share of two trees,
 /// whose nodes are half full, and the room for the first event.
 const XID_OVERHEAD: usize = 128;
 
 /// Transactions whose end was not read yet.
 #[derive(Debug, Default)]
 pub struct Transactions {
-    /// What each xid, of a transaction or a subtransaction, has written and is in memory.
+    /// The events in memory, by the xid of the transaction or subtransaction that wrote them.
     kept: BTreeMap<u64, Vec<RecordedEvent>>,
-    /// Whose is the first of these events of each, in the order of the WAL.
+    /// The xids by their first event in memory.
     kept_firsts: BTreeMap<Lsn, u64>,
     /// What is not in memory.
     spilled: SpilledEvents,
@@ -55,23 +55,23 @@ impl Transactions {
         Transactions { memory_limit, ..Transactions::default() }
     }
 
-    /// Sets the bytes above which the payloads of the events so far are forgotten. They are in the
-    /// WAL, which is kept until they are confirmed: it is the spill file.
+    /// Sets how many bytes may be kept. Above that, the payloads of all events so far are forgotten. The
+    /// WAL is retained until they are confirmed, and so serves as the spill file.
     pub fn set_memory_limit(&mut self, memory_limit: usize) {
         self.memory_limit = memory_limit;
     }
 
-    /// Takes an event of `xid`, a transaction or subtransaction. It lies behind all those before.
+    /// Takes an event of `xid`, a transaction or subtransaction. Events come in the order of the WAL.
     pub fn event(&mut self, xid: u64, lsn: Lsn, payload: &[u8]) {
         let size = payload.len() + OVERHEAD;
-        // The trees below ask for a node at a time.
+        // The trees below ask for small nodes, which the allocator's reserve covers.
         memory::check();
         if self.kept_bytes + size + XID_OVERHEAD > self.memory_limit {
             self.spill();
         }
         let fits = size + XID_OVERHEAD <= self.memory_limit;
         let Some(payload) = fits.then(|| memory::try_copy(payload)).flatten() else {
-            // What is in memory lies behind what is not.
+            // Everything in memory must be behind everything that is spilled.
             self.spill();
             let entry = Entry { lsn, key: ChangeKey::of(payload) };
             let group = (xid, std::iter::once(entry));
@@ -88,8 +88,8 @@ impl Transactions {
         self.kept_bytes += size;
     }
 
-    /// Forgets every payload. Small transactions that happen to be open pay with reading theirs
-    /// again, too; that is rare, and cheap.
+    /// Forgets every payload. The events of small transactions that happen to be open must be read again,
+    /// too; that is rare, and cheap.
     fn spill(&mut self) {
         let groups = std::mem::take(&mut self.kept).into_iter();
         let entries = |events: Vec<RecordedEvent>| {
@@ -101,7 +101,7 @@ impl Transactions {
         self.kept_bytes = 0;
     }
 
-    /// Takes out the events of `xid` and its `subxids`, which committed. None if they had none.
+    /// Takes out the events of `xid` and its `subxids`, which committed. Returns None if they had none.
     pub fn commit(
         &mut self,
         xid: u64,
@@ -125,7 +125,7 @@ impl Transactions {
         }
     }
 
-    /// Sets the events of `xid` and its `subxids` apart, which were prepared: they outlive sessions and crashes.
+    /// Puts the events of `xid` and its `subxids`, which were prepared, aside: they outlive sessions and crashes.
     pub fn prepare(&mut self, xid: u64, subxids: &[u32]) {
         if let Some(assembled) = self.assemble(Family { xid, subxids }) {
             self.kept_bytes += assembled.events.kept_bytes();
@@ -139,7 +139,7 @@ impl Transactions {
         Some(prepared)
     }
 
-    /// Takes out the events of a family. None if there are none.
+    /// Takes out the events of a family. Returns None if there are none.
     fn assemble(&mut self, family: Family<'_>) -> Option<Assembled> {
         let mut kept = self.take_kept(family);
         kept.sort_unstable_by_key(|event| event.lsn);
@@ -154,7 +154,7 @@ impl Transactions {
         Some(Assembled { events, first_lsn })
     }
 
-    /// Takes out those that are in memory, by xid.
+    /// Takes out the events of a family that are in memory, sorted by xid.
     fn take_kept(&mut self, family: Family<'_>) -> Vec<RecordedEvent> {
         if self.kept.len() < family.len() {
             let mut open = Vec::new();
@@ -208,7 +208,7 @@ impl Transactions {
         self.retire_older_than(u64::MAX);
     }
 
-    /// Returns those that are older and have events, subtransactions for themselves, but not the prepared ones.
+    /// Returns the older xids that have events, those of subtransactions included, but not the prepared ones.
     pub fn older_than(&self, xid: u64) -> BTreeSet<u64> {
         let kept = self.kept.range(..xid).map(|(&xid, _)| xid);
         let mut xids = BTreeSet::new();

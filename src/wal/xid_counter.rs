@@ -1,30 +1,29 @@
-//! The server's counter of transactions, as the WAL shows it: gives the 32 bits of an xid in a record the
-//! other 32, so that what is older is less. Pure.
+//! Extends the 32 bits of the xids in WAL records to 64 bits, so that an older xid is always less. Pure.
 //!
-//! Every xid in a record is within 2^31 of those around it, since PostgreSQL assigns none that is not, so
-//! counting on from one to the next is right for ever, however many there are. What the first ones lack, the
-//! epoch, comes with the first checkpoint record that is read, or, if there is none up to the end of the WAL,
-//! with the server's own counter, which is there what the WAL says. Up to then the xids are told from each
-//! other all the same: those that were read earlier need not be read again for it.
+//! Every xid in a record is within 2^31 of those around it, because PostgreSQL assigns no others. So counting on
+//! from one xid to the next is right however many there are. The epoch of the first xids is not known at first. It
+//! comes with the first checkpoint record that is read, or, if there is none up to the end of the WAL, from the
+//! server's own counter, which agrees with the WAL there. Until then an assumed epoch tells the xids apart; nothing
+//! has to be read again when the real one is known.
 
 /// The first xid that a transaction can have; those below mean something else (access/transam.h:
 /// `FirstNormalTransactionId`).
 const FIRST_NORMAL: u32 = 3;
 
-/// Where counting begins. Not at zero: older ones than the first that is read may follow.
+/// Where counting begins. Not at zero: xids older than the first one that is read may follow.
 const ASSUMED_EPOCH: u64 = 1 << 32;
 
 /// Counts on with each record.
 #[derive(Clone, Debug, Default)]
 pub struct XidCounter {
-    /// More than each xid so far; 0 if there was none.
+    /// Greater than each xid so far; 0 if there was none.
     next: u64,
-    /// What is to be added to a counted xid to have the server's own; none while that is not known.
+    /// What must be added to a counted xid to get the server's own; None while that is not known.
     to_real: Option<u64>,
 }
 
 impl XidCounter {
-    /// The xid of a transaction that has written a record.
+    /// Counts the xid of a transaction that has written a record.
     pub fn count(&mut self, xid: u32) -> u64 {
         let counted = self.near(xid);
         if xid >= FIRST_NORMAL {
@@ -33,31 +32,33 @@ impl XidCounter {
         counted
     }
 
-    /// Where it says which xid comes next, and which is the oldest that runs: the oldest.
+    /// Counts the xids of a record that says which xid comes next and which is the oldest that runs. Returns the
+    /// oldest.
     pub fn count_running(&mut self, next: u32, oldest: u32) -> u64 {
         let counted = self.near(next);
         self.next = self.next.max(counted);
         counted - u64::from(next.wrapping_sub(oldest))
     }
 
-    /// The server's own counter was this a short while ago.
+    /// Learns the epoch from the server's own counter, as it was a short while ago.
     pub fn learn(&mut self, real_next: u64) {
         let near = self.near(real_next as u32);
         let to_real = *self.to_real.get_or_insert(real_next.wrapping_sub(near));
         self.next = self.next.max(real_next.wrapping_sub(to_real));
     }
 
-    /// Takes what one knows that counted on from here.
+    /// Takes the epoch from a counter that counted on from here, if that has found it.
     pub fn know_from(&mut self, ahead: &XidCounter) {
         self.to_real = self.to_real.or(ahead.to_real);
     }
 
-    /// Whether [`XidCounter::real`] knows.
+    /// Returns true if the epoch is known.
     pub fn is_known(&self) -> bool {
         self.to_real.is_some()
     }
 
-    /// The server's own, epoch included, of an xid that was counted; 0 of 0, which is nobody's.
+    /// Returns the server's own xid, epoch included, for a counted one, if the epoch is known; 0, which is no
+    /// transaction's, stays 0.
     pub fn real(&self, counted: u64) -> Option<u64> {
         match counted {
             0 => Some(0),
@@ -65,7 +66,7 @@ impl XidCounter {
         }
     }
 
-    /// The one with these 32 bits that is nearest.
+    /// Returns the nearest xid with these 32 bits.
     fn near(&self, xid: u32) -> u64 {
         if self.next == 0 {
             return ASSUMED_EPOCH | u64::from(xid);

@@ -1,22 +1,12 @@
-//! The clients: each a session that runs one random transaction after the other, survives whatever
-//! happens to it, and writes down how each transaction ended. What one of them prepares, another
-//! one commits or rolls back.
+//! What the clients share: how they connect, when they end, and the transactions that one of them
+//! prepared, which another one commits or rolls back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ::postgres::error::{Severity, SqlState};
-use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
-
-use super::curtain::Curtain;
-use super::giants;
-use super::ledger::{Change, Outcome, Transaction};
-use super::script::{Ending, Script, Step};
-use super::tables::{BULK, ENORMOUS, JOURNAL, SMALL};
-use super::triggers::{Returned, Statement, truncate};
-use crate::dice::Dice;
+use super::end_signal::EndSignal;
+use super::ledger::{Outcome, Transaction};
 
 /// How many there are, but for one more.
 pub(super) const CLIENTS: u64 = 16;
@@ -24,44 +14,26 @@ pub(super) const CLIENTS: u64 = 16;
 /// That one, which writes enormous values beside the others.
 pub(super) const WRITER_OF_GIANTS: u64 = CLIENTS;
 
-/// So many of them hold transactions open for seconds.
-const PATIENT: u64 = 2;
-
-/// Longest time between two transactions of a client, in milliseconds.
-const LONGEST_REST: u64 = 700;
-
-/// The same of the client that writes enormous values: it does so all the time.
-const LONGEST_REST_OF_GIANTS: u64 = 60;
-
-/// The rows that a client copies have keys between its number times this and the next one's.
-const KEYS_OF_A_CLIENT: u64 = 1_000_000_000;
-
-/// After a connection could not be made.
-const RETRY: Duration = Duration::from_millis(200);
-
-/// What every session sets: nothing may hang, and deadlocks are worth finding soon.
-const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '20s'; \
-     SET deadlock_timeout = '100ms'";
-
-/// Ends the session that says it.
-const LEAVE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
-
-/// What clients share.
+/// What all clients know.
 #[derive(Debug)]
-pub(super) struct Company<'a> {
+pub(super) struct Clients<'a> {
     pub connection_string: String,
     pub seed: u64,
-    pub curtain: &'a Curtain,
+    pub end_signal: &'a EndSignal,
     /// Transactions that are prepared, or may be: the answer was cut off.
     prepared: Mutex<VecDeque<Prepared>>,
 }
 
+/// A transaction that a client prepared, or tried to.
 #[derive(Debug)]
-struct Prepared {
-    transaction: Transaction,
-    by: u64,
-    commit: bool,
-    due: Instant,
+pub(super) struct Prepared {
+    pub transaction: Transaction,
+    /// The number of that client.
+    pub by: u64,
+    /// Whether it is to be committed, or else rolled back.
+    pub commit: bool,
+    /// Not before this time.
+    pub due: Instant,
 }
 
 /// What a client has to tell in the end.
@@ -72,36 +44,13 @@ pub(super) struct Account {
     pub errors: BTreeMap<String, usize>,
 }
 
-impl<'a> Company<'a> {
-    /// A company that works until the curtain falls.
-    pub fn new(connection_string: String, seed: u64, curtain: &'a Curtain) -> Company<'a> {
-        Company { connection_string, seed, curtain, prepared: Mutex::default() }
+impl<'a> Clients<'a> {
+    /// Clients that work until the run ends.
+    pub fn new(connection_string: String, seed: u64, end_signal: &'a EndSignal) -> Clients<'a> {
+        Clients { connection_string, seed, end_signal, prepared: Mutex::default() }
     }
 
-    /// Works as client number `number`.
-    pub fn work(&self, number: u64) -> Account {
-        let mut actor = Actor {
-            company: self,
-            number,
-            dice: Dice::new(self.seed, number),
-            session: None,
-            transactions: 0,
-            statements: 0,
-            copied: 0,
-            account: Account::default(),
-        };
-        let longest_rest =
-            if number == WRITER_OF_GIANTS { LONGEST_REST_OF_GIANTS } else { LONGEST_REST };
-        loop {
-            let rest = actor.dice.time(0, longest_rest);
-            if self.curtain.falls_within(rest) {
-                return actor.account;
-            }
-            actor.turn();
-        }
-    }
-
-    /// Takes what is still prepared when the curtain has fallen: how it ended stands in the
+    /// Takes what is still prepared when the run has ended: how it ended stands in the
     /// journal, once nothing is prepared any more.
     pub fn leave(&self) -> Vec<Transaction> {
         let unknown =
@@ -109,355 +58,20 @@ impl<'a> Company<'a> {
         self.prepared().drain(..).map(unknown).collect()
     }
 
-    fn prepared(&self) -> MutexGuard<'_, VecDeque<Prepared>> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps a transaction for whoever ends it.
+    pub fn keep_prepared(&self, prepared: Prepared) {
+        self.prepared().push_back(prepared);
     }
 
     /// A transaction that another session than `number` prepared and that is due.
-    fn take_prepared(&self, number: u64) -> Option<Prepared> {
+    pub fn take_prepared(&self, number: u64) -> Option<Prepared> {
         let mut prepared = self.prepared();
         let is_due = |p: &Prepared| p.by != number && p.due <= Instant::now();
         let place = prepared.iter().position(is_due)?;
         prepared.remove(place)
     }
-}
 
-/// Why a transaction did not get to its end.
-enum Broken {
-    /// The server said so; the session goes on.
-    Refused(Error),
-    /// The session has ended.
-    CutOff(Error),
-}
-
-impl From<Error> for Broken {
-    fn from(error: Error) -> Broken {
-        let severity = error.as_db_error().and_then(|error| error.parsed_severity());
-        match severity {
-            Some(Severity::Error) => Broken::Refused(error),
-            _ => Broken::CutOff(error),
-        }
+    fn prepared(&self) -> MutexGuard<'_, VecDeque<Prepared>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One client at work.
-struct Actor<'a> {
-    company: &'a Company<'a>,
-    number: u64,
-    dice: Dice,
-    session: Option<Client>,
-    transactions: u64,
-    /// Numbers the stamps: not even what a savepoint rolled back has the stamp of another change.
-    statements: u64,
-    /// Rows copied into the bulk table: the next one has a new key.
-    copied: u64,
-    account: Account,
-}
-
-impl Actor<'_> {
-    /// One transaction, if a session can be had.
-    fn turn(&mut self) {
-        let Some(mut session) = self.session.take().or_else(|| self.connect()) else {
-            self.company.curtain.falls_within(RETRY);
-            return;
-        };
-        let is_alive = self.end_prepared(&mut session) && self.transact(&mut session);
-        self.session = is_alive.then_some(session);
-    }
-
-    fn connect(&mut self) -> Option<Client> {
-        let mut session = Client::connect(&self.company.connection_string, NoTls).ok()?;
-        session.batch_execute(SESSION).ok()?;
-        Some(session)
-    }
-
-    /// Commits or rolls back what another session prepared. False if the session has ended.
-    fn end_prepared(&mut self, session: &mut Client) -> bool {
-        let Some(mut prepared) = self.company.take_prepared(self.number) else { return true };
-        let verb = if prepared.commit { "COMMIT" } else { "ROLLBACK" };
-        let statement = format!("{verb} PREPARED '{}'", prepared.transaction.tag);
-        match session.batch_execute(&statement).map_err(Broken::from) {
-            Ok(()) => {
-                prepared.transaction.outcome =
-                    if prepared.commit { Outcome::Committed } else { Outcome::RolledBack };
-                self.account.transactions.push(prepared.transaction);
-                true
-            }
-            Err(Broken::Refused(error)) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
-                // It never was prepared, or somebody's answer was cut off.
-                prepared.transaction.outcome = Outcome::Unknown;
-                self.account.transactions.push(prepared.transaction);
-                true
-            }
-            Err(broken) => {
-                self.company.prepared().push_back(prepared);
-                self.note(broken)
-            }
-        }
-    }
-
-    /// Runs a transaction and writes down how it ended. False if the session has ended.
-    fn transact(&mut self, session: &mut Client) -> bool {
-        self.transactions += 1;
-        let script = match self.number {
-            WRITER_OF_GIANTS => Script::roll_giants(&mut self.dice),
-            number => Script::roll(&mut self.dice, number < PATIENT),
-        };
-        let mut transaction = Transaction {
-            tag: format!("c{}-{}", self.number, self.transactions),
-            changes: Vec::new(),
-            midway: 0,
-            outcome: Outcome::RolledBack,
-        };
-        let begin = format!("BEGIN ISOLATION LEVEL {}", script.isolation);
-        let begun = session.batch_execute(&begin).map_err(Broken::from);
-        let performed = begun
-            .and_then(|()| self.perform(session, &mut transaction, &script.steps))
-            .and_then(|()| sign(session, &mut transaction));
-        let is_alive = match performed {
-            Err(broken) => self.note(broken) && session.batch_execute("ROLLBACK").is_ok(),
-            Ok(()) => return self.end(session, transaction, script.ending),
-        };
-        self.account.transactions.push(transaction);
-        is_alive
-    }
-
-    fn end(&mut self, session: &mut Client, mut transaction: Transaction, ending: Ending) -> bool {
-        let statement = match ending {
-            Ending::Commit => "COMMIT".to_owned(),
-            Ending::Rollback => "ROLLBACK".to_owned(),
-            Ending::CutOff { commit: true } => format!("COMMIT; {LEAVE}"),
-            Ending::CutOff { commit: false } => format!("{LEAVE}; COMMIT"),
-            Ending::Prepare { .. } => format!("PREPARE TRANSACTION '{}'", transaction.tag),
-        };
-        let ended = session.batch_execute(&statement).map_err(Broken::from);
-        transaction.outcome = match (&ended, ending) {
-            (Ok(()), Ending::Commit) => Outcome::Committed,
-            (_, Ending::Rollback) | (Err(Broken::Refused(_)), _) => Outcome::RolledBack,
-            (_, Ending::Prepare { commit, after }) => {
-                let due = Instant::now() + after;
-                let prepared = Prepared { transaction, by: self.number, commit, due };
-                self.company.prepared().push_back(prepared);
-                return ended.map_or_else(|broken| self.note(broken), |()| true);
-            }
-            (Err(Broken::CutOff(_)), Ending::Commit) | (_, Ending::CutOff { .. }) => {
-                Outcome::Unknown
-            }
-        };
-        self.account.transactions.push(transaction);
-        ended.map_or_else(|broken| self.note(broken), |()| true)
-    }
-
-    fn perform(
-        &mut self,
-        session: &mut Client,
-        transaction: &mut Transaction,
-        steps: &[Step],
-    ) -> Result<(), Broken> {
-        for step in steps {
-            match step {
-                Step::Hold(time) => drop(self.company.curtain.falls_within(*time)),
-                Step::Fail => session.batch_execute("SELECT 1 / 0")?,
-                Step::Copy { table, rows, bytes } => {
-                    self.copy(session, transaction, table, *rows, *bytes)?;
-                }
-                Step::Truncate => self.truncate(session, transaction)?,
-                Step::Savepoint { steps, released } => {
-                    self.perform_in_savepoint(session, transaction, steps, *released)?;
-                }
-                step => self.change(session, transaction, step)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn perform_in_savepoint(
-        &mut self,
-        session: &mut Client,
-        transaction: &mut Transaction,
-        steps: &[Step],
-        released: bool,
-    ) -> Result<(), Broken> {
-        let (before, midway_before) = (transaction.changes.len(), transaction.midway);
-        session.batch_execute("SAVEPOINT s")?;
-        match self.perform(session, transaction, steps) {
-            Ok(()) if released => return Ok(session.batch_execute("RELEASE s")?),
-            Ok(()) => {}
-            Err(Broken::Refused(error)) if is_final(&error) => return Err(Broken::Refused(error)),
-            Err(Broken::Refused(error)) => drop(self.note(Broken::Refused(error))),
-            Err(cut_off) => return Err(cut_off),
-        }
-        session.batch_execute("ROLLBACK TO s; RELEASE s")?;
-        transaction.changes.truncate(before);
-        transaction.midway = midway_before;
-        Ok(())
-    }
-
-    fn copy(
-        &mut self,
-        session: &mut Client,
-        transaction: &mut Transaction,
-        table: &'static str,
-        rows: u64,
-        bytes: u64,
-    ) -> Result<(), Broken> {
-        let mut first = self.number * KEYS_OF_A_CLIENT + 1;
-        if table == BULK {
-            first += self.copied;
-            self.copied += rows;
-        }
-        let stamp = self.stamp(transaction);
-        let mut text = String::new();
-        for key in first..first + rows {
-            let payload = "p".repeat(bytes as usize);
-            text += &format!("{key}\t{stamp}i\t{bytes}\t{payload}\n");
-        }
-        session.batch_execute(&announcement(&stamp))?;
-        let statement = format!("COPY {table} (key, stamp, amount, payload) FROM STDIN");
-        let mut writer = session.copy_in(&statement)?;
-        let written = writer.write_all(text.as_bytes());
-        // What went wrong while writing, the end of it tells better.
-        writer.finish()?;
-        written.expect("a COPY that ended well was written");
-        // A COPY returns nothing.
-        let copied = session.simple_query(&format!(
-            "SELECT key, stamp, first FROM {table}
-             WHERE key BETWEEN {first} AND {} ORDER BY key",
-            first + rows - 1
-        ))?;
-        let statement = Statement { table, stamp: &stamp, is_delete: false, is_noted: false };
-        let copied = returned(&copied);
-        transaction.extend(statement.changes(&copied), copied.len());
-        Ok(())
-    }
-
-    fn truncate(
-        &mut self,
-        session: &mut Client,
-        transaction: &mut Transaction,
-    ) -> Result<(), Broken> {
-        let stamp = self.stamp(transaction);
-        session.batch_execute(&format!("{}; TRUNCATE {SMALL}", announcement(&stamp)))?;
-        transaction.extend(truncate(&stamp), 1);
-        Ok(())
-    }
-
-    /// Makes the changes of one statement, and writes down which they were.
-    fn change(
-        &mut self,
-        session: &mut Client,
-        transaction: &mut Transaction,
-        step: &Step,
-    ) -> Result<(), Broken> {
-        let (stamp, client) = (self.stamp(transaction), self.number);
-        let payload =
-            |bytes: &u64| format!("left(repeat(md5('{stamp}'), {bytes} / 32 + 1), {bytes})");
-        let noted_stamp = |noted: &bool| match noted {
-            true => "note('before ' || key)".to_owned(),
-            false => format!("'{stamp}'"),
-        };
-        let list = |keys: &[u64]| keys.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let is_noted = matches!(step, Step::Upsert { noted: true, .. });
-        let (table, statement) = match step {
-            // The row says which of the two it was.
-            Step::Upsert { table, keys, bytes, noted } => (
-                *table,
-                format!(
-                    "INSERT INTO {table} (key, stamp, amount, payload)
-                     SELECT key, {} || 'i', 1, {} FROM unnest(ARRAY[{}]) key
-                     ON CONFLICT (key) DO UPDATE
-                     SET stamp = '{stamp}u', first = excluded.first,
-                         amount = {table}.amount + 1, payload = excluded.payload",
-                    noted_stamp(noted),
-                    payload(bytes),
-                    list(keys)
-                ),
-            ),
-            Step::Update { table, keys, bytes } => (
-                *table,
-                format!(
-                    "UPDATE {table} SET stamp = '{stamp}u', first = NULL, amount = amount + 1,
-                         payload = {}
-                     WHERE key IN ({})",
-                    payload(bytes),
-                    list(keys)
-                ),
-            ),
-            Step::Giants { keys } => (ENORMOUS, giants::upsert(&list(keys), &stamp)),
-            Step::Delete { table, keys } => {
-                (*table, format!("DELETE FROM {table} WHERE key IN ({})", list(keys)))
-            }
-            Step::Trim { rows } => (
-                BULK,
-                format!(
-                    "DELETE FROM {BULK} WHERE key IN
-                     (SELECT key FROM {BULK} WHERE key BETWEEN {} AND {} ORDER BY key LIMIT {rows})",
-                    client * KEYS_OF_A_CLIENT,
-                    (client + 1) * KEYS_OF_A_CLIENT - 1
-                ),
-            ),
-            Step::Copy { .. }
-            | Step::Truncate
-            | Step::Savepoint { .. }
-            | Step::Fail
-            | Step::Hold(_) => return Ok(()),
-        };
-        let is_delete = matches!(step, Step::Delete { .. } | Step::Trim { .. });
-        let changed = session.simple_query(&format!(
-            "{}; {statement} RETURNING key, stamp, first",
-            announcement(&stamp)
-        ))?;
-        let changed = returned(&changed);
-        let statement = Statement { table, stamp: &stamp, is_delete, is_noted };
-        transaction.extend(statement.changes(&changed), changed.len());
-        Ok(())
-    }
-
-    /// What the next statement writes into the rows that it changes.
-    fn stamp(&mut self, transaction: &Transaction) -> String {
-        self.statements += 1;
-        format!("{}#{}", transaction.tag, self.statements)
-    }
-
-    /// Counts an error. Whether the session goes on.
-    fn note(&mut self, broken: Broken) -> bool {
-        let (Broken::Refused(error) | Broken::CutOff(error)) = &broken;
-        let code = error.code().map_or("connection", SqlState::code);
-        *self.account.errors.entry(code.to_owned()).or_default() += 1;
-        matches!(broken, Broken::Refused(_))
-    }
-}
-
-/// Whether a transaction in which this happened cannot go on, whatever its savepoints.
-fn is_final(error: &Error) -> bool {
-    error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
-}
-
-/// Tells triggers and functions the stamp of the next statement.
-fn announcement(stamp: &str) -> String {
-    format!("SET LOCAL chaos.stamp = '{stamp}'")
-}
-
-/// The rows of an answer with the columns key, stamp and first.
-fn returned(answer: &[SimpleQueryMessage]) -> Vec<Returned> {
-    let rows = answer.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let returned = rows.map(|row| {
-        let [key, stamp, first] =
-            [0, 1, 2].map(|column| row.get(column).unwrap_or_default().to_owned());
-        Returned { key, stamp, first }
-    });
-    returned.collect()
-}
-
-/// Writes the tag into the journal: the last change of each transaction.
-fn sign(session: &mut Client, transaction: &mut Transaction) -> Result<(), Broken> {
-    let tag = transaction.tag.clone();
-    let stamp = format!("{tag}#end");
-    session.batch_execute(&format!("INSERT INTO {JOURNAL} VALUES ('{tag}', '{stamp}')"))?;
-    let (table, operation) = (JOURNAL.to_owned(), "insert".to_owned());
-    transaction.changes.push(Change { table, operation, key: tag, stamp });
-    Ok(())
 }

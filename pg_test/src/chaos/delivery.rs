@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::clock::micros;
 use super::giants;
-use super::latency::micros;
 use super::ledger::Change;
 use crate::message::Message;
 

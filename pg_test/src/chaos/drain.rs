@@ -8,9 +8,9 @@ use futures_lite::StreamExt;
 use lapin::options::BasicAckOptions;
 use tokio::time::timeout;
 
-use super::curtain::Curtain;
+use super::clock::micros_now;
 use super::delivery::Delivery;
-use super::latency::micros_now;
+use super::end_signal::EndSignal;
 use super::verdict::Received;
 use crate::broker::{Broker, Queue, runtime};
 use crate::consumer::subscribe;
@@ -35,12 +35,12 @@ impl Drain {
         Drain { queue, received: Mutex::default() }
     }
 
-    /// Consumes until the curtain falls, with one connection after the other.
-    pub fn run(&self, broker: &Broker, curtain: &Curtain) {
-        while !curtain.has_fallen() {
+    /// Consumes until the run ends, with one connection after the other.
+    pub fn run(&self, broker: &Broker, end_signal: &EndSignal) {
+        while !end_signal.is_given() {
             // That the connection ends is nothing to tell: the broker is being killed.
-            let _ = runtime().block_on(self.consume(broker, curtain));
-            curtain.falls_within(LOOK);
+            let _ = runtime().block_on(self.consume(broker, end_signal));
+            end_signal.comes_within(LOOK);
         }
     }
 
@@ -54,13 +54,13 @@ impl Drain {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn consume(&self, broker: &Broker, curtain: &Curtain) -> Result<(), lapin::Error> {
+    async fn consume(&self, broker: &Broker, end_signal: &EndSignal) -> Result<(), lapin::Error> {
         let Ok(subscribed) = timeout(PATIENCE, subscribe(broker, &self.queue)).await else {
             return Ok(());
         };
         // The connection lives until the end of this function.
         let (connection, mut deliveries) = subscribed?;
-        while !curtain.has_fallen() {
+        while !end_signal.is_given() {
             let Ok(next) = timeout(LOOK, deliveries.next()).await else { continue };
             let Some(delivery) = next.transpose()? else { break };
             let acker = delivery.acker.clone();

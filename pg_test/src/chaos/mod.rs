@@ -1,38 +1,43 @@
-//! The ledger test: clients change tables at random while servers and the network between them
+//! The chaos test: clients change tables at random while servers and the network between them
 //! break at random; in the end what the queues delivered must be what the clients saw commit,
 //! nothing less and nothing more, in order.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `stage`, `tables` | the servers, the way to the queues, what is captured |
+//! | `servers` | the servers, and the way to the queues |
+//! | `tables`, `schema` | what is captured: names, and making the tables and reading them |
 //! | `exchanges` | which table's events go to which exchange, and what becomes of those that it refuses |
 //! | `giants` | values that are enormous as text, and who writes them |
 //! | `triggers` | what writes in the middle of a statement, and in which order |
-//! | `clients`, `script` | who changes the tables, and what a transaction is to do |
-//! | `fault` | what goes wrong |
+//! | `clients`, `client`, `planned_transaction` | who changes the tables, and what a transaction is to do |
+//! | `fault`, `injector` | what may go wrong, and how it is injected and healed |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
 //! | `ledger` | what the clients know |
 //! | `gaps` | which events exchanges were told they lack |
 //! | `verdict`, `replica` | the checks, pure |
-//! | `latency` | how long events take while nothing is broken |
+//! | `clock`, `latency` | times, and how long events take while nothing is broken |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
-//! | `curtain` | the end of the run |
+//! | `end_signal` | the end of the run |
 
+mod client;
 mod clients;
-mod curtain;
+mod clock;
 mod delivery;
 mod drain;
+mod end_signal;
 mod exchanges;
 mod fault;
 mod gaps;
 mod giants;
+mod injector;
 mod latency;
 mod ledger;
 mod monitor;
+mod planned_transaction;
 mod replica;
 mod report;
-mod script;
-mod stage;
+mod schema;
+mod servers;
 mod tables;
 mod triggers;
 mod verdict;
@@ -42,16 +47,16 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clients::{Account, CLIENTS, Company, WRITER_OF_GIANTS};
-use curtain::Curtain;
-
+use clients::{Account, CLIENTS, Clients, WRITER_OF_GIANTS};
 use drain::Drain;
-use fault::{Fault, Lane, Saboteur};
+use end_signal::EndSignal;
+use fault::{Fault, Lane};
+use injector::Injector;
 use latency::{Latency, Span};
 use ledger::Ledger;
 use monitor::Observed;
 pub use report::Report;
-use stage::Stage;
+use servers::Servers;
 use verdict::Verdict;
 
 use crate::dice::Dice;
@@ -83,7 +88,7 @@ pub struct Plan {
 }
 
 /// Everything that happened until the clients and the faults came to their end.
-struct Played {
+struct History {
     ledger: Ledger,
     errors: BTreeMap<String, usize>,
     faults: BTreeMap<Fault, usize>,
@@ -94,7 +99,7 @@ struct Played {
 
 /// What the lanes have to tell in the end.
 #[derive(Debug, Default)]
-struct Sabotage {
+struct Injected {
     faults: BTreeMap<Fault, usize>,
     findings: Vec<String>,
 }
@@ -105,112 +110,117 @@ struct Sabotage {
 /// If a server does not come up again, or the stream does not go on when everything is healed.
 pub fn run(plan: Plan) -> Report {
     let way = if plan.tls { ", over TLS" } else { "" };
-    eprintln!("ledger test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
-    let stage = Stage::set(plan.tls);
-    let drains = Stage::queues().map(Drain::new);
-    let (curtain, after) = (Curtain::default(), Curtain::default());
-    let (mut played, observed) = thread::scope(|scope| {
-        let _fall = FallOnDrop(&after);
+    eprintln!("chaos test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
+    let servers = Servers::start(plan.tls);
+    let drains = Servers::queues().map(Drain::new);
+    let (end_signal, settled) = (EndSignal::default(), EndSignal::default());
+    let (mut history, observed) = thread::scope(|scope| {
+        let _give = GiveOnDrop(&settled);
         for drain in &drains {
-            let (broker, after) = (stage.broker(), &after);
-            scope.spawn(move || drain.run(&broker, after));
+            let (broker, settled) = (servers.broker(), &settled);
+            scope.spawn(move || drain.run(&broker, settled));
         }
-        let monitor = scope.spawn(|| monitor::watch(&stage, &after));
-        let played = play(&stage, &drains, &curtain, plan);
-        settle(&stage, &drains);
-        after.fall();
+        let monitor = scope.spawn(|| monitor::watch(&servers, &settled));
+        let history = run_clients_and_faults(&servers, &drains, &end_signal, plan);
+        settle(&servers, &drains);
+        settled.give();
         let observed: Observed = monitor.join().unwrap_or_default();
-        (played, observed)
+        (history, observed)
     });
-    let report = judge(&stage, &drains, &mut played, observed, plan);
+    let report = judge(&servers, &drains, &mut history, observed, plan);
     if !report.is_clean() {
-        stage.bed.print_logs_once();
+        servers.bed.print_logs_once();
     }
     report
 }
 
 /// Lets the threads that wait for it end when the scope is left by a panic.
-struct FallOnDrop<'a>(&'a Curtain);
+struct GiveOnDrop<'a>(&'a EndSignal);
 
-impl Drop for FallOnDrop<'_> {
+impl Drop for GiveOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.fall();
+        self.0.give();
     }
 }
 
 /// Clients work, at first undisturbed, and then faults happen until the time is up and everything is healed.
-fn play(stage: &Stage, drains: &[Drain], curtain: &Curtain, plan: Plan) -> Played {
-    let company = Company::new(stage.connection_string(), plan.seed, curtain);
-    let sabotage = Mutex::new(Sabotage::default());
+fn run_clients_and_faults(
+    servers: &Servers,
+    drains: &[Drain],
+    end_signal: &EndSignal,
+    plan: Plan,
+) -> History {
+    let clients = Clients::new(servers.connection_string(), plan.seed, end_signal);
+    let injected = Mutex::new(Injected::default());
     let (began, calm) = (Instant::now(), (plan.duration / CALM).min(LONGEST_CALM));
     let (accounts, calm): (Vec<Account>, _) = thread::scope(|scope| {
-        let _fall = FallOnDrop(curtain);
-        let company = &company;
-        let work = |number| scope.spawn(move || company.work(number));
-        let mut clients: Vec<_> = (0..CLIENTS).map(work).collect();
-        let pass = |time| _ = curtain.falls_within(time);
+        let _give = GiveOnDrop(end_signal);
+        let clients = &clients;
+        let work = |number| scope.spawn(move || client::work(clients, number));
+        let mut working: Vec<_> = (0..CLIENTS).map(work).collect();
+        let pass = |time| _ = end_signal.comes_within(time);
         // What everybody does for the first time takes longer.
         pass(calm / 2);
         let without = Span::of(|| pass(calm));
-        clients.push(work(WRITER_OF_GIANTS));
+        working.push(work(WRITER_OF_GIANTS));
         let with = Span::of(|| pass(calm));
         wait_until("what was timed has arrived", SETTLING, || {
             with.is_over(&drains[0].received().deliveries).then_some(())
         });
         for (lane, number) in [(Lane::Broker, 101), (Lane::Network, 102), (Lane::Postgres, 103)] {
-            let saboteur = Saboteur::new(stage, curtain, Dice::new(plan.seed, number));
-            let injected = &sabotage;
+            let injector = Injector::new(servers, end_signal, Dice::new(plan.seed, number));
+            let injected = &injected;
             let longest_rest = lane.longest_rest(plan.duration);
-            scope.spawn(move || break_things(saboteur, lane, longest_rest, began, injected));
+            scope.spawn(move || inject_faults(injector, lane, longest_rest, began, injected));
         }
         pass(plan.duration.saturating_sub(began.elapsed()));
-        curtain.fall();
+        end_signal.give();
         let join =
             |client: thread::ScopedJoinHandle<'_, Account>| client.join().expect("a client failed");
-        (clients.into_iter().map(join).collect(), [without, with])
+        (working.into_iter().map(join).collect(), [without, with])
     });
-    let (ledger, errors) = close_books(accounts, &company);
-    let Sabotage { faults, findings } =
-        sabotage.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Played { ledger, errors, faults, calm, findings }
+    let (ledger, errors) = close_books(accounts, &clients);
+    let Injected { faults, findings } =
+        injected.into_inner().unwrap_or_else(PoisonError::into_inner);
+    History { ledger, errors, faults, calm, findings }
 }
 
 /// Injects one lane's faults, dealt like cards: each kind comes once before any comes again.
-fn break_things(
-    mut saboteur: Saboteur<'_>,
+fn inject_faults(
+    mut injector: Injector<'_>,
     lane: Lane,
     longest_rest: u64,
     began: Instant,
-    sabotage: &Mutex<Sabotage>,
+    injected: &Mutex<Injected>,
 ) {
     // A panic here, a server that does not come up, ends the run.
-    let _fall = FallOnDrop(saboteur.curtain);
+    let _give = GiveOnDrop(injector.end_signal);
     loop {
-        let mut deck = lane.faults(saboteur.stage);
-        saboteur.dice.shuffle(&mut deck);
+        let mut deck = lane.faults(injector.servers);
+        injector.dice.shuffle(&mut deck);
         for fault in deck {
-            let rest = saboteur.dice.time(200, longest_rest);
-            if saboteur.curtain.falls_within(rest) {
+            let rest = injector.dice.time(200, longest_rest);
+            if injector.end_signal.comes_within(rest) {
                 return;
             }
             let at = began.elapsed().as_secs_f64();
-            let took_place = saboteur.inject(fault);
+            let took_place = injector.inject(fault);
             let until = began.elapsed().as_secs_f64();
             eprintln!(
                 "{at:6.1} s to {until:6.1} s: {}{}",
                 fault.name(),
                 if took_place { "" } else { " (not done)" }
             );
-            let mut sabotage = sabotage.lock().unwrap_or_else(PoisonError::into_inner);
-            sabotage.findings.append(&mut saboteur.findings);
+            let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
+            injected.findings.append(&mut injector.findings);
             if took_place {
-                *sabotage.faults.entry(fault).or_default() += 1;
+                *injected.faults.entry(fault).or_default() += 1;
             }
         }
     }
 }
 
-fn close_books(accounts: Vec<Account>, company: &Company<'_>) -> (Ledger, BTreeMap<String, usize>) {
+fn close_books(accounts: Vec<Account>, clients: &Clients<'_>) -> (Ledger, BTreeMap<String, usize>) {
     let mut ledger = Ledger::default();
     let mut errors: BTreeMap<String, usize> = BTreeMap::new();
     for account in accounts {
@@ -219,13 +229,13 @@ fn close_books(accounts: Vec<Account>, company: &Company<'_>) -> (Ledger, BTreeM
             *errors.entry(code).or_default() += times;
         }
     }
-    company.leave().into_iter().for_each(|transaction| ledger.enter(transaction));
+    clients.leave().into_iter().for_each(|transaction| ledger.enter(transaction));
     (ledger, errors)
 }
 
 /// Ends what is still prepared, and waits until everything has arrived.
-fn settle(stage: &Stage, drains: &[Drain]) {
-    let mut session = stage.connect();
+fn settle(servers: &Servers, drains: &[Drain]) {
+    let mut session = servers.connect();
     let prepared = session.query("SELECT gid FROM pg_prepared_xacts ORDER BY gid", &[]);
     for (number, row) in prepared.expect("could not list prepared transactions").iter().enumerate()
     {
@@ -234,35 +244,35 @@ fn settle(stage: &Stage, drains: &[Drain]) {
         session.batch_execute(&statement).expect("could not end a prepared transaction");
     }
     // Exchanges that are there again are asked at once whether they take messages, and told what they lack.
-    stage.bed.postgres.reload();
-    stage.wait_until_confirmed(SETTLING);
+    servers.bed.postgres.reload();
+    servers.wait_until_confirmed(SETTLING);
     let last = format!("INSERT INTO {} VALUES ('{LAST}', '{LAST}#end')", tables::JOURNAL);
     session.batch_execute(&last).expect("could not write the last transaction");
-    stage.wait_until_confirmed(SETTLING);
+    servers.wait_until_confirmed(SETTLING);
     for drain in drains {
         let queue = drain.queue.name();
         wait_until(&format!("the {queue} queue is drained"), SETTLING, || {
-            let is_drained = drain.has_seen(LAST) && stage.broker().message_count(queue) == 0;
+            let is_drained = drain.has_seen(LAST) && servers.broker().message_count(queue) == 0;
             is_drained.then_some(())
         });
     }
 }
 
 fn judge(
-    stage: &Stage,
+    servers: &Servers,
     drains: &[Drain],
-    played: &mut Played,
+    history: &mut History,
     observed: Observed,
     plan: Plan,
 ) -> Report {
-    let source = tables::rows(&mut stage.connect()).expect("could not read the tables");
-    let ledger = &mut played.ledger;
+    let source = schema::rows(&mut servers.connect()).expect("could not read the tables");
+    let ledger = &mut history.ledger;
     ledger.enter(last_transaction());
-    let contradictions = ledger.resolve(&tables::tags(&source));
-    let mut broken = std::mem::take(&mut played.findings);
-    broken.extend(stage.lost_places());
+    let contradictions = ledger.resolve(&schema::tags(&source));
+    let mut broken = std::mem::take(&mut history.findings);
+    broken.extend(servers.lost_places());
     // That of the first queue: the others' differ by what RabbitMQ does with them.
-    let latencies = played
+    let latencies = history
         .calm
         .map(|span| Latency::within(span, &drains[0].received().deliveries, WRITER_OF_GIANTS));
     let verdicts = drains.iter().map(|drain| {
@@ -274,14 +284,14 @@ fn judge(
         seed: plan.seed,
         tls: plan.tls,
         ran: plan.duration,
-        faults: std::mem::take(&mut played.faults),
+        faults: std::mem::take(&mut history.faults),
         committed: ledger.committed().count(),
         rolled_back: ledger.rolled_back(),
         resolved: ledger.resolved(),
         events: ledger.committed().map(|transaction| transaction.changes.len()).sum(),
         midway: ledger.committed().map(|transaction| transaction.midway).sum(),
         longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
-        errors: std::mem::take(&mut played.errors),
+        errors: std::mem::take(&mut history.errors),
         giants: ledger.committed().flat_map(|transaction| &transaction.changes).fold(
             [0, 0],
             |[whole, keys_only], change| match giants::is_keys_only(&change.table, &change.key) {

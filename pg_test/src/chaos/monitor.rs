@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ::postgres::Client;
 
-use super::curtain::Curtain;
-use super::stage::Stage;
+use super::end_signal::EndSignal;
+use super::servers::Servers;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
@@ -29,14 +29,14 @@ struct Look {
     returned: i64,
 }
 
-/// Looks until the curtain falls.
-pub(super) fn watch(stage: &Stage, curtain: &Curtain) -> Observed {
+/// Looks until the run ends.
+pub(super) fn watch(servers: &Servers, end_signal: &EndSignal) -> Observed {
     let mut observed = Observed::default();
     let mut session = None;
     let mut last = Look::default();
     let mut moved_at = Instant::now();
-    while !curtain.falls_within(LOOK) {
-        let Some(look) = look(stage, &mut session) else {
+    while !end_signal.comes_within(LOOK) {
+        let Some(look) = look(servers, &mut session) else {
             session = None;
             continue;
         };
@@ -55,11 +55,11 @@ pub(super) fn watch(stage: &Stage, curtain: &Curtain) -> Observed {
     observed
 }
 
-fn look(stage: &Stage, session: &mut Option<Client>) -> Option<Look> {
+fn look(servers: &Servers, session: &mut Option<Client>) -> Option<Look> {
     const QUERY: &str = "SELECT coalesce(lag_seconds, 0), events_confirmed, events_returned \
          FROM amqp.status";
     if session.is_none() {
-        *session = stage.try_connect();
+        *session = servers.try_connect();
     }
     let row = session.as_mut()?.query_one(QUERY, &[]).ok()?;
     let lag = Duration::from_secs_f64(row.get(0));

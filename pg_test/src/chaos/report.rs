@@ -81,7 +81,7 @@ impl Report {
     fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "| {name} | {value} |");
         let way = if self.tls { ", over TLS" } else { "" };
-        line("ledger test", format!("seed {}, {} s{way}", self.seed, self.ran.as_secs()))?;
+        line("chaos test", format!("seed {}, {} s{way}", self.seed, self.ran.as_secs()))?;
         line("---", "---".to_owned())?;
         for (fault, times) in &self.faults {
             line(fault.name(), times.to_string())?;

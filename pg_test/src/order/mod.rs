@@ -1,48 +1,53 @@
 //! The order of changes inside transactions: random worlds of triggers and functions that write in
-//! the middle of statements, played on a server with `wal_level = logical`, where `test_decoding`
+//! the middle of statements, run on a server with `wal_level = logical`, where `test_decoding`
 //! says in which order the changes were made; a third of them again at `replica`, where the same
 //! order must come.
 //!
 //! | module | owns |
 //! |---|---|
-//! | `cast`, `author`, `script` | what a world is: tables, triggers and functions; statements; transactions |
-//! | `stage`, `session` | the servers, and playing a world on one |
+//! | `world` | what happens in a world: for each session a schema and transactions, decided before it begins |
+//! | `tables`, `schema`, `captured` | tables; triggers and functions around them; what is captured |
+//! | `statement_generator`, `planned_transaction` | random statements, and the transactions that are made of them |
+//! | `server`, `session` | the servers, and running a world on one |
 //! | `change` | the form that both sides are brought into |
 //! | `decoded`, `published` | what `test_decoding` says, what our messages say |
 //! | `replay`, `verdict` | the checks, pure |
 //! | `report` | what is printed |
 
-mod author;
-mod cast;
+mod captured;
 mod change;
 mod decoded;
+mod planned_transaction;
 mod published;
 mod replay;
 mod report;
-mod script;
+mod schema;
+mod server;
 mod session;
-mod stage;
+mod statement_generator;
+mod tables;
 mod verdict;
+mod world;
 
 use std::time::{Duration, Instant};
 
-use cast::World;
 pub use report::Report;
-use stage::Stage;
+use server::Server;
+use world::World;
 
 use crate::Testbed;
 
-/// Every so manieth world is played again at `wal_level = replica`.
+/// Every so manieth world is run again at `wal_level = replica`.
 const AGAIN: u64 = 3;
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// How long worlds are played.
+    /// How long worlds are run.
     pub duration: Duration,
     /// Decides the worlds.
     pub seed: u64,
-    /// Plays this world alone, at both levels.
+    /// Runs this world alone, at both levels.
     pub world: Option<u64>,
 }
 
@@ -55,19 +60,20 @@ pub fn run(plan: Plan) -> Report {
     // What moves rows is said by us: no vacuum that nobody asked for.
     let logical = Testbed::private(&["wal_level = logical", "autovacuum = off"]);
     let replica = Testbed::beside(&logical.rabbitmq, &["autovacuum = off"]);
-    let (mut first, mut second) = (Stage::set(&logical, true), Stage::set(&replica, false));
+    let (mut first, mut second) =
+        (Server::prepare(&logical, true), Server::prepare(&replica, false));
     let mut report = Report::default();
     (report.seed, report.ran) = (plan.seed, plan.duration);
     let end = Instant::now() + plan.duration;
     for number in plan.world.unwrap_or(1).. {
         let world = World::new(plan.seed, number);
-        let played = first.play(&world);
-        let verdict = verdict::on(&world, &played);
-        report.enter(&world, &verdict, played.published.out_of_firing_order);
-        report.enter_errors(&played.errors);
+        let observed = first.run_world(&world);
+        let verdict = verdict::on(&world, &observed);
+        report.enter(&world, &verdict, observed.published.out_of_firing_order);
+        report.enter_errors(&observed.errors);
         if number.is_multiple_of(AGAIN) || plan.world.is_some() {
-            let again = second.play(&world);
-            report.enter_replica(&world, &verdict::on_replica(&world, &played, &again));
+            let again = second.run_world(&world);
+            report.enter_replica(&world, &verdict::on_replica(&world, &observed, &again));
         }
         if plan.world.is_some() || Instant::now() >= end {
             break;

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::cast::World;
 use super::change::{Change, Operation, Row, Transaction};
+use super::world::World;
 
 /// Tables by name, and their rows by id.
 pub(super) type Tables = BTreeMap<String, BTreeMap<String, Row>>;

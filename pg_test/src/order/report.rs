@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::cast::World;
 use super::session::Errors;
 use super::verdict::{Finding, Verdict};
+use super::world::World;
 
 /// So many findings are told in full, with all that made their worlds.
 const TOLD: usize = 3;

@@ -1,4 +1,4 @@
-//! Plays a script: a session that does what is written, rolls back what failed and goes on. What
+//! Runs planned transactions: a session that does what is planned, rolls back what failed and goes on. What
 //! failed is counted by its SQLSTATE; only what happens in the database tells how it ended.
 
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::sync::mpsc::Sender;
 
 use ::postgres::{Client, Error};
 
-use super::cast::Session;
-use super::script::{End, Script, Step};
+use super::planned_transaction::{End, PlannedTransaction, Step};
+use super::world::Session;
 
 /// What statements may fail with, by SQLSTATE: rows that collide, or that refer to none; a row that was
 /// changed in the middle of its own statement; COPY FREEZE and TRUNCATE of a table in use.
@@ -36,39 +36,39 @@ impl Errors {
     }
 }
 
-/// Plays all scripts of a session, each behind a row in `tag` with its number, and says so of each.
+/// Runs all transactions of a session, each behind a row in `tag` with its number, and says so of each.
 ///
 /// # Panics
 /// If the connection breaks.
-pub(super) fn play(client: &mut Client, session: &Session, played: &Sender<()>) -> Errors {
-    let mut player = Player { client, errors: Errors::default() };
+pub(super) fn run(client: &mut Client, session: &Session, done: &Sender<()>) -> Errors {
+    let mut runner = Runner { client, errors: Errors::default() };
     let path = format!("SET search_path = {}, public", session.schema);
-    player.run(&path).expect("a search path can be set");
-    for (number, script) in session.scripts.iter().enumerate() {
+    runner.run(&path).expect("a search path can be set");
+    for (number, planned) in session.transactions.iter().enumerate() {
         let tag = format!("SELECT setval('spending', 1); INSERT INTO tag VALUES ({number})");
-        player.run(&tag).unwrap_or_else(|error| panic!("{tag}: {error:?}"));
-        player.script(script, &format!("{}_{number}", session.schema));
+        runner.run(&tag).unwrap_or_else(|error| panic!("{tag}: {error:?}"));
+        runner.transaction(planned, &format!("{}_{number}", session.schema));
         // Who listens may have failed; its panic tells.
-        let _ = played.send(());
+        let _ = done.send(());
     }
-    player.errors
+    runner.errors
 }
 
-struct Player<'a> {
+struct Runner<'a> {
     client: &'a mut Client,
     errors: Errors,
 }
 
-impl Player<'_> {
-    fn script(&mut self, script: &Script, name: &str) {
-        if script.end == End::Alone {
-            for step in &script.steps {
+impl Runner<'_> {
+    fn transaction(&mut self, planned: &PlannedTransaction, name: &str) {
+        if planned.end == End::Alone {
+            for step in &planned.steps {
                 let _ = self.step(step);
             }
             return;
         }
-        let done = self.run("BEGIN").and_then(|()| self.steps(&script.steps));
-        let done = done.and_then(|()| match script.end {
+        let done = self.run("BEGIN").and_then(|()| self.steps(&planned.steps));
+        let done = done.and_then(|()| match planned.end {
             End::Prepare => self
                 .run(&format!("PREPARE TRANSACTION '{name}'"))
                 .and_then(|()| self.run(&format!("COMMIT PREPARED '{name}'"))),

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::cast::{Promise, World};
+use super::captured::Promise;
 use super::change::{Change, Operation, Row, Transaction};
 use super::decoded::{Decoded, Line};
 use super::replay::replay;
-use super::stage::Played;
+use super::server::Observed;
+use super::world::World;
 
 /// So many lines of a comparison are shown, from a little before the first difference.
 const SHOWN: usize = 60;
@@ -43,13 +44,13 @@ struct Expected {
     is_any_order: bool,
 }
 
-/// Judges a world that was played at `wal_level = logical`.
-pub(super) fn on(world: &World, played: &Played) -> Verdict {
-    let published = &played.published;
+/// Judges a world that ran at `wal_level = logical`.
+pub(super) fn on(world: &World, observed: &Observed) -> Verdict {
+    let published = &observed.published;
     let mut verdict = Verdict::default();
     let mut bench = Bench::new(world, &published.transactions);
-    bench.promises(played);
-    let expected = expected(world, &played.decoded);
+    bench.promises(observed);
+    let expected = expected(world, &observed.decoded);
     bench.transactions(&expected, &published.transactions);
     for (xid, expected) in &expected {
         let ours = published.transactions.iter().find(|transaction| transaction.xid == *xid);
@@ -60,19 +61,19 @@ pub(super) fn on(world: &World, played: &Played) -> Verdict {
         verdict.truncates +=
             ours.changes.iter().filter(|change| change.operation == Operation::Truncate).count();
     }
-    bench.replay(played);
+    bench.replay(observed);
     verdict.findings = bench.findings;
     verdict
 }
 
-/// Judges a world that was played at `wal_level = replica` by how it went at `logical`.
-pub(super) fn on_replica(world: &World, logical: &Played, replica: &Played) -> Verdict {
+/// Judges a world that ran at `wal_level = replica` by how it went at `logical`.
+pub(super) fn on_replica(world: &World, logical: &Observed, replica: &Observed) -> Verdict {
     let mut bench = Bench::new(world, &replica.published.transactions);
     bench.promises(replica);
     bench.replay(replica);
     for session in &world.sessions {
-        let of = |played: &Played| -> Vec<Transaction> {
-            let all = played.published.transactions.iter();
+        let of = |observed: &Observed| -> Vec<Transaction> {
+            let all = observed.published.transactions.iter();
             all.filter(|transaction| transaction.schema == session.schema).cloned().collect()
         };
         let (before, now) = (of(logical), of(replica));
@@ -131,14 +132,14 @@ fn announced(world: &World, line: &Line) -> Expected {
 /// Where findings are written down, with what is known of their transactions.
 struct Bench<'a> {
     world: &'a World,
-    /// Which script a transaction belongs to: its schema, and the number.
-    scripts: BTreeMap<u32, (String, usize)>,
+    /// Which planned transaction each one is: its schema, and the number.
+    planned: BTreeMap<u32, (String, usize)>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Bench<'a> {
     fn new(world: &'a World, transactions: &[Transaction]) -> Bench<'a> {
-        let mut scripts = BTreeMap::new();
+        let mut planned = BTreeMap::new();
         let mut current: BTreeMap<&str, usize> = BTreeMap::new();
         for transaction in transactions {
             let number = current.entry(&transaction.schema).or_default();
@@ -146,26 +147,26 @@ impl<'a> Bench<'a> {
             if let Some(row) = tag.and_then(|change| change.new.as_ref()) {
                 *number = row["id"].parse().unwrap_or_default();
             }
-            scripts.insert(transaction.xid, (transaction.schema.clone(), *number));
+            planned.insert(transaction.xid, (transaction.schema.clone(), *number));
         }
-        Bench { world, scripts, findings: Vec::new() }
+        Bench { world, planned, findings: Vec::new() }
     }
 
     fn find(&mut self, xid: u32, what: &str, detail: String) {
-        let (schema, number) = self.scripts.get(&xid).cloned().unwrap_or_default();
-        let script = self.world.session(&schema).and_then(|s| s.scripts.get(number));
-        let script = script.map(ToString::to_string).unwrap_or_default();
+        let (schema, number) = self.planned.get(&xid).cloned().unwrap_or_default();
+        let planned = self.world.session(&schema).and_then(|s| s.transactions.get(number));
+        let planned = planned.map(ToString::to_string).unwrap_or_default();
         self.findings.push(Finding {
-            what: format!("{schema}, script {number}, transaction {xid}: {what}"),
-            detail: format!("{}\n{detail}", indented(&script)),
+            what: format!("{schema}, number {number}, transaction {xid}: {what}"),
+            detail: format!("{}\n{detail}", indented(&planned)),
         });
     }
 
     /// What each message says of its own place, and what statements must not fail with.
-    fn promises(&mut self, played: &Played) {
-        let failed = played.errors.unexpected.iter();
+    fn promises(&mut self, observed: &Observed) {
+        let failed = observed.errors.unexpected.iter();
         let failed = failed.map(|what| format!("a statement failed with {what}"));
-        let all = played.published.findings.iter().cloned().chain(failed);
+        let all = observed.published.findings.iter().cloned().chain(failed);
         self.findings.extend(all.map(|what| Finding { what, detail: String::new() }));
     }
 
@@ -238,16 +239,16 @@ impl<'a> Bench<'a> {
     }
 
     /// What a consumer makes of the messages.
-    fn replay(&mut self, played: &Played) {
+    fn replay(&mut self, observed: &Observed) {
         let mut findings = Vec::new();
-        let replayed = replay(self.world, &played.published.transactions, &mut findings);
+        let replayed = replay(self.world, &observed.published.transactions, &mut findings);
         let is_broken = !findings.is_empty();
         // What follows from the first ones says nothing new.
         for (xid, what) in findings.into_iter().take(REPLAYED) {
             self.find(xid, &what, String::new());
         }
-        for table in played.tables.keys().chain(replayed.keys()) {
-            let (there, here) = (played.tables.get(table), replayed.get(table));
+        for table in observed.tables.keys().chain(replayed.keys()) {
+            let (there, here) = (observed.tables.get(table), replayed.get(table));
             if there != here && !is_broken {
                 let rows = |rows: Option<&BTreeMap<String, Row>>| {
                     let rows = rows.into_iter().flat_map(BTreeMap::values);

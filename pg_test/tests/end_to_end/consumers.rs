@@ -7,11 +7,11 @@ use std::process::{Child, Command};
 use std::{env, fs};
 
 use pg_test::{
-    DEADLINE, Direction, Postgres, Proxy, Queue, Scene, Testbed, wait_until, wait_until_confirmed,
+    DEADLINE, Direction, Fixture, Postgres, Proxy, Queue, Testbed, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 
-use crate::stage::{ask, make_blog, run};
+use crate::helpers::{ask, make_blog, run};
 
 /// Its changes are the last ones, so that who has them has handled all others.
 const LAST: i64 = 1_000_000;
@@ -50,13 +50,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(scene: &Scene<'_>, name: &'static str, mut command: Command) -> Running {
-        let postgres: &Postgres = &scene.testbed.postgres;
-        let queue = Queue::durable(&format!("{}-{name}", scene.database));
-        scene.broker().declare_queue(&queue.clone().bound_to(&scene.exchange, "#"));
+    fn start(fixture: &Fixture<'_>, name: &'static str, mut command: Command) -> Running {
+        let postgres: &Postgres = &fixture.testbed.postgres;
+        let queue = Queue::durable(&format!("{}-{name}", fixture.database));
+        fixture.broker().declare_queue(&queue.clone().bound_to(&fixture.exchange, "#"));
         run(&mut postgres.connect("postgres"), &format!("CREATE DATABASE {name}"));
         let url = format!("postgresql://127.0.0.1:{}/{name}?user=postgres", postgres.port());
-        command.args([&scene.testbed.rabbitmq.url("/"), queue.name(), &url]);
+        command.args([&fixture.testbed.rabbitmq.url("/"), queue.name(), &url]);
         let log = postgres.folder().join(format!("{name}.log"));
         let child = spawn(&mut command, &log);
         Running { name, command, log, child, database: postgres.connect(name) }
@@ -116,10 +116,10 @@ fn the_consumers_of_the_documentation_apply_each_event_once() {
     const ROWS: i64 = 200;
     let bed = Testbed::private(&[]);
     let proxy = Proxy::start(bed.rabbitmq.port());
-    let scene = bed.scene("consumers");
-    let mut client = scene.client();
+    let fixture = bed.scene("consumers");
+    let mut client = fixture.client();
     make_blog(&mut client);
-    let mut consumers = consumers().map(|(name, command)| Running::start(&scene, name, command));
+    let mut consumers = consumers().map(|(name, command)| Running::start(&fixture, name, command));
 
     bed.postgres.set("amqp.port", &proxy.port().to_string());
     let connected = format!("connected to broker 127.0.0.1:{}", proxy.port());
@@ -128,7 +128,7 @@ fn the_consumers_of_the_documentation_apply_each_event_once() {
     });
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
     wait_until_confirmed(&mut client);
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     consumers.iter_mut().for_each(|consumer| consumer.wait_for(0));
 
     // The broker gets all of these, and the worker hears of none of its confirms.
@@ -143,12 +143,12 @@ fn the_consumers_of_the_documentation_apply_each_event_once() {
     run(&mut client, "DELETE FROM blog_articles WHERE id > 0");
     let count = 3 * ROWS as usize;
     let first: BTreeSet<_> =
-        scene.consumer.wait_for_events(count).into_iter().map(|event| event.message_id).collect();
+        fixture.consumer.wait_for_events(count).into_iter().map(|event| event.message_id).collect();
     assert_eq!(first.len(), count);
     // Whatever each was doing.
     consumers.iter_mut().for_each(Running::replace);
     proxy.cut();
-    for event in scene.consumer.wait_for_events(count) {
+    for event in fixture.consumer.wait_for_events(count) {
         assert!(first.contains(&event.message_id), "{event:?}");
         assert_eq!(event.headers["resent"], "reconnect");
     }

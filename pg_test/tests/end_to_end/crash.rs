@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use pg_test::{
-    DEADLINE, Message, RabbitMq, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+    DEADLINE, Fixture, Message, RabbitMq, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
 };
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
-use crate::stage::{
+use crate::helpers::{
     ask, changes, commit_lsn, ids, make_blog, published_so_far, run, saved_confirmed,
     shown_confirmed, shown_restart, wait_until_saved, worker_pid,
 };
@@ -35,8 +35,8 @@ fn crashes_right_after_checkpoints_that_removed_wal_lose_nothing_and_tear_nothin
             let rabbitmq = &rabbitmq;
             scope.spawn(move || {
                 let bed = Testbed::beside_with(rabbitmq, &[SMALL_SEGMENTS], &SMALL_WAL);
-                let scene = bed.scene("rounds");
-                let mut rounds = Rounds::begin(&scene);
+                let fixture = bed.scene("rounds");
+                let mut rounds = Rounds::begin(&fixture);
                 for number in 0..ROUNDS {
                     rounds.play(number + server);
                 }
@@ -47,8 +47,8 @@ fn crashes_right_after_checkpoints_that_removed_wal_lose_nothing_and_tear_nothin
 }
 
 /// What was done in the rounds so far.
-struct Rounds<'scene> {
-    scene: &'scene Scene<'scene>,
+struct Rounds<'fixture> {
+    fixture: &'fixture Fixture<'fixture>,
     client: Client,
     first_restart: u64,
     next_id: i64,
@@ -60,14 +60,14 @@ struct Rounds<'scene> {
     oldest_files: BTreeSet<String>,
 }
 
-impl<'scene> Rounds<'scene> {
-    fn begin(scene: &'scene Scene<'scene>) -> Rounds<'scene> {
-        let mut client = scene.client();
+impl<'fixture> Rounds<'fixture> {
+    fn begin(fixture: &'fixture Fixture<'fixture>) -> Rounds<'fixture> {
+        let mut client = fixture.client();
         make_blog(&mut client);
         run(&mut client, "CREATE TABLE plain (filler text)");
         let first_restart = shown_restart(&mut client);
         Rounds {
-            scene,
+            fixture,
             client,
             first_restart,
             next_id: 1,
@@ -78,7 +78,7 @@ impl<'scene> Rounds<'scene> {
     }
 
     fn play(&mut self, number: usize) {
-        let mut doomed = self.scene.client();
+        let mut doomed = self.fixture.client();
         if number.is_multiple_of(2) {
             run(&mut doomed, &format!("BEGIN; INSERT INTO blog_articles VALUES (-{})", number + 1));
         }
@@ -112,14 +112,14 @@ impl<'scene> Rounds<'scene> {
     }
 
     fn crash(&mut self, number: usize, session: &mut Client) {
-        let postgres = &self.scene.testbed.postgres;
+        let postgres = &self.fixture.testbed.postgres;
         match number % 4 {
-            1 => self.kill(worker_pid(&mut self.scene.client())),
+            1 => self.kill(worker_pid(&mut self.fixture.client())),
             3 => self.kill(ask::<i32>(session, "SELECT pg_backend_pid()") as u32),
             _ => postgres.restart(Shutdown::Immediate),
         }
         self.client = wait_until("the server is back", DEADLINE, || {
-            Client::connect(&postgres.connection_string(&self.scene.database), NoTls).ok()
+            Client::connect(&postgres.connection_string(&self.fixture.database), NoTls).ok()
         });
     }
 
@@ -167,9 +167,9 @@ impl<'scene> Rounds<'scene> {
 
     fn end(mut self, rounds: usize) {
         self.commit_prepared();
-        let messages = published_so_far(self.scene, &mut self.client);
+        let messages = published_so_far(self.fixture, &mut self.client);
         assert_whole_and_in_order(&messages, &self.committed);
-        let log = self.scene.testbed.postgres.log();
+        let log = self.fixture.testbed.postgres.log();
         for complaint in [
             "events are lost",
             "has already been removed",
@@ -258,12 +258,12 @@ fn assert_resends_repeat_a_suffix(messages: &[Message]) {
 #[test]
 fn the_wal_of_transactions_that_died_in_a_crash_is_released_and_that_of_prepared_ones_is_not() {
     let bed = Testbed::private_with(&[SMALL_SEGMENTS], &SMALL_WAL);
-    let scene = bed.scene("dead");
-    let mut client = scene.client();
+    let fixture = bed.scene("dead");
+    let mut client = fixture.client();
     make_blog(&mut client);
     // Where its WAL lies, and its session.
     let begin_elsewhere = |id: i32, end: &str| {
-        let mut session = scene.client();
+        let mut session = fixture.client();
         let from = insert_lsn(&mut session);
         run(
             &mut session,
@@ -273,28 +273,28 @@ fn the_wal_of_transactions_that_died_in_a_crash_is_released_and_that_of_prepared
             ),
         );
         let to = insert_lsn(&mut session);
-        run(&mut scene.client(), "SELECT pg_switch_wal()");
+        run(&mut fixture.client(), "SELECT pg_switch_wal()");
         (from..to, session)
     };
     let (older, _open) = begin_elsewhere(10, "");
     let (prepared, _) = begin_elsewhere(20, "PREPARE TRANSACTION 'p'");
     let (younger, _open_too) = begin_elsewhere(30, "");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     assert!(shown_restart(&mut client) < older.end, "open transactions hold their WAL");
 
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     wait_until("the older dead transaction is let go", DEADLINE, || {
         (shown_restart(&mut client) >= prepared.start).then_some(())
     });
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     assert!(shown_restart(&mut client) < prepared.end, "the prepared one is still needed");
 
     run(&mut client, "CHECKPOINT");
     run(&mut client, "COMMIT PREPARED 'p'");
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), ["insert:20", "insert:21"]);
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), ["insert:20", "insert:21"]);
     wait_until("nothing dead holds the WAL", DEADLINE, || {
         (shown_restart(&mut client) > younger.end).then_some(())
     });
@@ -303,26 +303,26 @@ fn the_wal_of_transactions_that_died_in_a_crash_is_released_and_that_of_prepared
 #[test]
 fn what_is_saved_as_confirmed_never_comes_again() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("saved");
-    let mut client = scene.client();
+    let fixture = bed.scene("saved");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 500) g");
     run(&mut client, "INSERT INTO blog_articles VALUES (501)");
-    let events = scene.consumer.wait_for_events(501);
+    let events = fixture.consumer.wait_for_events(501);
     wait_until_saved(&mut client, &events[500]);
     for how in [Shutdown::Immediate, Shutdown::Fast, Shutdown::Immediate] {
         bed.postgres.restart(how);
-        client = scene.client();
-        let again = published_so_far_and_saved(&scene, &mut client);
+        client = fixture.client();
+        let again = published_so_far_and_saved(&fixture, &mut client);
         assert_eq!(changes(&again), [""; 0], "{how:?}");
     }
 }
 
 /// Like [`published_so_far`], without a marker that a crash could bring back.
 #[track_caller]
-fn published_so_far_and_saved(scene: &Scene<'_>, client: &mut Client) -> Vec<Message> {
+fn published_so_far_and_saved(fixture: &Fixture<'_>, client: &mut Client) -> Vec<Message> {
     let before = insert_lsn(client);
-    let messages = published_so_far(scene, client);
+    let messages = published_so_far(fixture, client);
     // Only the marker's transaction ends after that.
     wait_until("the marker's position was saved", DEADLINE, || {
         (saved_confirmed(client) > before).then_some(())
@@ -333,8 +333,8 @@ fn published_so_far_and_saved(scene: &Scene<'_>, client: &mut Client) -> Vec<Mes
 #[test]
 fn after_a_crash_only_what_was_not_saved_as_confirmed_comes_again() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("unsaved");
-    let mut client = scene.client();
+    let fixture = bed.scene("unsaved");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let mut sent = Vec::new();
     let mut came_again = 0;
@@ -346,11 +346,11 @@ fn after_a_crash_only_what_was_not_saved_as_confirmed_comes_again() {
                 &format!("INSERT INTO blog_articles VALUES ({round} * 100 + {id} + 1)"),
             );
         }
-        sent.extend(scene.consumer.wait_for_events(40));
+        sent.extend(fixture.consumer.wait_for_events(40));
         let saved = saved_confirmed(&mut client);
         bed.postgres.restart(Shutdown::Immediate);
-        client = scene.client();
-        let again = published_so_far_and_saved(&scene, &mut client);
+        client = fixture.client();
+        let again = published_so_far_and_saved(&fixture, &mut client);
         assert!(again.iter().all(|event| commit_lsn(event) > saved), "{saved}: {:?}", ids(&again));
         assert!(ids(&sent[before..]).ends_with(&ids(&again)), "{:?}", ids(&again));
         assert!(again.iter().all(|event| sent.iter().any(|e| e.message_id == event.message_id)));
@@ -366,8 +366,8 @@ fn after_a_crash_only_what_was_not_saved_as_confirmed_comes_again() {
 fn a_crash_in_the_middle_of_a_transaction_goes_on_where_the_position_was_saved() {
     const ROWS: i64 = 20_000;
     let bed = Testbed::private(&["amqp.max_in_flight = 2"]);
-    let scene = bed.scene("middle_crash");
-    let mut client = scene.client();
+    let fixture = bed.scene("middle_crash");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let confirmed =
         |client: &mut Client| -> i64 { ask(client, "SELECT events_confirmed FROM amqp.status") };
@@ -386,14 +386,14 @@ fn a_crash_in_the_middle_of_a_transaction_goes_on_where_the_position_was_saved()
     });
     bed.postgres.stop(Shutdown::Immediate);
     send_signal(bed.rabbitmq.pid(), "CONT");
-    scene.broker().publish(&scene.exchange, "crashed", b"");
-    let mut messages = scene.consumer.wait_for_marker("crashed");
+    fixture.broker().publish(&fixture.exchange, "crashed", b"");
+    let mut messages = fixture.consumer.wait_for_marker("crashed");
     let sent = messages.len();
     assert!(sent < ROWS as usize, "the transaction was over before the crash");
     bed.postgres.start();
     // Faster from here on.
     bed.postgres.set("amqp.max_in_flight", "2000");
-    messages.extend(published_so_far(&scene, &mut scene.client()));
+    messages.extend(published_so_far(&fixture, &mut fixture.client()));
     assert_whole_and_in_order(&messages, &[(1..=ROWS).collect()]);
     let next = ids(&messages[sent..=sent])[0];
     assert!(next > at_least, "{next} came again though {at_least} were saved");
@@ -417,14 +417,14 @@ fn nothing_is_announced_that_a_crash_can_undo_however_lazy_the_wal_writer() {
 fn asynchronous_commits_and_crashes(name: &str, conf: &[&str]) {
     const ROUNDS: i32 = 15;
     let bed = Testbed::private(conf);
-    let scene = bed.scene(name);
-    let mut client = scene.client();
+    let fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
     let next_id = AtomicI32::new(1);
     let mut acknowledged = BTreeSet::new();
     for round in 0..ROUNDS {
         let crash_at = next_id.load(Ordering::Relaxed) + 20 + round * 173 % 400;
-        let writers = [(); 2].map(|()| asynchronous(scene.client()));
+        let writers = [(); 2].map(|()| asynchronous(fixture.client()));
         thread::scope(|scope| {
             let next_id = &next_id;
             let writers =
@@ -439,9 +439,9 @@ fn asynchronous_commits_and_crashes(name: &str, conf: &[&str]) {
         });
         bed.postgres.start();
     }
-    client = scene.client();
+    client = fixture.client();
     let announced: BTreeSet<i64> =
-        ids(&published_so_far(&scene, &mut client)).into_iter().collect();
+        ids(&published_so_far(&fixture, &mut client)).into_iter().collect();
     let rows = client.query("SELECT id FROM blog_articles", &[]).unwrap();
     let stored: BTreeSet<i64> = rows.iter().map(|row| i64::from(row.get::<_, i32>(0))).collect();
     let undone: Vec<_> = announced.difference(&stored).collect();

@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use pg_test::{
-    DEADLINE, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until, wait_until_confirmed,
+    DEADLINE, Fixture, Shutdown, Testbed, insert_lsn, send_signal, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog_and_operations, commit_lsn, first_deliveries, ids, lsn, lsn_text, replace_worker,
     run, saved_confirmed, wait_for_reason, wait_until_saved, wait_until_streaming, worker_pid,
 };
@@ -24,12 +24,12 @@ fn testbed() -> Testbed {
 }
 
 /// Gets what is published to its own exchange and to the worker's.
-fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let (scene, mut client) = blog_and_operations(bed, name);
+fn fixture<'bed>(bed: &'bed Testbed, name: &str) -> (Fixture<'bed>, Client) {
+    let (fixture, mut client) = blog_and_operations(bed, name);
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
-    let first = scene.consumer.wait_for_events(1);
+    let first = fixture.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &first[0]);
-    (scene, client)
+    (fixture, client)
 }
 
 /// The WAL file that holds this place.
@@ -82,7 +82,7 @@ fn wait_until_stuck(client: &mut Client) -> String {
 fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_passed() {
     const ROWS: i64 = 300;
     let bed = testbed();
-    let (mut scene, mut client) = scene(&bed, "damaged");
+    let (mut fixture, mut client) = fixture(&bed, "damaged");
     let worker = freeze(&mut client);
     for id in 1..=ROWS {
         run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
@@ -96,7 +96,7 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
     damage(&bed, &mut client, from + 60, from + 70);
     send_signal(worker, "CONT");
 
-    let events = scene.consumer.wait_for_events(ROWS as usize);
+    let events = fixture.consumer.wait_for_events(ROWS as usize);
     assert_eq!(ids(&events), (1..=ROWS).collect::<Vec<_>>());
     let order = wait_until_stuck(&mut client);
     let reason: String = ask(&mut client, "SELECT reason FROM amqp.status");
@@ -115,7 +115,7 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
     replace_worker(&mut client);
     assert_eq!(wait_until_stuck(&mut client), order);
     bed.postgres.set("amqp.skip_wal", &order);
-    let rest = scene.consumer.wait_for_events(2);
+    let rest = fixture.consumer.wait_for_events(2);
     assert_eq!(rest[0].routing_key, "amqp_cdc.gap");
     let gap = rest[0].json();
     assert_eq!((lsn(gap["from"].as_str().unwrap()), lsn(gap["to"].as_str().unwrap())), (from, to));
@@ -125,9 +125,9 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
     // Nor is the gap told again.
     let before = published(&mut client);
     replace_worker(&mut client);
-    scene.consume_again();
+    fixture.consume_again();
     run(&mut client, "INSERT INTO blog_articles VALUES (1001)");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1001]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1001]);
     assert_eq!(published(&mut client), before + 1);
 }
 
@@ -135,10 +135,10 @@ fn what_is_intact_before_damage_is_sent_once_and_what_is_behind_it_when_it_is_pa
 #[test]
 fn what_was_open_at_the_damage_is_not_taken_for_dead() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "doubtful");
+    let (fixture, mut client) = fixture(&bed, "doubtful");
     let worker = freeze(&mut client);
     let open = |id: i64| {
-        let mut session = scene.client();
+        let mut session = fixture.client();
         run(&mut session, &format!("BEGIN; INSERT INTO blog_articles VALUES ({id})"));
         session
     };
@@ -173,7 +173,7 @@ fn what_was_open_at_the_damage_is_not_taken_for_dead() {
     run(&mut client, "INSERT INTO blog_articles VALUES (100)");
 
     // Both exchanges are told of the gap.
-    let events = scene.consumer.wait_for_events(9);
+    let events = fixture.consumer.wait_for_events(9);
     assert!(events[..2].iter().all(|event| event.routing_key == "amqp_cdc.gap"), "{events:?}");
     let is_truncated: Vec<_> = events[2..]
         .iter()
@@ -188,18 +188,18 @@ fn what_was_open_at_the_damage_is_not_taken_for_dead() {
     wait_until_confirmed(&mut client);
     // It was rolled back: nothing is to be said of it.
     assert!(!bed.postgres.log().contains(&format!("transactions {lost_xid} ended")));
-    assert_eq!(scene.consumer.next_within(std::time::Duration::ZERO), None);
+    assert_eq!(fixture.consumer.next_within(std::time::Duration::ZERO), None);
 }
 
 /// Where a restart has to look for the position, too.
 #[test]
 fn damage_does_not_stand_in_the_way_of_finding_the_position() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "lost_slot");
+    let (fixture, mut client) = fixture(&bed, "lost_slot");
     let from = insert_lsn(&mut client);
     write_other(&mut client, 100);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let event = scene.consumer.wait_for_events(1);
+    let event = fixture.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &event[0]);
     write_pages(&mut client);
     run(&mut client, "CHECKPOINT");
@@ -208,15 +208,15 @@ fn damage_does_not_stand_in_the_way_of_finding_the_position() {
     let name = "pg_replslot/amqp_cdc";
     fs::remove_dir_all(bed.postgres.data_dir().join(name)).unwrap();
     bed.postgres.start();
-    let mut client = scene.client();
+    let mut client = fixture.client();
     wait_until_streaming(&mut client);
     damage(&bed, &mut client, from + 60, from + 70);
     bed.postgres.stop(Shutdown::Fast);
     fs::remove_dir_all(bed.postgres.data_dir().join(name)).unwrap();
     bed.postgres.start();
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    let rest = scene.consumer.wait_for_events(1);
+    let rest = fixture.consumer.wait_for_events(1);
     assert_eq!(ids(&rest), [2], "{}", bed.postgres.log());
 }
 
@@ -224,7 +224,7 @@ fn damage_does_not_stand_in_the_way_of_finding_the_position() {
 #[test]
 fn a_position_that_cannot_be_saved_stays_where_it_was_and_nothing_is_lost() {
     let bed = testbed();
-    let (scene, mut client) = scene(&bed, "unsaved");
+    let (fixture, mut client) = fixture(&bed, "unsaved");
     let slot = bed.postgres.data_dir().join("pg_replslot/amqp_cdc");
     let permit = |mode| fs::set_permissions(&slot, fs::Permissions::from_mode(mode)).unwrap();
     let worker = freeze(&mut client);
@@ -232,7 +232,7 @@ fn a_position_that_cannot_be_saved_stays_where_it_was_and_nothing_is_lost() {
     send_signal(worker, "CONT");
     let shown = "SELECT restart_lsn::text || ' ' || confirmed_flush_lsn FROM pg_replication_slots";
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let event = scene.consumer.wait_for_events(1);
+    let event = fixture.consumer.wait_for_events(1);
     wait_until("it is said", DEADLINE, || {
         bed.postgres.log().contains("position could not be saved").then_some(())
     });
@@ -244,7 +244,7 @@ fn a_position_that_cannot_be_saved_stays_where_it_was_and_nothing_is_lost() {
     assert!(confirmed < commit_lsn(&event[0]), "{stays}");
     let mut events = event;
     wait_until("all came", DEADLINE, || {
-        events.extend(scene.consumer.next_within(std::time::Duration::from_millis(100)));
+        events.extend(fixture.consumer.next_within(std::time::Duration::from_millis(100)));
         (first_deliveries(&events) == [1, 2]).then_some(())
     });
     wait_until_saved(&mut client, events.last().unwrap());
@@ -257,7 +257,7 @@ fn an_error_ends_the_worker_but_not_without_saving_its_position() {
         &["--wal-segsize=1"],
         &["checkpoint_timeout = '1d'", "max_wal_size = '1GB'", "amqp.exchange = 'operations'"],
     );
-    let (scene, mut client) = scene(&bed, "error");
+    let (fixture, mut client) = fixture(&bed, "error");
     let worker = freeze(&mut client);
     for id in 1..=100 {
         run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
@@ -271,11 +271,11 @@ fn an_error_ends_the_worker_but_not_without_saving_its_position() {
     let aside = bed.postgres.folder().join("aside");
     fs::rename(&gone, &aside).unwrap();
     send_signal(worker, "CONT");
-    let events = scene.consumer.wait_for_events(100);
+    let events = fixture.consumer.wait_for_events(100);
     assert_eq!(ids(&events), (1..=100).collect::<Vec<_>>());
     wait_until("the worker fails", DEADLINE, || {
         bed.postgres.log().contains("has already been removed").then_some(())
     });
     fs::rename(&aside, &gone).unwrap();
-    assert_eq!(first_deliveries(&scene.consumer.wait_for_events(1)), [101]);
+    assert_eq!(first_deliveries(&fixture.consumer.wait_for_events(1)), [101]);
 }

@@ -4,12 +4,12 @@
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use pg_test::{Postgres, Scene, testbed};
+use pg_test::{Fixture, Postgres, testbed};
 use postgres::error::DbError;
 use postgres::{Client, Config, NoTls};
 use serde_json::json;
 
-use crate::stage::{ask, blog, get_past_ddl, published_so_far, refusal, run};
+use crate::helpers::{ask, blog, get_past_ddl, published_so_far, refusal, run};
 
 /// Makes a capture trigger with this option.
 fn capture(client: &mut Client, name: &str, table: &str, option: &str) {
@@ -47,9 +47,9 @@ fn statements(error: &DbError) -> String {
 }
 
 /// A session, and what the server tells it beside its answers.
-fn listening(scene: &Scene<'_>) -> (Client, Arc<Mutex<Vec<DbError>>>) {
+fn listening(fixture: &Fixture<'_>) -> (Client, Arc<Mutex<Vec<DbError>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
-    let conf = scene.testbed.postgres.connection_string(&scene.database);
+    let conf = fixture.testbed.postgres.connection_string(&fixture.database);
     let mut config: Config = conf.parse().expect("the harness's own connection string");
     let ear = Arc::clone(&told);
     config.notice_callback(move |notice| ear.lock().unwrap().push(notice));
@@ -64,7 +64,7 @@ fn a_column_that_an_option_names_is_not_dropped_and_the_hint_says_what_to_run_fi
         ("only=id,pw", "('acc', 'cdc', 'only=id');"),
         ("key=pw", "('acc', 'cdc');"),
     ] {
-        let (scene, mut client) = blog("drop_named");
+        let (fixture, mut client) = blog("drop_named");
         account(&mut client, option);
         let drop = "ALTER TABLE acc DROP COLUMN pw";
         let error = refusal(&mut client, drop);
@@ -80,14 +80,14 @@ fn a_column_that_an_option_names_is_not_dropped_and_the_hint_says_what_to_run_fi
         run(&mut client, "UPDATE acc SET nr = 2");
         run(&mut client, &first);
         run(&mut client, &format!("{drop}; UPDATE acc SET nr = 3; INSERT INTO acc VALUES (2, 4)"));
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         assert_eq!(events.last().unwrap().json()["current"]["id"], json!(2), "{option}");
     }
 }
 
 #[test]
 fn where_only_would_be_left_without_a_column_the_hint_does_not_lift_it() {
-    let (_scene, mut client) = blog("drop_only");
+    let (_fixture, mut client) = blog("drop_only");
     account(&mut client, "only=pw");
     let error = refusal(&mut client, "ALTER TABLE acc DROP COLUMN pw");
     assert_names_it(&error, "drop", "pw", "public.acc", "cdc");
@@ -101,7 +101,7 @@ fn a_column_that_an_option_names_is_renamed_in_one_transaction_with_its_trigger(
         ("only=id,pw", "'only=id,\"the, \"\"pw\"\"\"');"),
         ("key=id,pw", "'key=id,\"the, \"\"pw\"\"\"');"),
     ] {
-        let (scene, mut client) = blog("rename_named");
+        let (fixture, mut client) = blog("rename_named");
         account(&mut client, option);
         let error = refusal(&mut client, r#"ALTER TABLE acc RENAME COLUMN pw TO "the, ""pw""""#);
         assert_names_it(&error, "rename", "pw", "public.acc", "cdc");
@@ -115,7 +115,7 @@ fn a_column_that_an_option_names_is_renamed_in_one_transaction_with_its_trigger(
         assert!(instead.contains(with) && instead.ends_with("; COMMIT;"), "{instead}");
         run(&mut client, &instead);
         run(&mut client, "UPDATE acc SET nr = 2, id = 2");
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         let last = events.last().unwrap().json();
         assert_eq!(last["current"]["id"], json!(2));
         let is_there = last["current"].get("the, \"pw\"").is_some();
@@ -125,7 +125,7 @@ fn a_column_that_an_option_names_is_renamed_in_one_transaction_with_its_trigger(
 
 #[test]
 fn it_is_refused_wherever_the_column_is_lost() {
-    let (_scene, mut client) = blog("everywhere");
+    let (_fixture, mut client) = blog("everywhere");
     run(
         &mut client,
         "CREATE SCHEMA s1; CREATE TYPE s1.secret AS ENUM ('a'); CREATE DOMAIN word AS text;
@@ -199,7 +199,7 @@ fn it_is_refused_wherever_the_column_is_lost() {
 
 #[test]
 fn a_constraint_trigger_is_dropped_and_made_again() {
-    let (_scene, mut client) = blog("constraint");
+    let (_fixture, mut client) = blog("constraint");
     run(
         &mut client,
         "CREATE TABLE acc (id int, pw text);
@@ -214,7 +214,7 @@ fn a_constraint_trigger_is_dropped_and_made_again() {
 
 #[test]
 fn what_leaves_no_trigger_without_its_columns_passes() {
-    let (scene, mut client) = blog("passes");
+    let (fixture, mut client) = blog("passes");
     run(
         &mut client,
         "CREATE SCHEMA s1; CREATE SCHEMA s2; CREATE TYPE s1.secret AS ENUM ('a');
@@ -262,7 +262,7 @@ fn what_leaves_no_trigger_without_its_columns_passes() {
     ] {
         run(&mut client, statement);
     }
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     // The row of the leaf is captured by its parent's trigger and by its own.
     assert_eq!(events.len(), 5);
     assert!(events.iter().all(|event| !event.text().contains("secret")), "{events:?}");
@@ -270,7 +270,7 @@ fn what_leaves_no_trigger_without_its_columns_passes() {
 
 #[test]
 fn the_extension_is_dropped_with_and_without_its_triggers() {
-    let (_scene, mut client) = blog("dropped");
+    let (_fixture, mut client) = blog("dropped");
     assert_eq!(refusal(&mut client, "DROP EXTENSION amqp_cdc").code().code(), "2BP01");
     account(&mut client, "exclude=pw");
     run(&mut client, "DROP EXTENSION amqp_cdc CASCADE; ALTER TABLE acc DROP COLUMN pw");
@@ -280,8 +280,8 @@ fn the_extension_is_dropped_with_and_without_its_triggers() {
 #[test]
 fn a_replica_is_only_warned_and_what_came_past_the_check_fails_the_write() {
     for rename in [true, false] {
-        let (scene, _) = blog("replica");
-        let (mut client, told) = listening(&scene);
+        let (fixture, _) = blog("replica");
+        let (mut client, told) = listening(&fixture);
         account(&mut client, "exclude=pw");
         // The session has its plan of the trigger by now.
         run(&mut client, "UPDATE acc SET nr = 2; SET session_replication_role = replica");
@@ -295,7 +295,7 @@ fn a_replica_is_only_warned_and_what_came_past_the_check_fails_the_write() {
         assert_eq!(warning.severity(), "WARNING");
         assert_names_it(&warning, what, "pw", "public.acc", "cdc");
         run(&mut client, "RESET session_replication_role");
-        let published = published_so_far(&scene, &mut client).len();
+        let published = published_so_far(&fixture, &mut client).len();
         for _ in 0..2 {
             let error = refusal(&mut client, "UPDATE acc SET nr = 3");
             assert_eq!(
@@ -307,7 +307,7 @@ fn a_replica_is_only_warned_and_what_came_past_the_check_fails_the_write() {
         run(&mut client, "ALTER TABLE acc ADD x int; CREATE TABLE other (id int)");
         let mend = if rename { "RENAME secret TO pw" } else { "ADD pw text" };
         run(&mut client, &format!("ALTER TABLE acc {mend}; UPDATE acc SET nr = 4, pw = 'x'"));
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         assert_eq!((published, events.len()), (2, 1));
         assert!(events[0].json()["current"].get("pw").is_none());
     }
@@ -315,22 +315,22 @@ fn a_replica_is_only_warned_and_what_came_past_the_check_fails_the_write() {
 
 #[test]
 fn a_column_renamed_while_event_triggers_are_off_is_not_published() {
-    let (scene, mut client) = blog("unseen");
+    let (fixture, mut client) = blog("unseen");
     account(&mut client, "exclude=pw");
     get_past_ddl(&mut client);
     run(&mut client, "ALTER TABLE acc RENAME pw TO secret");
     let error = refusal(&mut client, "UPDATE acc SET nr = 2");
     assert_eq!(error.code().code(), "22023");
     // Nor by a session that comes later.
-    let error = refusal(&mut scene.client(), "INSERT INTO acc VALUES (2, 2, 'secret')");
+    let error = refusal(&mut fixture.client(), "INSERT INTO acc VALUES (2, 2, 'secret')");
     assert!(error.hint().unwrap().contains("id, nr, secret"), "{error:?}");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert!(events.iter().all(|event| !event.text().contains("secret")), "{events:?}");
 }
 
 #[test]
 fn a_hostile_search_path_changes_nothing() {
-    let (scene, mut client) = blog("hostile");
+    let (fixture, mut client) = blog("hostile");
     account(&mut client, "exclude=pw");
     run(
         &mut client,
@@ -341,7 +341,7 @@ fn a_hostile_search_path_changes_nothing() {
          CREATE FUNCTION evil.pg_event_trigger_ddl_commands(OUT classid oid, OUT objid oid, OUT command_tag text)
            RETURNS SETOF record LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'boom'; END $$",
     );
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "SET search_path = evil, pg_catalog");
     let error = refusal(&mut client, "ALTER TABLE public.acc DROP COLUMN pw");
     assert_names_it(&error, "drop", "pw", "public.acc", "cdc");
@@ -350,9 +350,9 @@ fn a_hostile_search_path_changes_nothing() {
 
 #[test]
 fn whoever_owns_a_partitioned_table_learns_what_partitions_will_need() {
-    let (scene, _) = blog("owner");
-    let (mut client, told) = listening(&scene);
-    let app = format!("\"{} App\"", scene.database);
+    let (fixture, _) = blog("owner");
+    let (mut client, told) = listening(&fixture);
+    let app = format!("\"{} App\"", fixture.database);
     run(
         &mut client,
         &format!(
@@ -396,7 +396,7 @@ fn whoever_owns_a_partitioned_table_learns_what_partitions_will_need() {
     run(&mut client, &format!("{}; {partition}", create("m")));
     assert_eq!(told.lock().unwrap().len(), 0);
     run(&mut client, &as_owner("INSERT INTO app.m VALUES ('2024-02-03', 1)"));
-    assert_eq!(scene.consumer.wait_for_events(1)[0].json()["tablename"], "m2");
+    assert_eq!(fixture.consumer.wait_for_events(1)[0].json()["tablename"], "m2");
 }
 
 /// Runs a program of PostgreSQL against a database, and returns what it says.
@@ -421,9 +421,9 @@ fn program(name: &str, database: &str, arguments: &[&str], input: &[u8]) -> (Vec
 
 #[test]
 fn a_dump_is_restored_without_a_word_and_checks_again_afterwards() {
-    let (scene, mut client) = blog("dump");
+    let (fixture, mut client) = blog("dump");
     account(&mut client, "exclude=pw");
-    let role = format!("{}_owner", scene.database);
+    let role = format!("{}_owner", fixture.database);
     run(
         &mut client,
         &format!(
@@ -433,10 +433,10 @@ fn a_dump_is_restored_without_a_word_and_checks_again_afterwards() {
         ),
     );
     capture(&mut client, "cdc", "m", "exclude=pw");
-    let (dump, _) = program("pg_dump", &scene.database, &[], b"");
+    let (dump, _) = program("pg_dump", &fixture.database, &[], b"");
     // Only its own members are events' triggers.
     assert!(!String::from_utf8_lossy(&dump).contains("EVENT TRIGGER"));
-    let copy = format!("{}_copy", scene.database);
+    let copy = format!("{}_copy", fixture.database);
     run(&mut client, &format!("CREATE DATABASE {copy}"));
     let (_, errors) = program("psql", &copy, &["-qv", "ON_ERROR_STOP=1", "-f", "-"], &dump);
     assert_eq!(errors, "");
@@ -451,8 +451,8 @@ fn a_dump_is_restored_without_a_word_and_checks_again_afterwards() {
 #[test]
 fn names_that_are_taken_are_told_by_create_extension() {
     let bed = testbed();
-    let scene = bed.scene("names");
-    let mut client = scene.client();
+    let fixture = bed.scene("names");
+    let mut client = fixture.client();
     run(&mut client, "DROP EXTENSION amqp_cdc; CREATE SCHEMA amqp");
     let error = refusal(&mut client, "CREATE EXTENSION amqp_cdc");
     assert_eq!(error.code().code(), "42P06");
@@ -500,7 +500,7 @@ fn names_that_are_taken_are_told_by_create_extension() {
 
 #[test]
 fn without_preload_ddl_is_checked_all_the_same() {
-    let (_scene, mut client) = blog("source");
+    let (_fixture, mut client) = blog("source");
     // As after somebody has removed it from shared_preload_libraries: the functions load it.
     let postgres = Postgres::create(&[]);
     let mut other = postgres.connect("postgres");

@@ -11,7 +11,7 @@ use pg_test::{
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, first_deliveries, ids, make_blog, published_so_far, run, wait_for_reason,
     wait_until_streaming, worker_pid,
 };
@@ -39,8 +39,8 @@ fn assert_streams(client: &mut Client) {
 #[test]
 fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene("outage");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("outage");
+    let mut client = fixture.client();
     make_blog(&mut client);
     bed.rabbitmq.stop();
     insert_one_by_one(&mut client, 1000);
@@ -53,8 +53,8 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
     });
     assert!(reason.contains("broker cannot be reached"), "{reason}");
     bed.rabbitmq.start();
-    scene.consume_again();
-    assert_eq!(ids(&scene.consumer.wait_for_events(1000)), (1..=1000).collect::<Vec<_>>());
+    fixture.consume_again();
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1000)), (1..=1000).collect::<Vec<_>>());
     wait_until_confirmed(&mut client);
 }
 
@@ -62,8 +62,8 @@ fn while_the_broker_is_down_writers_go_on_and_everything_arrives_afterwards() {
 #[test]
 fn an_outage_is_over_with_the_first_confirm() {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene("over");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("over");
+    let mut client = fixture.client();
     make_blog(&mut client);
     insert_one_by_one(&mut client, 100);
     wait_until_confirmed(&mut client);
@@ -71,7 +71,7 @@ fn an_outage_is_over_with_the_first_confirm() {
     run(&mut client, "INSERT INTO blog_articles VALUES (101)");
     wait_for_reason(&mut client, "broker cannot be reached");
     bed.rabbitmq.start();
-    scene.consume_again();
+    fixture.consume_again();
     wait_until_confirmed(&mut client);
     assert_streams(&mut client);
 }
@@ -80,8 +80,8 @@ fn an_outage_is_over_with_the_first_confirm() {
 #[test]
 fn what_blocked_a_connection_is_over_with_it() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("blocked");
-    let mut client = scene.client();
+    let fixture = bed.scene("blocked");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     bed.rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
@@ -99,12 +99,12 @@ fn what_blocked_a_connection_is_over_with_it() {
 fn a_confirm_that_came_in_time_counts_however_late_the_worker_looks() {
     const STALL: Duration = Duration::from_secs(7);
     let bed = Testbed::private(&["amqp.confirm_timeout = 5", "amqp.heartbeat = 3600"]);
-    let scene = bed.scene("stall");
-    let mut client = scene.client();
+    let fixture = bed.scene("stall");
+    let mut client = fixture.client();
     make_blog(&mut client);
     // The exchange is declared then.
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     wait_until_confirmed(&mut client);
     let worker = worker_pid(&mut client);
     // The worker is to have sent the message, and not to have seen its confirm.
@@ -115,9 +115,9 @@ fn a_confirm_that_came_in_time_counts_however_late_the_worker_looks() {
     });
     send_signal(worker, "STOP");
     send_signal(bed.rabbitmq.pid(), "CONT");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1]);
     // Nothing else comes; the time passes.
-    assert_eq!(scene.consumer.next_within(STALL), None);
+    assert_eq!(fixture.consumer.next_within(STALL), None);
     send_signal(worker, "CONT");
     wait_until_confirmed(&mut client);
     let sent: i64 = ask(&mut client, "SELECT events_published FROM amqp.status");
@@ -130,8 +130,8 @@ fn a_confirm_that_came_in_time_counts_however_late_the_worker_looks() {
 fn a_network_that_dies_without_a_word_is_noticed_on_an_idle_stream() {
     let bed = Testbed::private(&["amqp.heartbeat = 1"]);
     let proxy = Proxy::start(bed.rabbitmq.port());
-    let scene = bed.scene("silence");
-    let mut client = scene.client();
+    let fixture = bed.scene("silence");
+    let mut client = fixture.client();
     make_blog(&mut client);
     bed.postgres.set("amqp.port", &proxy.port().to_string());
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
@@ -146,14 +146,14 @@ fn a_network_that_dies_without_a_word_is_noticed_on_an_idle_stream() {
     });
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     wait_until_confirmed(&mut client);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 2]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1, 2]);
 }
 
 #[test]
 fn frames_are_as_small_as_the_broker_wants_them() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("frames");
-    let mut client = scene.client();
+    let fixture = bed.scene("frames");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     bed.rabbitmq.ctl(&["eval", "application:set_env(rabbit, frame_max, 8192)."]);
@@ -164,15 +164,15 @@ fn frames_are_as_small_as_the_broker_wants_them() {
     let text = "x".repeat(100_000);
     run(&mut client, &format!("INSERT INTO blog_articles VALUES (1, '{text}')"));
     wait_until_confirmed(&mut client);
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events[0].json()["current"]["title"], json!(text));
 }
 
 #[test]
 fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene("crash");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("crash");
+    let mut client = fixture.client();
     make_blog(&mut client);
     bed.rabbitmq.kill();
     insert_one_by_one(&mut client, 1000);
@@ -181,9 +181,9 @@ fn an_immediate_shutdown_while_the_broker_is_down_loses_nothing() {
     bed.postgres.stop(Shutdown::Immediate);
     bed.rabbitmq.start();
     bed.postgres.start();
-    scene.consume_again();
-    let mut client = scene.client();
-    let events = published_so_far(&scene, &mut client);
+    fixture.consume_again();
+    let mut client = fixture.client();
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events), (1..=1000).collect::<Vec<_>>());
 }
 
@@ -192,11 +192,11 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     const ROWS: i32 = 3000;
     // RabbitMQ has been seen to take messages for a moment after such a start without knowing the queue.
     let bed = Testbed::private(&["amqp.unroutable = hold"]);
-    let mut scene = bed.scene("broker_killed");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("broker_killed");
+    let mut client = fixture.client();
     make_blog(&mut client);
     thread::scope(|scope| {
-        let mut writer = scene.client();
+        let mut writer = fixture.client();
         scope.spawn(move || insert_one_by_one(&mut writer, ROWS));
         for _ in 0..2 {
             let before: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
@@ -211,12 +211,12 @@ fn a_broker_killed_under_load_gets_everything_in_order() {
     // The consumer took some before the first kill; what it acknowledged is not in the queue again.
     let mut all = Vec::new();
     while let Ok(Some(message)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        scene.consumer.next_within(Duration::ZERO)
+        fixture.consumer.next_within(Duration::ZERO)
     })) {
         all.push(message);
     }
-    scene.consume_again();
-    all.extend(published_so_far(&scene, &mut client));
+    fixture.consume_again();
+    all.extend(published_so_far(&fixture, &mut client));
     let mut first = first_deliveries(&all);
     let is_in_order = first.is_sorted();
     first.sort_unstable();
@@ -247,8 +247,8 @@ fn late_ones_were_sent_before(messages: &[Message]) -> bool {
 fn reloads_under_load_lose_nothing() {
     const ROWS: i64 = 20_000;
     let bed = Testbed::private(&["amqp.max_in_flight = 200"]);
-    let scene = bed.scene("reloads");
-    let mut client = scene.client();
+    let fixture = bed.scene("reloads");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     run(
@@ -264,7 +264,7 @@ fn reloads_under_load_lose_nothing() {
             (now > before + 500 || now >= ROWS).then_some(())
         });
     }
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&events), (1..=ROWS).collect::<Vec<_>>());
     assert_same_message_for_the_same_id(&events);
     wait_until_confirmed(&mut client);
@@ -276,8 +276,8 @@ fn reloads_under_load_lose_nothing() {
 #[test]
 fn a_worker_that_waits_for_a_frozen_broker_leaves_at_once_too() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("frozen");
-    let mut client = scene.client();
+    let fixture = bed.scene("frozen");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_until_confirmed(&mut client);
@@ -315,15 +315,15 @@ fn assert_same_message_for_the_same_id(messages: &[Message]) {
 #[test]
 fn a_terminated_worker_leaves_at_once_and_sends_nothing_twice() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("terminated");
-    let mut client = scene.client();
+    let fixture = bed.scene("terminated");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 500) g");
-    let before = scene.consumer.wait_for_events(500);
+    let before = fixture.consumer.wait_for_events(500);
     wait_until_confirmed(&mut client);
     let pid = terminate_worker(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (501)");
-    let after = published_so_far(&scene, &mut client);
+    let after = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&after), [501]);
     assert_ne!(worker_pid(&mut client), pid);
     assert_eq!(before.len(), 500);
@@ -332,8 +332,8 @@ fn a_terminated_worker_leaves_at_once_and_sends_nothing_twice() {
 #[test]
 fn a_fast_restart_in_the_middle_of_a_transaction_goes_on_at_the_next_event() {
     let bed = Testbed::private(&["amqp.max_in_flight = 10"]);
-    let scene = bed.scene("middle");
-    let mut client = scene.client();
+    let fixture = bed.scene("middle");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 20000) g");
     wait_until("some of the transaction is confirmed", DEADLINE, || {
@@ -341,8 +341,8 @@ fn a_fast_restart_in_the_middle_of_a_transaction_goes_on_at_the_next_event() {
         (confirmed > 100).then_some(())
     });
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
-    let events = published_so_far(&scene, &mut client);
+    let mut client = fixture.client();
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&events), (1..=20_000).collect::<Vec<_>>());
     assert!(ids(&events).len() <= 20_000 + 10, "{} were sent", events.len());
     for event in &events {
@@ -354,10 +354,10 @@ fn a_fast_restart_in_the_middle_of_a_transaction_goes_on_at_the_next_event() {
 #[test]
 fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     let bed = Testbed::private(&["amqp.exchange_type = ''"]);
-    let mut scene = bed.scene("missing");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("missing");
+    let mut client = fixture.client();
     make_blog(&mut client);
-    scene.broker().delete_exchange(&scene.exchange);
+    fixture.broker().delete_exchange(&fixture.exchange);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_for_reason(&mut client, "NOT_FOUND");
     wait_until("it was tried again some times", DEADLINE, || {
@@ -366,9 +366,9 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     wait_for_reason(&mut client, "NOT_FOUND");
     // The log is not filled with it.
     assert_eq!(bed.postgres.log().matches("stream stands still").count(), 1);
-    scene.broker().declare_exchange(&scene.exchange, "topic");
-    scene.consume_again();
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    fixture.broker().declare_exchange(&fixture.exchange, "topic");
+    fixture.consume_again();
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1]);
     // A session that ends before would send it again.
     wait_until_confirmed(&mut client);
 
@@ -377,23 +377,23 @@ fn a_missing_exchange_is_waited_for_and_a_refused_login_too() {
     assert!(!reason.contains("wrong"), "{reason}");
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     bed.postgres.reset("amqp.password");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [2]);
 }
 
 #[test]
 fn a_refused_message_is_sent_again_and_says_so() {
-    let (scene, mut client) = blog("nack");
-    let queue = pg_test::Queue::durable(&format!("{}-full", scene.database))
-        .bound_to(&scene.exchange, "#")
+    let (fixture, mut client) = blog("nack");
+    let queue = pg_test::Queue::durable(&format!("{}-full", fixture.database))
+        .bound_to(&fixture.exchange, "#")
         .with_number("x-max-length", 1)
         .with_text("x-overflow", "reject-publish");
-    scene.broker().declare_queue(&queue);
+    fixture.broker().declare_queue(&queue);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     wait_for_reason(&mut client, "nack");
-    scene.broker().delete_queue(queue.name());
-    let events = published_so_far(&scene, &mut client);
+    fixture.broker().delete_queue(queue.name());
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&events), [2]);
     let last = events.last().expect("at least one");
     assert_eq!(last.headers.get("resent"), Some(&json!("nack")));
@@ -430,8 +430,8 @@ fn two_databases_are_served_by_one_worker_and_dropping_one_is_not_blocked() {
 #[test]
 fn connections_that_failed_leave_no_threads_behind() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("threads");
-    let mut client = scene.client();
+    let fixture = bed.scene("threads");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let pid = worker_pid(&mut client);
     let threads =

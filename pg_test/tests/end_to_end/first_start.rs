@@ -6,10 +6,10 @@ use std::fs;
 use pg_test::{DEADLINE, Postgres, Shutdown, Testbed, send_signal, wait_until};
 use postgres::Client;
 
-use crate::other_versions;
-use crate::stage::{
+use crate::helpers::{
     ask, ids, make_blog, make_c_function, published_so_far, run, wait_until_streaming, worker_pid,
 };
+use crate::other_versions;
 
 const BEGINS: &str = "stream begins at";
 const LOST: &str = "events are lost";
@@ -29,8 +29,8 @@ const NO_ROOM: &str = "max_worker_processes = 1";
 #[test]
 fn where_no_worker_is_registered_nothing_is_captured_and_nothing_gets_lost() {
     let bed = Testbed::private(&[NO_ROOM]);
-    let scene = bed.scene("unregistered");
-    let mut client = scene.client();
+    let fixture = bed.scene("unregistered");
+    let mut client = fixture.client();
     make_blog(&mut client);
     // Also after a crash, when the shared memory is made anew by the same postmaster.
     let backend: i32 = ask(&mut client, "SELECT pg_backend_pid()");
@@ -44,7 +44,7 @@ fn where_no_worker_is_registered_nothing_is_captured_and_nothing_gets_lost() {
                     .then_some(())
             });
             client = wait_until("the server is there again", DEADLINE, || {
-                let database = bed.postgres.connection_string(&scene.database);
+                let database = bed.postgres.connection_string(&fixture.database);
                 Client::connect(&database, postgres::NoTls).ok()
             });
         }
@@ -64,9 +64,9 @@ fn where_no_worker_is_registered_nothing_is_captured_and_nothing_gets_lost() {
     // Nothing was captured: what comes now is a first start like others.
     bed.postgres.set("max_worker_processes", "8");
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [3]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [3]);
     assert_eq!(first_words(&bed.postgres), BEGINS);
 }
 
@@ -74,8 +74,8 @@ fn where_no_worker_is_registered_nothing_is_captured_and_nothing_gets_lost() {
 #[test]
 fn where_a_worker_is_registered_writes_are_taken_before_it_runs() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("registered");
-    let mut client = scene.client();
+    let fixture = bed.scene("registered");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     let worker = worker_pid(&mut client);
@@ -84,7 +84,7 @@ fn where_a_worker_is_registered_writes_are_taken_before_it_runs() {
         ask::<bool>(&mut client, "SELECT worker_pid IS NULL FROM amqp.status").then_some(())
     });
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1]);
 }
 
 /// Writes far more WAL than is kept, and has checkpoints remove it.
@@ -182,7 +182,7 @@ fn events_that_nobody_noted_are_published_after_a_gap() {
 #[test]
 fn as_long_as_all_wal_since_the_installation_is_there_nothing_is_lost() {
     let bed = Testbed::private(&["max_replication_slots = 0"]);
-    let (scene, mut client) = other_versions::scene(&bed);
+    let (fixture, mut client) = other_versions::fixture(&bed);
     let mut taken = 0;
     wait_until("the trigger refuses", DEADLINE, || {
         let insert = format!("INSERT INTO blog_articles VALUES ({})", taken + 1);
@@ -190,12 +190,12 @@ fn as_long_as_all_wal_since_the_installation_is_there_nothing_is_lost() {
         taken += usize::from(!is_refused);
         is_refused.then_some(())
     });
-    run(&mut client, &other_versions::write(&other_versions::event_of_0_1_0(&scene, 0, 41)));
+    run(&mut client, &other_versions::write(&other_versions::event_of_0_1_0(&fixture, 0, 41)));
     bed.postgres.set("max_replication_slots", "4");
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     assert_eq!(first_words(&bed.postgres), BEGINS);
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events.len(), taken + 1);
     assert_eq!(events[taken].text(), "41");
 }
@@ -206,13 +206,13 @@ fn once_the_wal_since_the_installation_is_gone_events_may_be() {
         &["--wal-segsize=1"],
         &["max_wal_size = 2MB", "min_wal_size = 2MB", "max_replication_slots = 0"],
     );
-    let scene = bed.scene("gone");
-    let mut client = scene.client();
+    let fixture = bed.scene("gone");
+    let mut client = fixture.client();
     outgrow(&mut client);
     bed.postgres.set("max_replication_slots", "4");
     bed.postgres.restart(Shutdown::Fast);
     assert_eq!(first_words(&bed.postgres), LOST);
-    drop(scene);
+    drop(fixture);
 }
 
 /// Day one must not be lost in silence, whatever is to become of such messages.
@@ -222,10 +222,10 @@ fn the_first_message_that_no_queue_wants_is_warned_of() {
         [("drop", "because no queue is bound"), ("hold", "no queue is bound for it")]
     {
         let bed = Testbed::private(&[&format!("amqp.unroutable = '{unroutable}'")]);
-        let scene = bed.scene("day_one");
-        let mut client = scene.client();
+        let fixture = bed.scene("day_one");
+        let mut client = fixture.client();
         make_blog(&mut client);
-        scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+        fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
         run(&mut client, "INSERT INTO blog_articles VALUES (1)");
         let log = wait_until("it was returned", DEADLINE, || {
             let log = bed.postgres.log();

@@ -4,10 +4,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use pg_test::{Scene, Testbed, insert_lsn, machine, wait_until_confirmed};
+use pg_test::{Fixture, Testbed, insert_lsn, machine, wait_until_confirmed};
 use postgres::Client;
 
-use crate::stage::{ask, ids, make_blog, published_so_far, run, wait_until_streaming, worker_pid};
+use crate::helpers::{
+    ask, ids, make_blog, published_so_far, run, wait_until_streaming, worker_pid,
+};
 
 /// A document of 6.3 kB.
 const NUMBERS: usize = 390;
@@ -45,8 +47,8 @@ fn writer_time(client: &mut Client, statement: &str) -> Duration {
 fn documents_of_enormous_numbers_cost_their_writer_little_and_the_others_nothing() {
     const DOCUMENTS: i64 = 100;
     let bed = Testbed::private(&["autovacuum = off"]);
-    let (scene, beside) = (bed.scene("enormous"), bed.scene("beside"));
-    let (mut client, mut other) = (scene.client(), beside.client());
+    let (fixture, beside) = (bed.scene("enormous"), bed.scene("beside"));
+    let (mut client, mut other) = (fixture.client(), beside.client());
     make_blog(&mut other);
     make_blog(&mut client);
     for (what, storage) in [("plain", "PLAIN"), ("packed", "EXTENDED")] {
@@ -98,7 +100,7 @@ fn documents_of_enormous_numbers_cost_their_writer_little_and_the_others_nothing
         "worker: {enormous:?}, ordinary {ordinary:?}; writer: {captured:?}, uncaptured {uncaptured:?}"
     );
 
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events.len() as i64, 4 * DOCUMENTS);
     let (ordinary_events, enormous_events) = events.split_at(2 * DOCUMENTS as usize);
     assert!(ordinary_events.iter().all(|event| !event.headers.contains_key("oversize")));
@@ -231,8 +233,8 @@ fn no_value_of_any_type_takes_the_worker_long() {
         "max_wal_size = '4GB'",
         "amqp.max_message_size = '1MB'",
     ]);
-    let scene = bed.scene("worst");
-    let mut client = scene.client();
+    let fixture = bed.scene("worst");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     let (mut table, mut by_worker, mut all, mut slowest) = (0, 0, 0, (0.0, String::new()));
@@ -252,7 +254,7 @@ fn no_value_of_any_type_takes_the_worker_long() {
                 capture(&mut client, &format!("worst_{table}"));
                 let insert = |value: &String| format!("INSERT INTO worst_{table} SELECT {value}");
                 let inserts: Vec<_> = values.iter().map(insert).collect();
-                for (insert, Cost { wal, body, ratio }) in costs(&scene, &mut client, &inserts) {
+                for (insert, Cost { wal, body, ratio }) in costs(&fixture, &mut client, &inserts) {
                     let what = format!("{storage} {insert}");
                     // Its writer has put it into the WAL as it is, or else twice what is stored: in the table's
                     // record, and in the event. Escapes are not looked at before.
@@ -280,7 +282,7 @@ const TOGETHER: usize = 8;
 /// The costs of statements that write one row each. Those that together take the worker less than one of them
 /// may are not measured one by one.
 fn costs<'a>(
-    scene: &Scene<'_>,
+    fixture: &Fixture<'_>,
     client: &mut Client,
     inserts: &'a [String],
 ) -> Vec<(&'a String, Cost)> {
@@ -296,15 +298,16 @@ fn costs<'a>(
                 }
             }
         });
-        let events = scene.consumer.wait_for_events(written.len());
+        let events = fixture.consumer.wait_for_events(written.len());
         let bodies: Vec<usize> = events.iter().map(|event| event.body.len()).collect();
         let ratio = bodies.iter().min().map_or(0.0, |&body| part_of_allowed(time, body));
         if ratio < 1.0 {
             let cost = |((insert, wal), body)| (insert, Cost { wal, body, ratio });
             costs.extend(written.into_iter().zip(bodies).map(cost));
         } else {
-            let alone =
-                |(insert, _): (&'a String, usize)| Some((insert, cheapest(scene, client, insert)?));
+            let alone = |(insert, _): (&'a String, usize)| {
+                Some((insert, cheapest(fixture, client, insert)?))
+            };
             costs.extend(written.into_iter().filter_map(alone));
         }
     }
@@ -329,7 +332,7 @@ struct Cost {
 
 /// The cost of a statement that writes one row, but for what else keeps the machine busy. None if the row does
 /// not fit into a page.
-fn cheapest(scene: &Scene<'_>, client: &mut Client, insert: &str) -> Option<Cost> {
+fn cheapest(fixture: &Fixture<'_>, client: &mut Client, insert: &str) -> Option<Cost> {
     for attempt in 0.. {
         let start = insert_lsn(client);
         let mut wal = 0;
@@ -341,7 +344,7 @@ fn cheapest(scene: &Scene<'_>, client: &mut Client, insert: &str) -> Option<Cost
         if !is_written {
             break;
         }
-        let body = scene.consumer.wait_for_events(1)[0].body.len();
+        let body = fixture.consumer.wait_for_events(1)[0].body.len();
         let ratio = part_of_allowed(time, body);
         if ratio < 1.0 || attempt == 4 {
             return Some(Cost { wal, body, ratio });

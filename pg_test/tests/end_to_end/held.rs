@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pg_test::{DEADLINE, Queue, Scene, Shutdown, Testbed, wait_until, wait_until_confirmed};
+use pg_test::{DEADLINE, Fixture, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed};
 use postgres::Client;
 use postgres::error::SqlState;
 use serde_json::json;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, changes, first_deliveries, ids, make_blog, published_so_far, replace_worker, run,
     wait_for_reason, wait_until_streaming, worker_pid,
 };
@@ -23,7 +23,7 @@ fn noise(bytes: usize) -> String {
 
 #[test]
 fn an_event_above_the_limit_is_published_with_the_keys_of_its_rows() {
-    let (scene, mut client) = blog("oversize");
+    let (fixture, mut client) = blog("oversize");
     run(&mut client, "SET amqp.max_message_size = '64kB'");
     // The first is known to be too large before anything is rendered, the second only afterwards.
     let quotes = r#"repeat('"', 40000)"#;
@@ -32,7 +32,7 @@ fn an_event_above_the_limit_is_published_with_the_keys_of_its_rows() {
     run(&mut client, "UPDATE blog_articles SET title = 'y' WHERE id = 1");
     run(&mut client, "UPDATE blog_articles SET id = 3, body = 'small' WHERE id = 2");
     run(&mut client, "DELETE FROM blog_articles WHERE id = 1");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let rows: Vec<_> = events.iter().map(|event| event.json()).collect();
     let seen: Vec<_> = rows.iter().map(|row| (&row["previous"], &row["current"])).collect();
     let (one, two, three) = (json!({"id": 1}), json!({"id": 2}), json!({"id": 3}));
@@ -44,14 +44,14 @@ fn an_event_above_the_limit_is_published_with_the_keys_of_its_rows() {
     assert!(sizes.iter().all(|size| size.is_some_and(|size| size > 80_000)), "{sizes:?}");
     // What fits is whole.
     run(&mut client, "INSERT INTO blog_articles VALUES (4, 'x', repeat('x', 30000))");
-    let event = &published_so_far(&scene, &mut client)[0];
+    let event = &published_so_far(&fixture, &mut client)[0];
     assert_eq!(event.json()["current"]["body"].as_str().map(str::len), Some(30_000));
     assert_eq!(event.headers.get("oversize"), None);
 }
 
 #[test]
 fn keys_are_all_columns_of_the_primary_key_and_none_without_one() {
-    let (scene, mut client) = blog("keys");
+    let (fixture, mut client) = blog("keys");
     run(
         &mut client,
         "SET amqp.max_message_size = '10kB';
@@ -69,7 +69,7 @@ fn keys_are_all_columns_of_the_primary_key_and_none_without_one() {
          INSERT INTO heap VALUES (repeat('x', 20000));
          INSERT INTO late VALUES (3, repeat('x', 20000))",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events[0].json()["current"], json!({"b": "é", "a": 7}));
     assert_eq!(events[0].json()["targets"], json!(["b", "payload", "a"]));
     assert_eq!(events[1].json()["current"], json!({}));
@@ -78,7 +78,7 @@ fn keys_are_all_columns_of_the_primary_key_and_none_without_one() {
 
 #[test]
 fn an_event_above_the_limit_fails_its_statement_where_that_is_wanted() {
-    let (scene, mut client) = blog("oversize_error");
+    let (fixture, mut client) = blog("oversize_error");
     run(&mut client, "SET amqp.max_message_size = '64kB'; SET amqp.oversize = 'error'");
     let insert = format!("INSERT INTO blog_articles VALUES (1, 'x', {})", noise(100_000));
     let error = client.batch_execute(&insert).unwrap_err();
@@ -88,13 +88,13 @@ fn an_event_above_the_limit_fails_its_statement_where_that_is_wanted() {
     assert!(detail.contains("\"blog_articles\"") && detail.contains("65536"), "{detail}");
     assert!(error.hint().unwrap_or_default().contains("amqp.oversize"), "{error:?}");
     assert_eq!(ask::<i64>(&mut client, "SELECT count(*) FROM blog_articles"), 0);
-    assert_eq!(published_so_far(&scene, &mut client), []);
+    assert_eq!(published_so_far(&fixture, &mut client), []);
 }
 
 /// Their text would not fit into the gigabyte that PostgreSQL's functions can allocate.
 #[test]
 fn values_that_postgresql_could_not_render_fail_no_statement() {
-    let (scene, mut client) = blog("enormous");
+    let (fixture, mut client) = blog("enormous");
     run(
         &mut client,
         "CREATE DOMAIN blob AS bytea;
@@ -104,7 +104,7 @@ fn values_that_postgresql_could_not_render_fail_no_statement() {
          INSERT INTO blobs VALUES (1, convert_to(repeat('x', 560000000), 'UTF8'));
          INSERT INTO blobs VALUES (2, NULL, ARRAY[repeat('\"', 560000000)])",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events[0].json()["current"], json!({"id": 1}));
     assert_eq!(events[1].json()["current"], json!({"id": 2}));
     assert!(events.iter().all(|event| event.headers["oversize"].as_i64() >= Some(500_000_000)));
@@ -115,15 +115,15 @@ const BROKER_LIMIT: usize = 100_000;
 
 /// A broker that refuses large messages, a stream that stands still at one of them (row 2), and
 /// committed rows behind it.
-fn stand_still_at_a_large_message(bed: &Testbed) -> (Scene<'_>, Client, String) {
+fn stand_still_at_a_large_message(bed: &Testbed) -> (Fixture<'_>, Client, String) {
     set_broker_limit(bed, BROKER_LIMIT);
     // The broker reads its limit when a channel is opened.
     bed.rabbitmq.ctl(&["close_all_connections", "test"]);
-    let scene = bed.scene("poison");
-    let mut client = scene.client();
+    let fixture = bed.scene("poison");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     // Else a channel that closes brings it once more.
     wait_until_confirmed(&mut client);
     run(
@@ -140,7 +140,7 @@ fn stand_still_at_a_large_message(bed: &Testbed) -> (Scene<'_>, Client, String) 
     let held = wait_until("the stream stands still at a message", DEADLINE, || {
         ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
     });
-    (scene, client, held)
+    (fixture, client, held)
 }
 
 fn set_broker_limit(bed: &Testbed, bytes: usize) {
@@ -157,8 +157,8 @@ fn a_confirm_just_before_a_refusal_does_not_hide_that_the_stream_stands_still() 
     let bed = Testbed::private(&[]);
     set_broker_limit(&bed, BROKER_LIMIT);
     bed.rabbitmq.ctl(&["close_all_connections", "test"]);
-    let scene = bed.scene("confirmed_and_refused");
-    let mut client = scene.client();
+    let fixture = bed.scene("confirmed_and_refused");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(
         &mut client,
@@ -170,7 +170,7 @@ fn a_confirm_just_before_a_refusal_does_not_hide_that_the_stream_stands_still() 
             noise(2 * BROKER_LIMIT)
         ),
     );
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     let held = wait_until("the stream stands still at a message", DEADLINE, || {
         ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
     });
@@ -181,13 +181,13 @@ fn a_confirm_just_before_a_refusal_does_not_hide_that_the_stream_stands_still() 
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     skip(&mut client, &held).unwrap();
     // The first may come again: the channel that the broker closed took its confirm along.
-    while scene.consumer.wait_for_events(1)[0].json()["current"]["id"] != 3 {}
+    while fixture.consumer.wait_for_events(1)[0].json()["current"]["id"] != 3 {}
 }
 
 #[test]
 fn a_message_that_the_broker_refuses_is_named_and_not_sent_over_and_over() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client, held) = stand_still_at_a_large_message(&bed);
+    let (fixture, mut client, held) = stand_still_at_a_large_message(&bed);
     let reason = wait_for_reason(&mut client, &held);
     for words in ["public.blog_articles", " bytes", "PRECONDITION_FAILED"] {
         assert!(reason.contains(words), "{reason}");
@@ -197,7 +197,7 @@ fn a_message_that_the_broker_refuses_is_named_and_not_sent_over_and_over() {
     let before = published(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (5)");
     // Longer than it takes to try anything again.
-    assert_eq!(scene.consumer.next_within(Duration::from_secs(4)), None);
+    assert_eq!(fixture.consumer.next_within(Duration::from_secs(4)), None);
     assert_eq!(published(&mut client), before);
     let state: String = ask(&mut client, "SELECT state FROM amqp.status");
     assert_eq!(state, "standing still");
@@ -206,7 +206,7 @@ fn a_message_that_the_broker_refuses_is_named_and_not_sent_over_and_over() {
 #[test]
 fn a_skipped_message_is_passed_over_for_good() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client, held) = stand_still_at_a_large_message(&bed);
+    let (fixture, mut client, held) = stand_still_at_a_large_message(&bed);
     let error = skip(&mut client, "another").unwrap_err();
     let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
     assert!(detail.contains(&held), "{error:?}");
@@ -216,7 +216,7 @@ fn a_skipped_message_is_passed_over_for_good() {
     run(&mut client, "RESET ROLE");
 
     skip(&mut client, &held).unwrap();
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     // The exchange is told that one is missing, ahead of those that follow.
     assert_eq!(events[0].kind.as_deref(), Some("gap"));
     assert_eq!(ids(&events), [3, 4]);
@@ -231,46 +231,46 @@ fn a_skipped_message_is_passed_over_for_good() {
     assert_eq!(seen, (1, None, "streaming".to_owned()));
     assert!(skip(&mut client, &held).is_err());
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), [""; 0]);
+    let mut client = fixture.client();
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), [""; 0]);
 }
 
 #[test]
 fn a_message_that_the_broker_takes_after_all_is_sent_after_a_reload() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client, _held) = stand_still_at_a_large_message(&bed);
+    let (fixture, mut client, _held) = stand_still_at_a_large_message(&bed);
     set_broker_limit(&bed, 10 * BROKER_LIMIT);
     bed.postgres.reload();
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3, 4]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2, 3, 4]);
 }
 
-fn bind(scene: &Scene<'_>, pattern: &str) {
-    let queue = Queue::durable(scene.queue().name()).bound_to(&scene.exchange, pattern);
-    scene.broker().declare_queue(&queue);
+fn bind(fixture: &Fixture<'_>, pattern: &str) {
+    let queue = Queue::durable(fixture.queue().name()).bound_to(&fixture.exchange, pattern);
+    fixture.broker().declare_queue(&queue);
 }
 
 #[test]
 fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() {
     let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
-    let scene = bed.scene("hold");
-    let mut client = scene.client();
+    let fixture = bed.scene("hold");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     wait_until_confirmed(&mut client);
-    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
     run(&mut client, "INSERT INTO blog_articles VALUES (2); INSERT INTO blog_articles VALUES (3)");
     wait_for_reason(&mut client, "routing key \"cdc.article.insert\"): no queue is bound");
     wait_until("it was tried again", DEADLINE, || {
         ask::<bool>(&mut client, "SELECT events_returned > 2 FROM amqp.status").then_some(())
     });
     assert_eq!(ask::<i64>(&mut client, "SELECT events_confirmed FROM amqp.status"), 1);
-    bind(&scene, "#");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3]);
+    bind(&fixture, "#");
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2, 3]);
     // Only then does the status show no held message any more.
     wait_until_confirmed(&mut client);
 
-    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
+    fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
     let held = wait_until("the stream stands still at a message", DEADLINE, || {
         ask::<Option<String>>(&mut client, "SELECT held_message FROM amqp.status")
@@ -281,24 +281,24 @@ fn a_message_that_no_queue_is_bound_for_holds_the_stream_where_that_is_wanted() 
     wait_for_reason(&mut client, "no queue is bound");
     bed.postgres.set("amqp.unroutable", "drop");
     wait_until_confirmed(&mut client);
-    bind(&scene, "#");
-    assert_eq!(published_so_far(&scene, &mut client), []);
+    bind(&fixture, "#");
+    assert_eq!(published_so_far(&fixture, &mut client), []);
 }
 
 /// The broker answers about the second exchange while the stream stands still at the first one's message.
 #[test]
 fn an_answer_that_comes_while_the_stream_stands_still_is_about_the_exchange_that_was_asked_about() {
     let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
-    let scene = bed.scene("declined");
-    let mut client = scene.client();
+    let fixture = bed.scene("declined");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_until_confirmed(&mut client);
-    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
-    let [fanout, fresh] = ["fanout", "fresh"].map(|name| format!("{}-{name}", scene.exchange));
-    scene.broker().declare_exchange(&fanout, "fanout");
+    fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
+    let [fanout, fresh] = ["fanout", "fresh"].map(|name| format!("{}-{name}", fixture.exchange));
+    fixture.broker().declare_exchange(&fanout, "fanout");
     let queue = Queue::transient("declined").bound_to(&fanout, "");
-    let consumer = scene.broker().consume(&queue);
+    let consumer = fixture.broker().consume(&queue);
     run(
         &mut client,
         &format!(
@@ -312,12 +312,12 @@ fn an_answer_that_comes_while_the_stream_stands_still_is_about_the_exchange_that
         ),
     );
     wait_for_reason(&mut client, "no queue is bound");
-    bind(&scene, "#");
+    bind(&fixture, "#");
     assert_eq!(ids(&consumer.wait_for_events(1)), [3]);
     wait_until("the third exchange is there", DEADLINE, || {
-        scene.broker().has_exchange(&fresh).then_some(())
+        fixture.broker().has_exchange(&fresh).then_some(())
     });
-    scene.broker().declare_queue(&queue.clone().bound_to(&fresh, "#"));
+    fixture.broker().declare_queue(&queue.clone().bound_to(&fresh, "#"));
     // The third row comes again where it was under way when the second one was returned.
     while ids(&consumer.wait_for_events(1)) != [4] {}
     assert!(!bed.postgres.log().contains("was not declared"), "{}", bed.postgres.log());
@@ -330,8 +330,8 @@ fn no_returned_message_hides_among_the_confirmed_ones() {
     const ROUNDS: i64 = 15;
     const ROWS: i64 = 600;
     let bed = Testbed::private(&["amqp.unroutable = 'hold'"]);
-    let scene = bed.scene("hidden");
-    let mut client = scene.client();
+    let fixture = bed.scene("hidden");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(
         &mut client,
@@ -340,9 +340,9 @@ fn no_returned_message_hides_among_the_confirmed_ones() {
          FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
     );
     wait_until_streaming(&mut client);
-    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
-    let queue = Queue::transient("hidden").bound_to(&scene.exchange, "cdc.article.insert");
-    let consumer = scene.broker().consume(&queue);
+    fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
+    let queue = Queue::transient("hidden").bound_to(&fixture.exchange, "cdc.article.insert");
+    let consumer = fixture.broker().consume(&queue);
     let mut seen = BTreeSet::new();
     for round in 1..=ROUNDS {
         let (first, end) = (round * ROWS, (round + 1) * ROWS);
@@ -357,9 +357,9 @@ fn no_returned_message_hides_among_the_confirmed_ones() {
         );
         wait_for_reason(&mut client, "no queue is bound");
         let others = "cdc.others.insert";
-        scene.broker().declare_queue(&queue.clone().bound_to(&scene.exchange, others));
+        fixture.broker().declare_queue(&queue.clone().bound_to(&fixture.exchange, others));
         wait_until_confirmed(&mut client);
-        scene.broker().unbind(queue.name(), &scene.exchange, others);
+        fixture.broker().unbind(queue.name(), &fixture.exchange, others);
         wait_until("all have come", DEADLINE, || {
             while let Some(event) = consumer.next_within(Duration::ZERO) {
                 seen.insert(event.message_id);
@@ -374,8 +374,8 @@ fn no_returned_message_hides_among_the_confirmed_ones() {
 #[test]
 fn a_message_for_a_missing_exchange_is_named_and_can_be_skipped() {
     let bed = Testbed::private(&["amqp.exchange_type = ''"]);
-    let scene = bed.scene("missing_exchange");
-    let mut client = scene.client();
+    let fixture = bed.scene("missing_exchange");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(
         &mut client,
@@ -395,7 +395,7 @@ fn a_message_for_a_missing_exchange_is_named_and_can_be_skipped() {
     replace_worker(&mut client);
     wait_for_reason(&mut client, &held);
     skip(&mut client, &held).unwrap();
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [1, 3]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [1, 3]);
     wait_until_confirmed(&mut client);
     let held: Option<String> = ask(&mut client, "SELECT held_message FROM amqp.status");
     assert_eq!(held, None);
@@ -405,11 +405,11 @@ fn a_message_for_a_missing_exchange_is_named_and_can_be_skipped() {
 #[test]
 fn a_message_that_a_new_worker_could_send_is_not_shown_as_held_any_more() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client, _held) = stand_still_at_a_large_message(&bed);
+    let (fixture, mut client, _held) = stand_still_at_a_large_message(&bed);
     set_broker_limit(&bed, 10 * BROKER_LIMIT);
     let worker = worker_pid(&mut client);
     run(&mut client, &format!("SELECT pg_terminate_backend({worker})"));
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [2, 3, 4]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [2, 3, 4]);
     wait_until_confirmed(&mut client);
     let held: Option<String> = ask(&mut client, "SELECT held_message FROM amqp.status");
     assert_eq!(held, None);

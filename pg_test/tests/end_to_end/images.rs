@@ -4,15 +4,15 @@
 use std::fs;
 use std::path::Path;
 
-use pg_test::{Postgres, Scene, Shutdown, Testbed, insert_lsn};
+use pg_test::{Fixture, Postgres, Shutdown, Testbed, insert_lsn};
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{ask, blog, lsn_text, make_blog, published_so_far, run};
+use crate::helpers::{ask, blog, lsn_text, make_blog, published_so_far, run};
 
 /// The events that a statement writes, as they are in the WAL.
 #[track_caller]
-fn payloads(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<Vec<u8>> {
+fn payloads(fixture: &Fixture<'_>, client: &mut Client, statement: &str) -> Vec<Vec<u8>> {
     let start = insert_lsn(client);
     run(client, statement);
     // Of what others write meanwhile some may not be on disk.
@@ -20,7 +20,7 @@ fn payloads(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<Vec<
     let start = lsn_text(start);
     let output = Postgres::program("pg_waldump")
         .arg("--path")
-        .arg(scene.testbed.postgres.data_dir().join("pg_wal"))
+        .arg(fixture.testbed.postgres.data_dir().join("pg_wal"))
         .args(["--rmgr=LogicalMessage", "--start", &start, "--end", &end])
         .output()
         .expect("could not run pg_waldump");
@@ -32,7 +32,7 @@ fn payloads(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<Vec<
             bytes.split_whitespace().filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
         })
         // Other tests write on the same server.
-        .filter(|payload: &Vec<u8>| has(payload, &scene.database))
+        .filter(|payload: &Vec<u8>| has(payload, &fixture.database))
         .collect()
 }
 
@@ -42,14 +42,14 @@ fn has(payload: &[u8], text: &str) -> bool {
 
 /// Of each event that a statement writes: whether its writer rendered the body.
 #[track_caller]
-fn rendered_by_writer(scene: &Scene<'_>, client: &mut Client, statement: &str) -> Vec<bool> {
-    let payloads = payloads(scene, client, statement);
+fn rendered_by_writer(fixture: &Fixture<'_>, client: &mut Client, statement: &str) -> Vec<bool> {
+    let payloads = payloads(fixture, client, statement);
     payloads.iter().map(|payload| has(payload, "\"previous\":")).collect()
 }
 
 #[test]
 fn the_worker_renders_what_it_can_and_the_writer_the_rest() {
-    let (scene, mut client) = blog("images");
+    let (fixture, mut client) = blog("images");
     run(
         &mut client,
         "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -78,9 +78,9 @@ fn the_worker_renders_what_it_can_and_the_writer_the_rest() {
         ("SET amqp.oversize = 'error'; UPDATE diary SET late = 8", true),
         ("RESET amqp.oversize; DELETE FROM diary", false),
     ] {
-        assert_eq!(rendered_by_writer(&scene, &mut client, statement), [expected], "{statement}");
+        assert_eq!(rendered_by_writer(&fixture, &mut client, statement), [expected], "{statement}");
     }
-    let rows: Vec<_> = published_so_far(&scene, &mut client)
+    let rows: Vec<_> = published_so_far(&fixture, &mut client)
         .iter()
         .map(|message| message.json())
         .map(|body| (body["previous"].clone(), body["current"].clone(), body["targets"].clone()))
@@ -100,7 +100,7 @@ fn the_worker_renders_what_it_can_and_the_writer_the_rest() {
 
 #[test]
 fn what_is_excluded_is_not_in_the_events_bytes_either() {
-    let (scene, mut client) = blog("images_excluded");
+    let (fixture, mut client) = blog("images_excluded");
     run(
         &mut client,
         "CREATE TABLE people (id int PRIMARY KEY, name text, secret text);
@@ -109,7 +109,7 @@ fn what_is_excluded_is_not_in_the_events_bytes_either() {
     );
     let statements = "INSERT INTO people VALUES (1, 'Ada', 'classified');
         UPDATE people SET name = 'Grace'; DELETE FROM people";
-    let payloads = payloads(&scene, &mut client, statements);
+    let payloads = payloads(&fixture, &mut client, statements);
     assert_eq!(payloads.len(), 3);
     for payload in payloads {
         assert!(has(&payload, "Ada") || has(&payload, "Grace"));
@@ -119,7 +119,7 @@ fn what_is_excluded_is_not_in_the_events_bytes_either() {
 
 #[test]
 fn the_limit_holds_for_what_the_worker_renders() {
-    let (scene, mut client) = blog("images_limit");
+    let (fixture, mut client) = blog("images_limit");
     run(&mut client, "SET amqp.max_message_size = '1kB'");
     let insert =
         |id: usize, text: &str| format!("INSERT INTO blog_articles VALUES ({id}, 'x', {text})");
@@ -127,10 +127,10 @@ fn the_limit_holds_for_what_the_worker_renders() {
     for (id, text) in
         ["repeat('x', 1500)", r#"repeat('"', 600)"#, "repeat('x', 600)"].iter().enumerate()
     {
-        let by_writer = rendered_by_writer(&scene, &mut client, &insert(id, text));
+        let by_writer = rendered_by_writer(&fixture, &mut client, &insert(id, text));
         assert_eq!(by_writer, [false], "{text}");
     }
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let sizes: Vec<_> = events
         .iter()
         .map(|event| event.headers.get("oversize").and_then(|size| size.as_i64()))
@@ -144,7 +144,7 @@ fn the_limit_holds_for_what_the_worker_renders() {
 /// A cast that somebody put into the catalogs makes them, or a function in C.
 #[test]
 fn an_array_of_other_elements_than_its_columns_is_rendered_by_its_writer() {
-    let (scene, mut client) = blog("images_other_elements");
+    let (fixture, mut client) = blog("images_other_elements");
     run(
         &mut client,
         "CREATE TYPE mood AS ENUM ('sad', 'ok');
@@ -162,9 +162,9 @@ fn an_array_of_other_elements_than_its_columns_is_rendered_by_its_writer() {
         ("UPDATE diary SET moods = '{{7,8}}'::int[]::text[]", true),
         ("DELETE FROM diary", true),
     ] {
-        assert_eq!(rendered_by_writer(&scene, &mut client, statement), [expected], "{statement}");
+        assert_eq!(rendered_by_writer(&fixture, &mut client, statement), [expected], "{statement}");
     }
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let moods: Vec<_> = events
         .iter()
         .map(|event| event.json())
@@ -194,8 +194,8 @@ fn a_row_whose_bytes_are_damaged_does_not_stop_the_stream() {
     const MARKER: &str = "this row will be damaged";
 
     let bed = Testbed::private(&["ignore_checksum_failure = on", "autovacuum = off"]);
-    let scene = bed.scene("images_damaged");
-    let mut client = scene.client();
+    let fixture = bed.scene("images_damaged");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(
         &mut client,
@@ -212,9 +212,9 @@ fn a_row_whose_bytes_are_damaged_does_not_stop_the_stream() {
     bed.postgres.stop(Shutdown::Fast);
     damage(&bed.postgres.data_dir().join(file), MARKER);
     bed.postgres.start();
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "UPDATE papers SET note = 'seen'");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let body = events[0].json();
     assert_eq!((&body["previous"], &body["current"]), (&json!({"id": 1}), &json!({"id": 1})));
     assert_eq!(body["targets"], json!(["note"]));

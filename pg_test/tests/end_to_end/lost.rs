@@ -3,11 +3,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use pg_test::{DEADLINE, Message, Queue, Scene, Shutdown, Testbed, send_signal, wait_until};
+use pg_test::{DEADLINE, Fixture, Message, Queue, Shutdown, Testbed, send_signal, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog_and_operations, commit_lsn, ids, lsn, published_so_far, run, shown_restart,
     wait_for_reason, wait_for_successor, wait_until_saved, worker_pid,
 };
@@ -46,9 +46,9 @@ fn wait_until_lost(client: &mut Client) {
 }
 
 /// The event that announces a gap, and what comes after it up to the marker but for the same to another exchange.
-fn gap_and_rest(scene: &Scene<'_>, client: &mut Client) -> (Message, Vec<Message>) {
+fn gap_and_rest(fixture: &Fixture<'_>, client: &mut Client) -> (Message, Vec<Message>) {
     run(client, "INSERT INTO markers VALUES (1)");
-    let mut events = scene.consumer.wait_for_marker("cdc.marker.insert");
+    let mut events = fixture.consumer.wait_for_marker("cdc.marker.insert");
     assert!(!events.is_empty(), "nothing came before the marker");
     let gap = events.remove(0);
     events.retain(|event| (&event.message_id, &event.body) != (&gap.message_id, &gap.body));
@@ -58,13 +58,13 @@ fn gap_and_rest(scene: &Scene<'_>, client: &mut Client) -> (Message, Vec<Message
 #[test]
 fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
     let bed = testbed();
-    let (mut scene, mut client) = blog_and_operations(&bed, "invalidated");
+    let (mut fixture, mut client) = blog_and_operations(&bed, "invalidated");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let first = scene.consumer.wait_for_events(1).remove(0);
+    let first = fixture.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (3)");
     let worker = worker_pid(&mut client);
     outgrow(&mut client);
@@ -77,8 +77,8 @@ fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
     run(&mut client, "INSERT INTO blog_articles VALUES (5)");
 
     bed.rabbitmq.start();
-    scene.consume_again();
-    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    fixture.consume_again();
+    let (gap, rest) = gap_and_rest(&fixture, &mut client);
     assert_eq!((gap.routing_key.as_str(), gap.kind.as_deref()), ("amqp_cdc.gap", Some("gap")));
     let body = gap.json();
     // Everything before the gap was confirmed.
@@ -111,25 +111,25 @@ fn a_slot_invalidated_in_an_outage_makes_a_gap_that_everybody_is_told_of() {
 #[test]
 fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
     let bed = testbed();
-    let (scene, mut client) = blog_and_operations(&bed, "everybody");
+    let (fixture, mut client) = blog_and_operations(&bed, "everybody");
     for name in ["side", "gone"] {
-        scene.broker().declare_exchange(name, "topic");
+        fixture.broker().declare_exchange(name, "topic");
     }
-    let side = scene.broker().consume(&Queue::durable("side-queue").bound_to("side", "#"));
+    let side = fixture.broker().consume(&Queue::durable("side-queue").bound_to("side", "#"));
     // An open transaction needs WAL that will be gone, the records of the position lie behind it.
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (1)");
     run(
         &mut client,
         "CREATE TABLE plain AS SELECT repeat('x', 1000) FROM generate_series(1, 18000)",
     );
     run(&mut client, "SELECT pg_switch_wal()");
-    for (id, exchange) in ["gone", "side", &scene.exchange].iter().enumerate() {
+    for (id, exchange) in ["gone", "side", &fixture.exchange].iter().enumerate() {
         let insert = format!("SET amqp.exchange = '{exchange}'; INSERT INTO markers VALUES ({id})");
         run(&mut client, &insert);
     }
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
-    scene.broker().delete_exchange("gone");
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
+    fixture.broker().delete_exchange("gone");
     assert_eq!(side.wait_for_events(1)[0].exchange, "side");
     run(&mut client, "CHECKPOINT");
     let data = bed.postgres.data_dir().join("pg_wal");
@@ -139,15 +139,15 @@ fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
     fs::remove_dir(bed.postgres.data_dir().join("pg_replslot/amqp_cdc")).unwrap();
     fs::remove_file(data.join(first)).unwrap();
     bed.postgres.start();
-    let mut client = scene.client();
+    let mut client = fixture.client();
     wait_until_lost(&mut client);
-    let told = [&side, &scene.consumer, &scene.consumer].map(|consumer| {
+    let told = [&side, &fixture.consumer, &fixture.consumer].map(|consumer| {
         let gap = consumer.wait_for_events(1).remove(0);
         assert_eq!(gap.kind.as_deref(), Some("gap"));
         gap.exchange
     });
-    assert_eq!(told, ["side", &scene.exchange, "operations"]);
-    assert!(!scene.broker().has_exchange("gone"));
+    assert_eq!(told, ["side", &fixture.exchange, "operations"]);
+    assert!(!fixture.broker().has_exchange("gone"));
     wait_until("the one that is gone is owed it", DEADLINE, || {
         ask::<bool>(&mut client, "SELECT gaps_owed = 1 FROM amqp.status").then_some(())
     });
@@ -157,9 +157,9 @@ fn a_gap_is_announced_to_every_exchange_that_events_went_to() {
 #[test]
 fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
     let bed = testbed();
-    let (mut scene, mut client) = blog_and_operations(&bed, "unannounced");
+    let (mut fixture, mut client) = blog_and_operations(&bed, "unannounced");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let first = scene.consumer.wait_for_events(1).remove(0);
+    let first = fixture.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
@@ -167,11 +167,11 @@ fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
     wait_until_lost(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
     bed.rabbitmq.start();
-    scene.consume_again();
-    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    fixture.consume_again();
+    let (gap, rest) = gap_and_rest(&fixture, &mut client);
     assert_eq!(gap.routing_key, "amqp_cdc.gap");
     let from = gap.json()["from"].as_str().map_or(0, lsn);
     assert!(from >= commit_lsn(&first), "{:?}", gap.json());
@@ -179,9 +179,9 @@ fn a_gap_that_was_not_announced_before_a_crash_is_announced_after_it() {
 
     wait_until_saved(&mut client, rest.last().expect("two of them"));
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (5); INSERT INTO markers VALUES (1)");
-    let mut again = scene.consumer.wait_for_marker("cdc.marker.insert");
+    let mut again = fixture.consumer.wait_for_marker("cdc.marker.insert");
     // The marker was confirmed after the last save.
     again.retain(|event| event.routing_key != "cdc.marker.insert");
     assert_eq!(ids(&again), [5], "{again:?}");
@@ -196,26 +196,26 @@ fn change_the_slot(client: &mut Client, statement: &str) {
 #[test]
 fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
     let bed = testbed();
-    let (mut scene, mut client) = blog_and_operations(&bed, "dropped_and_gone");
+    let (mut fixture, mut client) = blog_and_operations(&bed, "dropped_and_gone");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let first = scene.consumer.wait_for_events(1).remove(0);
+    let first = fixture.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     // Another library, and so no worker that would make the slot anew at once.
     run(&mut client, "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql'");
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "SELECT pg_drop_replication_slot('amqp_cdc')");
     outgrow(&mut client);
     run(&mut client, "ALTER SYSTEM RESET shared_preload_libraries");
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     wait_until_lost(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     bed.rabbitmq.start();
-    scene.consume_again();
-    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    fixture.consume_again();
+    let (gap, rest) = gap_and_rest(&fixture, &mut client);
     assert_eq!(gap.routing_key, "amqp_cdc.gap");
     // No position record is left either: all that is known is that there was one.
     assert_eq!(gap.json()["from"], Value::Null);
@@ -225,12 +225,12 @@ fn a_slot_dropped_in_an_outage_whose_wal_is_gone_makes_a_gap() {
 #[test]
 fn a_slot_that_somebody_advanced_loses_nothing() {
     let bed = testbed();
-    let (mut scene, mut client) = blog_and_operations(&bed, "advanced");
+    let (mut fixture, mut client) = blog_and_operations(&bed, "advanced");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let first = scene.consumer.wait_for_events(1).remove(0);
+    let first = fixture.consumer.wait_for_events(1).remove(0);
     wait_until_saved(&mut client, &first);
     bed.rabbitmq.stop();
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (2)");
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     change_the_slot(
@@ -239,9 +239,9 @@ fn a_slot_that_somebody_advanced_loses_nothing() {
     );
     run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
     bed.rabbitmq.start();
-    scene.consume_again();
+    fixture.consume_again();
     run(&mut client, "INSERT INTO markers VALUES (1)");
-    let events = scene.consumer.wait_for_marker("cdc.marker.insert");
+    let events = fixture.consumer.wait_for_marker("cdc.marker.insert");
     assert_eq!(ids(&events), [3, 2, 4]);
     assert!(events.iter().all(|event| !event.headers.contains_key("truncated")));
     assert!(bed.postgres.log().contains("was moved by somebody else"));
@@ -251,8 +251,8 @@ fn a_slot_that_somebody_advanced_loses_nothing() {
 #[test]
 fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated() {
     let bed = testbed();
-    let (scene, mut client) = blog_and_operations(&bed, "savepoint");
-    let mut open = scene.client();
+    let (fixture, mut client) = blog_and_operations(&bed, "savepoint");
+    let mut open = fixture.client();
     run(
         &mut open,
         "BEGIN;
@@ -261,7 +261,7 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
          RELEASE inner_one; ROLLBACK TO outer_one",
     );
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     // The position is past row 1 now; the next worker begins there.
     let before = shown_restart(&mut client);
     outgrow(&mut client);
@@ -273,7 +273,7 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
     wait_for_successor(&mut client, worker);
     run(&mut open, "SAVEPOINT kept; INSERT INTO blog_articles VALUES (3); RELEASE kept");
     run(&mut open, "INSERT INTO blog_articles VALUES (4); COMMIT");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events), [3, 4]);
     assert!(events.iter().all(|event| !event.headers.contains_key("truncated")), "{events:?}");
 }
@@ -282,9 +282,9 @@ fn a_transaction_whose_first_savepoint_was_rolled_back_is_not_called_truncated()
 #[test]
 fn a_directory_that_cannot_be_read_loses_nothing() {
     let bed = testbed();
-    let (mut scene, mut client) = blog_and_operations(&bed, "unreadable");
+    let (mut fixture, mut client) = blog_and_operations(&bed, "unreadable");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2); SELECT pg_switch_wal()");
     let before = shown_restart(&mut client);
@@ -299,8 +299,8 @@ fn a_directory_that_cannot_be_read_loses_nothing() {
     fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
     assert_eq!(shown_restart(&mut client), before);
     bed.rabbitmq.start();
-    scene.consume_again();
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2]);
+    fixture.consume_again();
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2]);
     assert!(!bed.postgres.log().contains("events are lost"));
 }
 
@@ -308,13 +308,13 @@ fn a_directory_that_cannot_be_read_loses_nothing() {
 #[test]
 fn a_backlog_can_be_given_up() {
     let bed = testbed();
-    let (scene, mut client) = blog_and_operations(&bed, "given_up");
+    let (fixture, mut client) = blog_and_operations(&bed, "given_up");
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
-    let first = scene.consumer.wait_for_events(1);
+    let first = fixture.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &first[0]);
     bed.rabbitmq.stop();
     // Open at the place, and longer.
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (500)");
     run(&mut client, "INSERT INTO blog_articles SELECT generate_series(1, 100)");
     let current = "SELECT current_lsn::text FROM amqp.status";
@@ -336,12 +336,12 @@ fn a_backlog_can_be_given_up() {
     run(&mut open, "INSERT INTO blog_articles VALUES (501); COMMIT");
     // Neither a crash nor the WAL that is still there brings it back.
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (1000)");
     bed.rabbitmq.start();
-    let mut scene = scene;
-    scene.consume_again();
-    let (gap, rest) = gap_and_rest(&scene, &mut client);
+    let mut fixture = fixture;
+    fixture.consume_again();
+    let (gap, rest) = gap_and_rest(&fixture, &mut client);
     assert_eq!(gap.routing_key, "amqp_cdc.gap");
     let (from, to) = (gap.json()["from"].clone(), gap.json()["to"].clone());
     assert!(lsn(from.as_str().unwrap()) >= commit_lsn(&first[0]), "{from}");
@@ -353,9 +353,9 @@ fn a_backlog_can_be_given_up() {
     // And the gap is told once.
     wait_until_saved(&mut client, rest.last().unwrap());
     bed.postgres.restart(Shutdown::Fast);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     assert!(
-        published_so_far(&scene, &mut client)
+        published_so_far(&fixture, &mut client)
             .iter()
             .all(|message| message.routing_key != "amqp_cdc.gap")
     );

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pg_test::{DEADLINE, Scene, Testbed, machine, wait_until};
+use pg_test::{DEADLINE, Fixture, Testbed, machine, wait_until};
 use postgres::Client;
 
-use crate::stage::{ask, make_blog, run, wait_until_streaming, worker_pid};
+use crate::helpers::{ask, make_blog, run, wait_until_streaming, worker_pid};
 
 /// Gigabytes take their time on a small machine that runs other tests beside.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -15,10 +15,10 @@ fn resident(pid: u32) -> u64 {
     machine::memory(pid, "VmRSS")
 }
 
-/// Takes the scene's queue away, and with it its consumer: the broker, which takes longest, confirms what no
+/// Takes the fixture's queue away, and with it its consumer: the broker, which takes longest, confirms what no
 /// queue is bound for three times as fast.
-fn leave_no_queue(scene: &Scene<'_>) {
-    scene.broker().delete_queue(scene.queue().name());
+fn leave_no_queue(fixture: &Fixture<'_>) {
+    fixture.broker().delete_queue(fixture.queue().name());
 }
 
 fn confirmed(client: &mut Client) -> i64 {
@@ -43,17 +43,17 @@ fn capture_two_million(name: &str, prepare: &str, write: &str, events: i64) {
 fn growth_of_capture(name: &str, limit: &str, prepare: &str, write: &str, events: i64) -> u64 {
     let limit = format!("logical_decoding_work_mem = '{limit}'");
     let bed = Testbed::private(&[&limit, "max_wal_size = '4GB'"]);
-    let scene = bed.scene(name);
-    let mut client = scene.client();
+    let fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, prepare);
-    leave_no_queue(&scene);
+    leave_no_queue(&fixture);
     wait_until_streaming(&mut client);
     let pid = worker_pid(&mut client);
     let before = resident(pid);
     let mut most = before;
     std::thread::scope(|scope| {
-        let mut writer = scene.client();
+        let mut writer = fixture.client();
         let writing = scope.spawn(move || run(&mut writer, write));
         wait_until("all of it is confirmed", PATIENCE, || {
             most = most.max(resident(pid));
@@ -120,16 +120,17 @@ fn rows_of_200_megabytes_pass_one_at_a_time() {
     bed.rabbitmq.ctl(&["eval", "application:set_env(rabbit, max_message_size, 536870912)."]);
     // The broker reads its limit when a channel is opened.
     bed.rabbitmq.ctl(&["close_all_connections", "test"]);
-    let scene = bed.scene("200_megabytes");
-    let mut client = scene.client();
+    let fixture = bed.scene("200_megabytes");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let pid = worker_pid(&mut client);
     for id in 1..=ROWS {
         run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id}, repeat('x', {SIZE}))"));
     }
     for id in 1..=ROWS {
-        let event =
-            wait_until("it comes", PATIENCE, || scene.consumer.next_within(Duration::from_secs(1)));
+        let event = wait_until("it comes", PATIENCE, || {
+            fixture.consumer.next_within(Duration::from_secs(1))
+        });
         assert!(event.body.len() > SIZE);
         assert!(event.text().contains(&format!("\"current\":{{\"id\":{id},\"title\":\"xxx")));
     }

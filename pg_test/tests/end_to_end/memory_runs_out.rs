@@ -6,12 +6,12 @@ use std::fs;
 use std::time::Duration;
 
 use pg_test::{
-    DEADLINE, Message, Scene, Shutdown, Testbed, c_library, wait_until, wait_until_confirmed,
+    DEADLINE, Fixture, Message, Shutdown, Testbed, c_library, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 use postgres::error::SqlState;
 
-use crate::stage::{
+use crate::helpers::{
     ask, changes, first_deliveries, ids, make_blog, published_so_far, run, wait_until_streaming,
     worker_pid,
 };
@@ -43,8 +43,8 @@ enum Outcome {
 /// Runs a statement in a session of its own, after others that prepare it, and ends the transaction that they
 /// began, if they did.
 #[track_caller]
-fn attempt(scene: &Scene<'_>, prepare: &str, statement: &str) -> Outcome {
-    let mut client = scene.client();
+fn attempt(fixture: &Fixture<'_>, prepare: &str, statement: &str) -> Outcome {
+    let mut client = fixture.client();
     run(&mut client, prepare);
     let outcome = match client.batch_execute(statement) {
         Ok(()) => Outcome::Done,
@@ -73,7 +73,7 @@ fn assert_unharmed(bed: &Testbed) {
 /// from the n-th on, for n from 1 until nothing is refused any more. The numbers for which it was done.
 #[track_caller]
 fn refuse_from_each(
-    scene: &Scene<'_>,
+    fixture: &Fixture<'_>,
     least: usize,
     prepare: &str,
     write: impl Fn(i64) -> String,
@@ -81,16 +81,16 @@ fn refuse_from_each(
     let mut done = Vec::new();
     let mut failed = 0;
     for n in 1.. {
-        let before = refusals(scene.testbed);
+        let before = refusals(fixture.testbed);
         let statement = format!("{} /* scarce {least} {n} */", write(n));
-        let outcome = attempt(scene, prepare, &statement);
+        let outcome = attempt(fixture, prepare, &statement);
         if outcome == Outcome::Done {
             done.push(n);
         } else {
             failed += 1;
         }
-        assert_unharmed(scene.testbed);
-        if refusals(scene.testbed) == before {
+        assert_unharmed(fixture.testbed);
+        if refusals(fixture.testbed) == before {
             assert_eq!(outcome, Outcome::Done);
             break;
         }
@@ -103,8 +103,8 @@ fn refuse_from_each(
 /// Bytes of a large value.
 const LARGE: usize = 5 * 1024 * 1024;
 
-fn large_blog(scene: &Scene<'_>) -> Client {
-    let mut client = scene.client();
+fn large_blog(fixture: &Fixture<'_>) -> Client {
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "ALTER TABLE blog_articles ALTER title SET STORAGE EXTERNAL");
     wait_until_streaming(&mut client);
@@ -114,15 +114,15 @@ fn large_blog(scene: &Scene<'_>) -> Client {
 #[test]
 fn an_update_of_a_large_row_fails_alone() {
     let bed = testbed(&[]);
-    let scene = bed.scene("large_row");
-    let mut client = large_blog(&scene);
+    let fixture = bed.scene("large_row");
+    let mut client = large_blog(&fixture);
     run(&mut client, &format!("INSERT INTO blog_articles VALUES (1, repeat('x', {LARGE}))"));
     // Quotes take two bytes each in the message.
     let update = |n| format!("UPDATE blog_articles SET title = {n} || repeat('\"', {LARGE})");
-    assert_eq!(changes(&scene.consumer.wait_for_events(1)), ["insert:1"]);
+    assert_eq!(changes(&fixture.consumer.wait_for_events(1)), ["insert:1"]);
     for least in [1024 * 1024, 16 * 1024] {
-        let done = refuse_from_each(&scene, least, "", update);
-        let seen = scene.consumer.wait_for_events(done.len());
+        let done = refuse_from_each(&fixture, least, "", update);
+        let seen = fixture.consumer.wait_for_events(done.len());
         assert!(changes(&seen).iter().all(|change| change == "update:1"));
     }
     wait_until_confirmed(&mut client);
@@ -134,8 +134,8 @@ const HUGE: usize = 12 * 1024 * 1024;
 #[test]
 fn an_update_and_a_delete_of_12_megabytes_fail_alone() {
     let bed = testbed(&["amqp.max_message_size = '64MB'"]);
-    let scene = bed.scene("huge_row");
-    let mut client = large_blog(&scene);
+    let fixture = bed.scene("huge_row");
+    let mut client = large_blog(&fixture);
     let there = format!(
         "SET amqp.capture = off;
          INSERT INTO blog_articles VALUES (1, repeat('x', {HUGE})) ON CONFLICT DO NOTHING;
@@ -145,11 +145,11 @@ fn an_update_and_a_delete_of_12_megabytes_fail_alone() {
     let mut expected = Vec::new();
     for (statement, change) in statements.into_iter().zip(["update:1", "delete:1"]) {
         for least in [1024 * 1024, 16 * 1024] {
-            let done = refuse_from_each(&scene, least, &there, |_| statement.to_owned());
+            let done = refuse_from_each(&fixture, least, &there, |_| statement.to_owned());
             expected.extend(done.iter().map(|_| change));
         }
     }
-    assert_eq!(changes(&scene.consumer.wait_for_events(expected.len())), expected);
+    assert_eq!(changes(&fixture.consumer.wait_for_events(expected.len())), expected);
     wait_until_confirmed(&mut client);
 }
 
@@ -158,8 +158,8 @@ fn an_update_and_a_delete_of_12_megabytes_fail_alone() {
 #[test]
 fn a_row_that_grows_fails_alone() {
     let bed = testbed(&[]);
-    let scene = bed.scene("growth");
-    let mut client = scene.client();
+    let fixture = bed.scene("growth");
+    let mut client = fixture.client();
     run(
         &mut client,
         "CREATE TABLE growing (id int PRIMARY KEY, number numeric, document jsonb, numbers numeric[],
@@ -180,11 +180,11 @@ fn a_row_that_grows_fails_alone() {
         for (least, begin) in [(8192, 0), (1, 500)] {
             let begin = 1000 * number + begin;
             let insert = |n| format!("INSERT INTO growing VALUES ({}, {values})", begin + n);
-            let done = refuse_from_each(&scene, least, "", insert);
+            let done = refuse_from_each(&fixture, least, "", insert);
             expected.extend(done.iter().map(|n| begin + n));
         }
     }
-    assert_eq!(long_ids(&scene.consumer.wait_for_events(expected.len())), expected);
+    assert_eq!(long_ids(&fixture.consumer.wait_for_events(expected.len())), expected);
 }
 
 /// `current.id` of each message. Its numbers are too large for whoever reads the others.
@@ -201,8 +201,8 @@ fn long_ids(messages: &[Message]) -> Vec<i64> {
 #[test]
 fn a_truncate_fails_alone() {
     let bed = testbed(&[]);
-    let scene = bed.scene("truncate");
-    let mut client = scene.client();
+    let fixture = bed.scene("truncate");
+    let mut client = fixture.client();
     run(
         &mut client,
         "CREATE TABLE parted (id int) PARTITION BY RANGE (id);
@@ -213,9 +213,9 @@ fn a_truncate_fails_alone() {
     wait_until_streaming(&mut client);
     let mut done = 0;
     for least in [8192, 1] {
-        done += refuse_from_each(&scene, least, "BEGIN", |_| "TRUNCATE parted".to_owned()).len();
+        done += refuse_from_each(&fixture, least, "BEGIN", |_| "TRUNCATE parted".to_owned()).len();
     }
-    let seen = scene.consumer.wait_for_events(done);
+    let seen = fixture.consumer.wait_for_events(done);
     assert!(seen.iter().all(|event| event.routing_key == "cdc.parted.truncate"), "{seen:?}");
 }
 
@@ -224,8 +224,8 @@ fn a_truncate_fails_alone() {
 fn a_copy_of_several_rows_fails_alone() {
     const ROWS: i64 = 4;
     let bed = testbed(&[]);
-    let scene = bed.scene("copy");
-    let mut client = scene.client();
+    let fixture = bed.scene("copy");
+    let mut client = fixture.client();
     run(
         &mut client,
         "CREATE TABLE copied (id int, words text);
@@ -239,10 +239,10 @@ fn a_copy_of_several_rows_fails_alone() {
     let mut expected = Vec::new();
     for least in [128 * 1024, 8192] {
         let copy = |_| "COPY copied FROM '{}'".replace("{}", &file.display().to_string());
-        let done = refuse_from_each(&scene, least, "", copy);
+        let done = refuse_from_each(&fixture, least, "", copy);
         expected.extend(done.iter().flat_map(|_| 1..=ROWS));
     }
-    assert_eq!(ids(&scene.consumer.wait_for_events(expected.len())), expected);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(expected.len())), expected);
 }
 
 /// A session's first event: the table's columns are looked up, and much else is done that asks for little
@@ -250,8 +250,8 @@ fn a_copy_of_several_rows_fails_alone() {
 #[test]
 fn the_first_event_of_a_session_fails_alone() {
     let bed = testbed(&[]);
-    let scene = bed.scene("first_event");
-    let mut client = scene.client();
+    let fixture = bed.scene("first_event");
+    let mut client = fixture.client();
     let columns: Vec<_> =
         (0..60).map(|n| format!("column_number_{n} mood DEFAULT 'sad'")).collect();
     run(
@@ -270,8 +270,8 @@ fn the_first_event_of_a_session_fails_alone() {
             let id = begin + n;
             format!("INSERT INTO wide VALUES ({id}, (1, '{{sad,happy}}'), '{{1,2.5,NULL}}')")
         };
-        let done = refuse_from_each(&scene, least, "", insert);
-        let seen = ids(&scene.consumer.wait_for_events(done.len()));
+        let done = refuse_from_each(&fixture, least, "", insert);
+        let seen = ids(&fixture.consumer.wait_for_events(done.len()));
         assert_eq!(seen, done.iter().map(|n| begin + n).collect::<Vec<_>>());
     }
 }
@@ -281,8 +281,8 @@ fn the_first_event_of_a_session_fails_alone() {
 #[test]
 fn an_error_that_is_raised_without_memory_is_an_error() {
     let bed = testbed(&["amqp.max_message_size = '1MB'"]);
-    let scene = bed.scene("errors");
-    let mut client = large_blog(&scene);
+    let fixture = bed.scene("errors");
+    let mut client = large_blog(&fixture);
     run(
         &mut client,
         &format!(
@@ -302,7 +302,7 @@ fn an_error_that_is_raised_without_memory_is_an_error() {
         // Of the many small requests some do.
         for n in (1..).step_by(if least == 1 { 19 } else { 1 }) {
             let before = refusals(&bed);
-            let mut client = scene.client();
+            let mut client = fixture.client();
             run(&mut client, "SET amqp.oversize = 'error'");
             let text = format!("{} /* scarce {least} {n} */", statement());
             assert!(client.batch_execute(&text).is_err(), "{text}");
@@ -320,21 +320,21 @@ fn an_error_that_is_raised_without_memory_is_an_error() {
 fn a_backend_at_its_limit_fails_alone() {
     const STEP: usize = 2 * 1024 * 1024;
     let bed = testbed(&["amqp.max_message_size = '64MB'"]);
-    let scene = bed.scene("limit");
-    let mut client = large_blog(&scene);
+    let fixture = bed.scene("limit");
+    let mut client = large_blog(&fixture);
     run(&mut client, &format!("INSERT INTO blog_articles VALUES (1, repeat('x', {HUGE}))"));
     let mut outcomes = Vec::new();
     while !outcomes.ends_with(&[Outcome::Done]) {
         let room = outcomes.len() * STEP;
         let update = format!("UPDATE blog_articles SET body = 'y' /* room {room} */");
-        outcomes.push(attempt(&scene, "", &update));
+        outcomes.push(attempt(&fixture, "", &update));
         assert_unharmed(&bed);
         assert!(room < 1 << 30, "a gigabyte is not enough");
     }
     println!("{outcomes:?}");
     assert!(outcomes.contains(&Outcome::OutOfMemory));
     wait_until_confirmed(&mut client);
-    let seen = scene.consumer.wait_for_events(2);
+    let seen = fixture.consumer.wait_for_events(2);
     assert_eq!(changes(&seen), ["insert:1", "update:1"]);
     assert!(seen[1].body.len() > 2 * HUGE);
 }
@@ -353,10 +353,15 @@ enum Fate {
 /// Refuses the worker what is as large as this, from the n-th request on, while it has one event to publish
 /// that `write` makes; then lets it have what it wants.
 #[track_caller]
-fn refuse_the_worker(scene: &Scene<'_>, client: &mut Client, n: i64, write: &str) -> (Fate, bool) {
+fn refuse_the_worker(
+    fixture: &Fixture<'_>,
+    client: &mut Client,
+    n: i64,
+    write: &str,
+) -> (Fate, bool) {
     let worker = worker_pid(client);
-    let file = scene.testbed.postgres.data_dir().join(format!("scarce.{worker}"));
-    let before = refusals(scene.testbed);
+    let file = fixture.testbed.postgres.data_dir().join(format!("scarce.{worker}"));
+    let before = refusals(fixture.testbed);
     fs::write(&file, format!("131072 {n}")).unwrap();
     let published: i64 = ask(client, "SELECT events_confirmed FROM amqp.status");
     run(client, write);
@@ -374,14 +379,14 @@ fn refuse_the_worker(scene: &Scene<'_>, client: &mut Client, n: i64, write: &str
         }
     });
     fs::remove_file(&file).unwrap();
-    (fate, refusals(scene.testbed) > before)
+    (fate, refusals(fixture.testbed) > before)
 }
 
 #[test]
 fn the_worker_holds_an_event_or_begins_a_new_life() {
     let bed = testbed(&[]);
-    let scene = bed.scene("worker");
-    let mut client = large_blog(&scene);
+    let fixture = bed.scene("worker");
+    let mut client = large_blog(&fixture);
     run(
         &mut client,
         "CREATE TABLE long (id int, words text);
@@ -398,7 +403,7 @@ fn the_worker_holds_an_event_or_begins_a_new_life() {
     for write in writes {
         for n in 1.. {
             id += 1;
-            let (fate, was_refused) = refuse_the_worker(&scene, &mut client, n, &write(id));
+            let (fate, was_refused) = refuse_the_worker(&fixture, &mut client, n, &write(id));
             fates.push(fate);
             if fate == Fate::Ended {
                 let end = "\"amqp_cdc worker\" (PID";
@@ -420,7 +425,7 @@ fn the_worker_holds_an_event_or_begins_a_new_life() {
     }
     println!("{fates:?}");
     assert!(fates.contains(&Fate::Held) && fates.contains(&Fate::Ended), "{fates:?}");
-    let messages = published_so_far(&scene, &mut client);
+    let messages = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&messages), (1..=id).collect::<Vec<_>>());
     // What was confirmed before a life ended was saved.
     let mut last = 0;
@@ -433,7 +438,7 @@ fn the_worker_holds_an_event_or_begins_a_new_life() {
 /// Writes rows of a table of its own, two at a time and refusing the worker more and more of what it asks for, until it
 /// holds the first of two. How often that was.
 #[track_caller]
-fn hold(scene: &Scene<'_>, client: &mut Client) -> i64 {
+fn hold(fixture: &Fixture<'_>, client: &mut Client) -> i64 {
     run(
         client,
         "CREATE TABLE long (id int, words text);
@@ -443,7 +448,7 @@ fn hold(scene: &Scene<'_>, client: &mut Client) -> i64 {
     );
     for id in 1.. {
         let insert = format!("INSERT INTO long VALUES ({id}, {WORDS}), ({id}, {WORDS})");
-        match refuse_the_worker(scene, client, id, &insert) {
+        match refuse_the_worker(fixture, client, id, &insert) {
             (Fate::Held, _) => return id,
             (_, was_refused) => assert!(was_refused, "it was never held"),
         }
@@ -455,12 +460,12 @@ fn hold(scene: &Scene<'_>, client: &mut Client) -> i64 {
 #[test]
 fn an_event_that_is_held_for_want_of_memory_can_be_passed_over() {
     let bed = testbed(&[]);
-    let scene = bed.scene("skip");
-    let mut client = large_blog(&scene);
-    let id = hold(&scene, &mut client);
+    let fixture = bed.scene("skip");
+    let mut client = large_blog(&fixture);
+    let id = hold(&fixture, &mut client);
     let worker = worker_pid(&mut client);
     run(&mut client, "SELECT amqp.skip(held_message) FROM amqp.status");
-    let messages = published_so_far(&scene, &mut client);
+    let messages = published_so_far(&fixture, &mut client);
     let of_last = ids(&messages).into_iter().filter(|&other| other == id).count();
     assert_eq!((of_last, worker_pid(&mut client)), (1, worker));
     assert_eq!(first_deliveries(&messages), (1..=id).collect::<Vec<_>>());
@@ -470,12 +475,12 @@ fn an_event_that_is_held_for_want_of_memory_can_be_passed_over() {
 #[test]
 fn an_event_that_was_held_for_want_of_memory_is_tried_again() {
     let bed = testbed(&[]);
-    let scene = bed.scene("again");
-    let mut client = large_blog(&scene);
-    let id = hold(&scene, &mut client);
+    let fixture = bed.scene("again");
+    let mut client = large_blog(&fixture);
+    let id = hold(&fixture, &mut client);
     let held: String = ask(&mut client, "SELECT held_message FROM amqp.status");
     pg_test::wait_until_confirmed_within(&mut client, Duration::from_secs(90));
-    let seen = first_deliveries(&published_so_far(&scene, &mut client));
+    let seen = first_deliveries(&published_so_far(&fixture, &mut client));
     assert_eq!(seen, (1..=id).collect::<Vec<_>>());
     // Without memory it can be passed over all the same.
     assert!(bed.postgres.log().contains(&format!("pass over it with SELECT amqp.skip('{held}')")));

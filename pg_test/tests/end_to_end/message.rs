@@ -5,15 +5,15 @@ use std::process::Command;
 use pg_test::{Message, Queue, testbed};
 use serde_json::{Value, json};
 
-use crate::stage::{ask, blog, run};
+use crate::helpers::{ask, blog, run};
 
 #[test]
 fn the_seed_trigger_publishes_insert_update_and_delete_in_order() {
-    let (scene, mut client) = blog("seed");
+    let (fixture, mut client) = blog("seed");
     run(&mut client, "INSERT INTO blog_articles VALUES (1, 'first', NULL)");
     run(&mut client, "UPDATE blog_articles SET title = 'second' WHERE id = 1");
     run(&mut client, "DELETE FROM blog_articles WHERE id = 1");
-    let events = scene.consumer.wait_for_events(3);
+    let events = fixture.consumer.wait_for_events(3);
     let keys: Vec<_> = events.iter().map(|event| event.routing_key.as_str()).collect();
     assert_eq!(keys, ["cdc.article.insert", "cdc.article.update", "cdc.article.delete"]);
 
@@ -39,14 +39,14 @@ fn the_seed_trigger_publishes_insert_update_and_delete_in_order() {
 
 #[test]
 fn the_body_has_eight_members_in_a_fixed_order() {
-    let (scene, mut client) = blog("members");
+    let (fixture, mut client) = blog("members");
     let started: String = {
         run(&mut client, "BEGIN");
         let started = ask(&mut client, "SELECT to_json(now() AT TIME ZONE 'UTC')#>>'{}'");
         run(&mut client, "INSERT INTO blog_articles VALUES (1, 'a', 'b'); COMMIT");
         started
     };
-    let events = scene.consumer.wait_for_events(1);
+    let events = fixture.consumer.wait_for_events(1);
     let expected = format!(
         concat!(
             r#"{{"previous":null,"current":{{"id":1,"title":"a","body":"b"}},"#,
@@ -61,21 +61,21 @@ fn the_body_has_eight_members_in_a_fixed_order() {
 
 #[test]
 fn properties_and_headers_say_where_a_message_comes_from() {
-    let (scene, mut client) = blog("headers");
+    let (fixture, mut client) = blog("headers");
     run(&mut client, "BEGIN");
     let xid: i64 = ask(&mut client, "SELECT pg_current_xact_id()::text::bigint");
     run(&mut client, "INSERT INTO blog_articles VALUES (1), (2); COMMIT");
-    let events = scene.consumer.wait_for_events(2);
+    let events = fixture.consumer.wait_for_events(2);
     let system: String =
         ask(&mut client, "SELECT system_identifier::text FROM pg_control_system()");
     for (n, event) in events.iter().enumerate() {
-        assert_eq!(event.exchange, scene.exchange);
+        assert_eq!(event.exchange, fixture.exchange);
         assert_eq!(event.content_type.as_deref(), Some("application/json"));
         assert_eq!(event.delivery_mode, Some(2));
         assert_eq!(event.kind.as_deref(), Some("insert"));
         assert_eq!(event.app_id.as_deref(), Some("amqp_cdc"));
         let header = |name: &str| event.headers.get(name).cloned().unwrap_or_default();
-        assert_eq!(header("database"), json!(scene.database));
+        assert_eq!(header("database"), json!(fixture.database));
         assert_eq!(header("schema"), json!("public"));
         assert_eq!(header("table"), json!("blog_articles"));
         assert_eq!(header("xid"), json!(xid));
@@ -106,7 +106,7 @@ fn properties_and_headers_say_where_a_message_comes_from() {
 
 #[test]
 fn resource_prefix_and_table_default_as_documented() {
-    let (scene, mut client) = blog("defaults");
+    let (fixture, mut client) = blog("defaults");
     run(
         &mut client,
         r#"CREATE TABLE "Mixed Case" (id int);
@@ -125,7 +125,7 @@ fn resource_prefix_and_table_default_as_documented() {
            INSERT INTO named VALUES (1);
            INSERT INTO measured VALUES (1, '2026-05-05')"#,
     );
-    let events = scene.consumer.wait_for_events(3);
+    let events = fixture.consumer.wait_for_events(3);
     let seen: Vec<_> = events
         .iter()
         .map(|event| {
@@ -145,7 +145,7 @@ fn resource_prefix_and_table_default_as_documented() {
 
 #[test]
 fn truncate_is_one_event_without_rows() {
-    let (scene, mut client) = blog("truncate");
+    let (fixture, mut client) = blog("truncate");
     run(
         &mut client,
         "CREATE TRIGGER t AFTER TRUNCATE ON blog_articles FOR EACH STATEMENT
@@ -153,7 +153,7 @@ fn truncate_is_one_event_without_rows() {
          INSERT INTO blog_articles VALUES (1), (2);
          TRUNCATE blog_articles",
     );
-    let events = scene.consumer.wait_for_events(3);
+    let events = fixture.consumer.wait_for_events(3);
     let body = events[2].json();
     assert_eq!(events[2].routing_key, "cdc.article.truncate");
     assert_eq!(
@@ -164,7 +164,7 @@ fn truncate_is_one_event_without_rows() {
 
 #[test]
 fn the_writing_session_does_not_change_how_a_row_looks() {
-    let (scene, mut client) = blog("output");
+    let (fixture, mut client) = blog("output");
     run(
         &mut client,
         "CREATE TYPE mood AS (felt money, about regclass);
@@ -195,7 +195,7 @@ fn the_writing_session_does_not_change_how_a_row_looks() {
              current_setting('search_path'))",
     );
     assert_eq!(shown, "Asia/Tokyo|SQL, DMY|iso_8601|-5|escape|on|\"pg_catalog\"");
-    let events = scene.consumer.wait_for_events(2);
+    let events = fixture.consumer.wait_for_events(2);
     assert_eq!(events[0].json()["current"], events[1].json()["current"]);
     let row = &events[0].json()["current"];
     assert_eq!(row["t"], json!("2026-01-02T03:04:05.67+00:00"));
@@ -209,7 +209,7 @@ fn the_writing_session_does_not_change_how_a_row_looks() {
 
 #[test]
 fn output_settings_come_back_after_an_error_in_the_middle_of_rendering() {
-    let (scene, mut client) = blog("restore");
+    let (fixture, mut client) = blog("restore");
     run(
         &mut client,
         "CREATE TYPE fuse AS ENUM ('lit');
@@ -234,17 +234,17 @@ fn output_settings_come_back_after_an_error_in_the_middle_of_rendering() {
     let error = client.batch_execute("INSERT INTO bombs VALUES ('lit')").unwrap_err();
     assert_eq!(error.as_db_error().map(|e| e.message()), Some("boom"));
     assert_eq!(shown(&mut client), before);
-    drop(scene);
+    drop(fixture);
 }
 
 #[test]
 fn names_and_text_beyond_ascii_arrive_as_utf8_from_any_encoding() {
     let bed = testbed();
-    let scene = bed.scene("encodings");
+    let fixture = bed.scene("encodings");
     let mut server = bed.postgres.connect("postgres");
     for (encoding, word) in [("LATIN1", "Grüße"), ("EUC_JP", "日本語"), ("UTF8", "🦀 Grüße")]
     {
-        let database = format!("{}_{}", scene.database, encoding.to_lowercase());
+        let database = format!("{}_{}", fixture.database, encoding.to_lowercase());
         run(
             &mut server,
             &format!(
@@ -260,10 +260,10 @@ fn names_and_text_beyond_ascii_arrive_as_utf8_from_any_encoding() {
                    CREATE TRIGGER t AFTER INSERT ON "{word}" FOR EACH ROW
                      EXECUTE FUNCTION amqp_change_data_capture();
                    INSERT INTO "{word}" VALUES ('{word}')"#,
-                scene.exchange
+                fixture.exchange
             ),
         );
-        let event = &scene.consumer.wait_for_events(1)[0];
+        let event = &fixture.consumer.wait_for_events(1)[0];
         let body = event.json();
         assert_eq!(body["current"], json!({word: word}), "{encoding}");
         assert_eq!((&body["tablename"], &body["targets"]), (&json!(word), &json!([word])));
@@ -276,8 +276,8 @@ fn names_and_text_beyond_ascii_arrive_as_utf8_from_any_encoding() {
 /// message that came of it.
 fn published_from(encoding: &str, value: &str) -> Message {
     let bed = testbed();
-    let scene = bed.scene("encoding");
-    let database = format!("{}_other", scene.database);
+    let fixture = bed.scene("encoding");
+    let database = format!("{}_other", fixture.database);
     run(
         &mut bed.postgres.connect("postgres"),
         &format!("CREATE DATABASE {database} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"),
@@ -290,10 +290,10 @@ fn published_from(encoding: &str, value: &str) -> Message {
              CREATE TRIGGER t AFTER INSERT ON raw FOR EACH ROW
                EXECUTE FUNCTION amqp_change_data_capture();
              INSERT INTO raw VALUES ({value})",
-            scene.exchange
+            fixture.exchange
         ),
     );
-    scene.consumer.wait_for_events(1).remove(0)
+    fixture.consumer.wait_for_events(1).remove(0)
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn bytes_that_an_encoding_does_not_define_do_not_make_a_writer_fail() {
 
 #[test]
 fn targets_name_what_changed_even_behind_toast_and_nulls() {
-    let (scene, mut client) = blog("targets");
+    let (fixture, mut client) = blog("targets");
     run(
         &mut client,
         "INSERT INTO blog_articles SELECT 1, 'a', string_agg(md5(g::text), '')
@@ -325,7 +325,7 @@ fn targets_name_what_changed_even_behind_toast_and_nulls() {
          UPDATE blog_articles SET title = NULL;
          UPDATE blog_articles SET title = 'c', body = body || '';",
     );
-    let events = scene.consumer.wait_for_events(6);
+    let events = fixture.consumer.wait_for_events(6);
     let targets: Vec<_> = events[1..].iter().map(|event| event.json()["targets"].clone()).collect();
     assert_eq!(
         targets,
@@ -337,30 +337,31 @@ fn targets_name_what_changed_even_behind_toast_and_nulls() {
 
 #[test]
 fn dropped_and_added_columns_are_as_they_are_at_the_change() {
-    let (scene, mut client) = blog("alter");
+    let (fixture, mut client) = blog("alter");
     run(
         &mut client,
         "INSERT INTO blog_articles VALUES (1, 'a', 'b');
          ALTER TABLE blog_articles DROP COLUMN body, ADD COLUMN likes int DEFAULT 7;
          UPDATE blog_articles SET title = 'c'",
     );
-    let events = scene.consumer.wait_for_events(2);
+    let events = fixture.consumer.wait_for_events(2);
     assert_eq!(events[1].json()["previous"], json!({"id": 1, "title": "a", "likes": 7}));
     assert_eq!(events[1].json()["targets"], json!(["title"]));
 }
 
 #[test]
 fn a_client_that_nobody_here_wrote_parses_body_properties_and_headers() {
-    let (scene, mut client) = blog("pika");
-    let queue = Queue::durable(&format!("{}-pika", scene.database)).bound_to(&scene.exchange, "#");
-    scene.broker().declare_queue(&queue);
+    let (fixture, mut client) = blog("pika");
+    let queue =
+        Queue::durable(&format!("{}-pika", fixture.database)).bound_to(&fixture.exchange, "#");
+    fixture.broker().declare_queue(&queue);
     run(&mut client, "INSERT INTO blog_articles VALUES (1, 'Grüße 🦀', NULL)");
-    let mine = &scene.consumer.wait_for_events(1)[0];
+    let mine = &fixture.consumer.wait_for_events(1)[0];
 
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "/usr/bin/python3".to_owned());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/receive_one.py");
     let output = Command::new(python)
-        .args([script, &scene.testbed.rabbitmq.url("/"), queue.name()])
+        .args([script, &fixture.testbed.rabbitmq.url("/"), queue.name()])
         .output()
         .expect("Python could not be started");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,9 +1,9 @@
 //! What committed billions of transactions ago is published like anything else.
 
-use pg_test::{DEADLINE, Scene, Testbed, send_signal, wait_until, wait_until_confirmed};
+use pg_test::{DEADLINE, Fixture, Testbed, send_signal, wait_until, wait_until_confirmed};
 use postgres::Client;
 
-use crate::stage::{
+use crate::helpers::{
     ask, first_deliveries, make_blog, make_c_function, published_so_far, replace_worker, run,
     wait_for_successor, wait_until_streaming, worker_pid,
 };
@@ -24,16 +24,16 @@ fn bed() -> Testbed {
     ])
 }
 
-fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
-    let scene = bed.scene("old_transactions");
-    let mut client = scene.client();
+fn fixture(bed: &Testbed) -> (Fixture<'_>, Client) {
+    let fixture = bed.scene("old_transactions");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let code = include_str!("old_transactions.c");
     make_c_function(&mut client, &bed.postgres, "jump_to(bigint)", code);
     run(&mut client, "UPDATE pg_database SET datallowconn = true");
     wait_until_streaming(&mut client);
     wait_until_confirmed(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 /// Assigns an xid, with its epoch.
@@ -42,11 +42,11 @@ fn assign(client: &mut Client) -> i64 {
 }
 
 /// Has the counter jump to a page's first xid, and all databases forget what was before.
-fn jump(scene: &Scene<'_>, client: &mut Client, xid: i64) {
+fn jump(fixture: &Fixture<'_>, client: &mut Client, xid: i64) {
     run(client, &format!("SELECT jump_to({xid})"));
     assert_eq!(assign(client), xid);
-    for database in ["template0", "template1", "postgres", &scene.database] {
-        run(&mut scene.testbed.postgres.connect(database), "VACUUM (FREEZE)");
+    for database in ["template0", "template1", "postgres", &fixture.database] {
+        run(&mut fixture.testbed.postgres.connect(database), "VACUUM (FREEZE)");
     }
     let age = "SELECT max(age(datfrozenxid)) FROM pg_database";
     assert!(ask::<i32>(client, age) < 1000);
@@ -68,36 +68,36 @@ fn start_another_worker(client: &mut Client, stopped: u32) {
 #[test]
 fn a_commit_that_is_billions_of_transactions_old_is_published() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let worker = stop_worker(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     let first = assign(&mut client);
     // The others lie in both halves of the counter's circle, as it is seen from the end, and on all sides
     // of what is running there.
     for number in 1..=5 {
-        jump(&scene, &mut client, (first / PAGE) * PAGE + number * JUMP / 2 / PAGE * PAGE);
+        jump(&fixture, &mut client, (first / PAGE) * PAGE + number * JUMP / 2 / PAGE * PAGE);
         run(&mut client, &format!("INSERT INTO blog_articles VALUES (1 + {number})"));
     }
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (7); PREPARE TRANSACTION 'p'");
     run(&mut client, "INSERT INTO blog_articles VALUES (8)");
     start_another_worker(&mut client, worker);
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&events), [1, 2, 3, 4, 5, 6, 8]);
     // The next worker begins where the prepared transaction does.
     replace_worker(&mut client);
     run(&mut client, "COMMIT PREPARED 'p'");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&events).last(), Some(&7));
 }
 
 /// A transaction that runs has the same 32 bits as one that committed 2^32 transactions ago.
 fn a_number_that_is_used_again(make_checkpoint: bool, events_between: u32) {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let worker = stop_worker(&mut client);
     // Soon after a page's first.
     let page = (assign(&mut client) / PAGE + 1) * PAGE;
-    jump(&scene, &mut client, page);
+    jump(&fixture, &mut client, page);
     (0..100).for_each(|_| _ = assign(&mut client));
     run(&mut client, "BEGIN");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
@@ -108,23 +108,23 @@ fn a_number_that_is_used_again(make_checkpoint: bool, events_between: u32) {
         run(&mut client, &format!("INSERT INTO blog_articles VALUES {row}"));
     }
     for number in 1..=3 {
-        jump(&scene, &mut client, (page + number * JUMP) / PAGE * PAGE);
+        jump(&fixture, &mut client, (page + number * JUMP) / PAGE * PAGE);
     }
     if make_checkpoint {
         run(&mut client, "CHECKPOINT");
     }
-    jump(&scene, &mut client, page + (1 << 32));
+    jump(&fixture, &mut client, page + (1 << 32));
     while assign(&mut client) + 1 < old + (1 << 32) {}
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (0)");
     assert_eq!(assign(&mut client), old + (1 << 32));
     run(&mut client, "PREPARE TRANSACTION 'p'");
     start_another_worker(&mut client, worker);
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let expected: Vec<_> = (1..=i64::from(events_between) + 1).collect();
     assert_eq!(first_deliveries(&events), expected);
     run(&mut client, "COMMIT PREPARED 'p'");
     wait_until("it is published, too", DEADLINE, || {
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         (first_deliveries(&events) == [0]).then_some(())
     });
 }

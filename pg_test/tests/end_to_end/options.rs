@@ -4,7 +4,7 @@ use pg_test::{Message, Queue};
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::stage::{blog, published_so_far, refusal, run};
+use crate::helpers::{blog, published_so_far, refusal, run};
 
 /// Makes a captured table `people` with these options.
 fn people(client: &mut Client, options: &str) {
@@ -27,7 +27,7 @@ fn parts(message: &Message) -> (Value, Value, Value) {
 #[test]
 fn excluded_columns_never_leave_the_database() {
     for options in ["'exclude=secret'", "'only= age ,id,name'"] {
-        let (scene, mut client) = blog("exclude");
+        let (fixture, mut client) = blog("exclude");
         people(&mut client, options);
         run(
             &mut client,
@@ -37,7 +37,7 @@ fn excluded_columns_never_leave_the_database() {
              UPDATE people SET age = 37;
              DELETE FROM people",
         );
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         assert!(events.iter().all(|event| !event.text().contains("secret")), "{events:?}");
         let ada = json!({"id": 1, "name": "Ada", "age": 36});
         let older = json!({"id": 1, "name": "Ada", "age": 37});
@@ -57,7 +57,7 @@ fn excluded_columns_never_leave_the_database() {
 
 #[test]
 fn an_excluded_column_is_not_even_in_the_keys_of_an_event_that_is_too_large() {
-    let (scene, mut client) = blog("exclude_keys");
+    let (fixture, mut client) = blog("exclude_keys");
     run(
         &mut client,
         "SET amqp.max_message_size = '10kB';
@@ -66,13 +66,13 @@ fn an_excluded_column_is_not_even_in_the_keys_of_an_event_that_is_too_large() {
            EXECUTE FUNCTION amqp_change_data_capture('pair', 'cdc', 'exclude=b');
          INSERT INTO pairs VALUES (1, 'hidden', repeat('x', 20000))",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(parts(&events[0]), (json!(null), json!({"a": 1}), json!(["a", "payload"])));
 }
 
 #[test]
 fn lean_messages_hold_what_changed_and_always_say_which_row_it_was() {
-    let (scene, mut client) = blog("lean");
+    let (fixture, mut client) = blog("lean");
     people(&mut client, "'previous=off', 'current=changed'");
     run(
         &mut client,
@@ -82,7 +82,7 @@ fn lean_messages_hold_what_changed_and_always_say_which_row_it_was() {
          UPDATE people SET age = 37;
          DELETE FROM people",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let none = json!(null);
     let all = json!(["id", "name", "secret", "age"]);
     let moved = json!({"id": 2, "name": null, "secret": "s", "age": 37});
@@ -104,7 +104,7 @@ fn lean_messages_hold_what_changed_and_always_say_which_row_it_was() {
 #[test]
 fn without_previous_the_key_is_there_on_a_delete_and_on_a_change_of_it() {
     for exclude in ["", ", 'exclude=secret'"] {
-        let (scene, mut client) = blog("lean_key");
+        let (fixture, mut client) = blog("lean_key");
         run(
             &mut client,
             &format!(
@@ -121,7 +121,7 @@ fn without_previous_the_key_is_there_on_a_delete_and_on_a_change_of_it() {
              UPDATE pairs SET b = 'happy';
              DELETE FROM pairs",
         );
-        let events = published_so_far(&scene, &mut client);
+        let events = published_so_far(&fixture, &mut client);
         let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
         let row = |b: &str, v: i32| match exclude {
             "" => json!({"a": 1, "b": b, "v": v, "secret": null}),
@@ -142,7 +142,7 @@ fn without_previous_the_key_is_there_on_a_delete_and_on_a_change_of_it() {
 
 #[test]
 fn the_key_that_the_trigger_names_counts_in_place_of_the_primary_key() {
-    let (scene, mut client) = blog("lean_named_key");
+    let (fixture, mut client) = blog("lean_named_key");
     people(&mut client, "'previous=off', 'current=changed', 'key=name'");
     run(
         &mut client,
@@ -151,7 +151,7 @@ fn the_key_that_the_trigger_names_counts_in_place_of_the_primary_key() {
          UPDATE people SET name = 'Eve';
          DELETE FROM people",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
     assert_eq!(
         rows[1..],
@@ -165,7 +165,7 @@ fn the_key_that_the_trigger_names_counts_in_place_of_the_primary_key() {
 
 #[test]
 fn without_previous_and_without_a_key_the_whole_row_says_which_one_it_was() {
-    let (scene, mut client) = blog("lean_heap");
+    let (fixture, mut client) = blog("lean_heap");
     run(
         &mut client,
         "CREATE TABLE notes (a int, b text, secret text);
@@ -176,7 +176,7 @@ fn without_previous_and_without_a_key_the_whole_row_says_which_one_it_was() {
          UPDATE notes SET b = 'y';
          DELETE FROM notes",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
     assert_eq!(
         rows,
@@ -193,7 +193,7 @@ fn without_previous_and_without_a_key_the_whole_row_says_which_one_it_was() {
 /// Also where there is room for the keys alone.
 #[test]
 fn an_event_that_is_too_large_says_no_more_of_the_row_before_than_a_small_one() {
-    let (scene, mut client) = blog("lean_large");
+    let (fixture, mut client) = blog("lean_large");
     run(
         &mut client,
         "SET amqp.max_message_size = '10kB';
@@ -205,7 +205,7 @@ fn an_event_that_is_too_large_says_no_more_of_the_row_before_than_a_small_one() 
          UPDATE notes SET id = 2;
          DELETE FROM notes",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let rows: Vec<_> = events.iter().map(|event| (parts(event).0, parts(event).1)).collect();
     let (one, two, none) = (json!({"id": 1}), json!({"id": 2}), json!(null));
     assert_eq!(rows, [(none.clone(), one.clone()), (one, two.clone()), (two, none)]);
@@ -216,10 +216,10 @@ fn an_event_that_is_too_large_says_no_more_of_the_row_before_than_a_small_one() 
 
 #[test]
 fn without_a_choice_of_columns_an_unchanged_value_is_there_in_both_rows() {
-    let (scene, mut client) = blog("changed_with_previous");
+    let (fixture, mut client) = blog("changed_with_previous");
     people(&mut client, "'current=changed'");
     run(&mut client, "INSERT INTO people VALUES (1, 'Ada', 's', 36); UPDATE people SET age = 37");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(
         parts(&events[1]),
         (
@@ -232,7 +232,7 @@ fn without_a_choice_of_columns_an_unchanged_value_is_there_in_both_rows() {
 
 #[test]
 fn a_key_can_be_named_where_there_is_no_primary_key() {
-    let (scene, mut client) = blog("key");
+    let (fixture, mut client) = blog("key");
     run(
         &mut client,
         r#"SET amqp.max_message_size = '10kB';
@@ -243,7 +243,7 @@ fn a_key_can_be_named_where_there_is_no_primary_key() {
          UPDATE log SET payload = 'small';
          UPDATE log SET payload = 'smaller'"#,
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let key = json!({"the, key": 1, "number": 2});
     assert_eq!(
         parts(&events[0]),
@@ -256,7 +256,7 @@ fn a_key_can_be_named_where_there_is_no_primary_key() {
 
 #[test]
 fn keys_that_are_too_large_themselves_are_left_out() {
-    let (scene, mut client) = blog("large_key");
+    let (fixture, mut client) = blog("large_key");
     run(
         &mut client,
         "SET amqp.max_message_size = '10kB';
@@ -265,27 +265,27 @@ fn keys_that_are_too_large_themselves_are_left_out() {
            EXECUTE FUNCTION amqp_change_data_capture('log', 'cdc', 'key=payload');
          INSERT INTO log VALUES (repeat('x', 20000))",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(parts(&events[0]), (json!(null), json!({}), json!(["payload"])));
 }
 
 #[test]
 fn a_trigger_may_have_an_exchange_of_its_own() {
-    let (scene, mut client) = blog("exchange");
-    let other = format!("{}-other", scene.exchange);
-    scene.broker().declare_exchange(&other, "topic");
-    let consumer = scene
+    let (fixture, mut client) = blog("exchange");
+    let other = format!("{}-other", fixture.exchange);
+    fixture.broker().declare_exchange(&other, "topic");
+    let consumer = fixture
         .broker()
-        .consume(&Queue::durable(&format!("{}-other", scene.database)).bound_to(&other, "#"));
+        .consume(&Queue::durable(&format!("{}-other", fixture.database)).bound_to(&other, "#"));
     people(&mut client, &format!("'exchange={other}'"));
     run(&mut client, "INSERT INTO people VALUES (1); INSERT INTO blog_articles VALUES (2)");
     assert_eq!(consumer.wait_for_events(1)[0].exchange, other);
-    assert_eq!(scene.consumer.wait_for_events(1)[0].json()["current"]["id"], 2);
+    assert_eq!(fixture.consumer.wait_for_events(1)[0].json()["current"]["id"], 2);
 }
 
 #[test]
 fn options_that_make_no_sense_are_refused_by_create_trigger_and_when_the_trigger_fires() {
-    let (scene, mut client) = blog("bad_options");
+    let (fixture, mut client) = blog("bad_options");
     run(&mut client, "CREATE TABLE t (id int, \"Name\" text, gone int)");
     run(&mut client, "ALTER TABLE t DROP COLUMN gone");
     for (option, message, hint) in [
@@ -336,5 +336,5 @@ fn options_that_make_no_sense_are_refused_by_create_trigger_and_when_the_trigger
            EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'exclude=Name');
          INSERT INTO t VALUES (1)",
     );
-    assert_eq!(published_so_far(&scene, &mut client)[0].json()["current"], json!({"id": 1}));
+    assert_eq!(published_so_far(&fixture, &mut client)[0].json()["current"], json!({"id": 1}));
 }

@@ -9,27 +9,29 @@ use pg_test::{
 use postgres::{Client, NoTls};
 use serde_json::{Value, json};
 
-use crate::stage::{ask, blog, lsn, make_blog, published_so_far, replace_worker, run, worker_pid};
+use crate::helpers::{
+    ask, blog, lsn, make_blog, published_so_far, replace_worker, run, worker_pid,
+};
 
 #[test]
 fn transactions_come_in_the_order_in_which_they_committed() {
-    let (scene, mut first) = blog("commit_order");
-    let mut second = scene.client();
+    let (fixture, mut first) = blog("commit_order");
+    let mut second = fixture.client();
     run(&mut first, "BEGIN; INSERT INTO blog_articles VALUES (1)");
     run(&mut second, "BEGIN; INSERT INTO blog_articles VALUES (2)");
     run(&mut first, "INSERT INTO blog_articles VALUES (3)");
     run(&mut second, "COMMIT");
     run(&mut first, "COMMIT");
-    let events = published_so_far(&scene, &mut first);
+    let events = published_so_far(&fixture, &mut first);
     let ids: Vec<_> = events.iter().map(|event| event.json()["current"]["id"].clone()).collect();
     assert_eq!(ids, [json!(2), json!(1), json!(3)]);
 }
 
 #[test]
 fn rows_of_one_statement_come_in_their_order() {
-    let (scene, mut client) = blog("row_order");
+    let (fixture, mut client) = blog("row_order");
     run(&mut client, "INSERT INTO blog_articles SELECT g FROM generate_series(1, 5000) g");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events.len(), 5000);
     for (n, event) in events.iter().enumerate() {
         assert_eq!(event.headers["tx_seq"], json!(n + 1));
@@ -116,24 +118,24 @@ fn plain(value: &Value) -> String {
 
 #[test]
 fn the_row_that_a_before_trigger_deletes_goes_before_the_new_one_comes() {
-    let (scene, mut client) = blog("replace");
+    let (fixture, mut client) = blog("replace");
     table(&mut client, "price (id int PRIMARY KEY, v int)");
     trigger(&mut client, "bi", "BEFORE INSERT ON price", "DELETE FROM price WHERE id = NEW.id");
     run(&mut client, "INSERT INTO price VALUES (1, 10)");
     run(&mut client, "INSERT INTO price VALUES (1, 20)");
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         ["price insert 1,10", "price delete 1,10", "price insert 1,20"]
     );
 }
 
 #[test]
 fn a_parent_that_a_before_trigger_makes_comes_before_its_child() {
-    let (scene, mut client) = blog("parent");
+    let (fixture, mut client) = blog("parent");
     make_family(&mut client);
     run(&mut client, "INSERT INTO child VALUES (1, 10), (2, 10), (3, 30)");
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "parent insert 10",
             "child insert 1,10",
@@ -159,12 +161,12 @@ fn make_family(client: &mut Client) {
 
 #[test]
 fn what_a_trigger_writes_after_truncate_comes_after_it() {
-    let (scene, mut client) = blog("truncate_seed");
+    let (fixture, mut client) = blog("truncate_seed");
     make_seeded(&mut client);
     run(&mut client, "INSERT INTO t VALUES (1, 'x')");
     run(&mut client, "TRUNCATE t");
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         ["t insert 1,x", "t truncate", "t insert 0,default"]
     );
 }
@@ -178,7 +180,7 @@ fn make_seeded(client: &mut Client) {
 
 #[test]
 fn what_a_trigger_writes_before_truncate_comes_before_it() {
-    let (scene, mut client) = blog("before_truncate");
+    let (fixture, mut client) = blog("before_truncate");
     make_seeded(&mut client);
     make_log(&mut client);
     trigger(
@@ -188,7 +190,7 @@ fn what_a_trigger_writes_before_truncate_comes_before_it() {
         "INSERT INTO t VALUES (9, 'last'); INSERT INTO log VALUES (1, 'truncated')",
     );
     run(&mut client, "BEGIN; INSERT INTO t VALUES (1, 'x'); TRUNCATE t, log; COMMIT");
-    let told = told(&published_so_far(&scene, &mut client));
+    let told = told(&published_so_far(&fixture, &mut client));
     assert_eq!(told[..3], ["t insert 1,x", "t insert 9,last", "log insert 1,truncated"]);
     let truncates: BTreeSet<&str> = told[3..5].iter().map(String::as_str).collect();
     assert_eq!(truncates, BTreeSet::from(["t truncate", "log truncate"]));
@@ -199,16 +201,16 @@ fn what_a_trigger_writes_before_truncate_comes_before_it() {
 #[test]
 fn rows_of_an_update_come_before_what_triggers_log_of_them() {
     for (number, ours) in ["A_capture", "z_capture"].iter().enumerate() {
-        let (scene, mut client) = blog(&format!("shift_{number}"));
+        let (fixture, mut client) = blog(&format!("shift_{number}"));
         make_log(&mut client);
         run(&mut client, "CREATE TABLE t (id int PRIMARY KEY)");
         capture(&mut client, "t", ours);
         run(&mut client, "INSERT INTO t VALUES (1), (2)");
-        published_so_far(&scene, &mut client);
+        published_so_far(&fixture, &mut client);
         trigger(&mut client, "m_log", "AFTER UPDATE ON t", "INSERT INTO log VALUES (NEW.id, 'u')");
         run(&mut client, "UPDATE t SET id = id - 1");
         assert_eq!(
-            told(&published_so_far(&scene, &mut client)),
+            told(&published_so_far(&fixture, &mut client)),
             ["t update 1>0", "t update 2>1", "log insert 0,u", "log insert 1,u"],
             "{ours}"
         );
@@ -219,7 +221,7 @@ fn rows_of_an_update_come_before_what_triggers_log_of_them() {
 fn cascades_of_a_before_trigger_stand_between_its_delete_and_the_row() {
     // Foreign keys are triggers named RI_…: ours fires before them, and after them.
     for (number, ours) in ["A_capture", "z_capture"].iter().enumerate() {
-        let (scene, mut client) = blog(&format!("cascade_{number}"));
+        let (fixture, mut client) = blog(&format!("cascade_{number}"));
         run(&mut client, "CREATE TABLE p (id int PRIMARY KEY)");
         capture(&mut client, "p", ours);
         table(&mut client, "c (id int PRIMARY KEY, p int REFERENCES p ON DELETE CASCADE)");
@@ -227,11 +229,11 @@ fn cascades_of_a_before_trigger_stand_between_its_delete_and_the_row() {
         table(&mut client, "t (id int PRIMARY KEY)");
         run(&mut client, "INSERT INTO p VALUES (1), (2)");
         run(&mut client, "INSERT INTO c VALUES (11, 1), (12, 2); INSERT INTO n VALUES (21, 1)");
-        published_so_far(&scene, &mut client);
+        published_so_far(&fixture, &mut client);
         trigger(&mut client, "bi", "BEFORE INSERT ON t", "DELETE FROM p WHERE id = NEW.id");
         run(&mut client, "INSERT INTO t VALUES (1), (2)");
         assert_eq!(
-            told(&published_so_far(&scene, &mut client)),
+            told(&published_so_far(&fixture, &mut client)),
             [
                 "p delete 1",
                 "c delete 11,1",
@@ -249,7 +251,7 @@ fn cascades_of_a_before_trigger_stand_between_its_delete_and_the_row() {
 /// The subtransaction has no transaction id yet when it makes the table's new file.
 #[test]
 fn truncate_behind_a_savepoint_of_a_table_that_was_locked_before_stands_in_its_place() {
-    let (scene, mut client) = blog("lock_savepoint");
+    let (fixture, mut client) = blog("lock_savepoint");
     make_seeded(&mut client);
     run(
         &mut client,
@@ -258,18 +260,18 @@ fn truncate_behind_a_savepoint_of_a_table_that_was_locked_before_stands_in_its_p
          INSERT INTO t VALUES (2, 'y'); COMMIT",
     );
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         ["t insert 1,x", "t truncate", "t insert 0,default", "t insert 2,y"]
     );
 }
 
 #[test]
 fn truncate_in_an_exception_block_of_a_table_that_was_locked_before_stands_in_its_place() {
-    let (scene, mut client) = blog("lock_exception");
+    let (fixture, mut client) = blog("lock_exception");
     make_seeded(&mut client);
     make_log(&mut client);
     run(&mut client, "INSERT INTO t VALUES (1, 'x')");
-    published_so_far(&scene, &mut client);
+    published_so_far(&fixture, &mut client);
     run(
         &mut client,
         "CREATE FUNCTION emptied(n int) RETURNS int LANGUAGE plpgsql AS $$
@@ -293,14 +295,14 @@ fn truncate_in_an_exception_block_of_a_table_that_was_locked_before_stands_in_it
             format!("outer_table insert {n}"),
         ]
     };
-    assert_eq!(told(&published_so_far(&scene, &mut client)), [one(1), one(2)].concat());
+    assert_eq!(told(&published_so_far(&fixture, &mut client)), [one(1), one(2)].concat());
 }
 
 /// A table that is emptied in the transaction that made it keeps its file: the file and the place in
 /// it are those of two rows.
 #[test]
 fn a_table_made_filled_emptied_and_filled_again_inside_a_statement_comes_in_that_order() {
-    let (scene, mut client) = blog("made");
+    let (fixture, mut client) = blog("made");
     make_log(&mut client);
     table(&mut client, "t (id int PRIMARY KEY)");
     run(
@@ -330,13 +332,13 @@ fn a_table_made_filled_emptied_and_filled_again_inside_a_statement_comes_in_that
             format!("t insert {n}"),
         ]
     };
-    assert_eq!(told(&published_so_far(&scene, &mut client)), [one(1), one(2)].concat());
+    assert_eq!(told(&published_so_far(&fixture, &mut client)), [one(1), one(2)].concat());
 }
 
 /// Of its rows nothing is in the WAL: where they come is not promised, only that they come.
 #[test]
 fn an_unlogged_table_between_two_logged_ones_does_not_disturb_their_order() {
-    let (scene, mut client) = blog("unlogged");
+    let (fixture, mut client) = blog("unlogged");
     make_log(&mut client);
     run(&mut client, "CREATE UNLOGGED TABLE u (id int PRIMARY KEY)");
     capture(&mut client, "u", "m_capture");
@@ -350,7 +352,7 @@ fn an_unlogged_table_between_two_logged_ones_does_not_disturb_their_order() {
          INSERT INTO log VALUES (NEW.id, 'second')",
     );
     run(&mut client, "INSERT INTO t VALUES (1), (2)");
-    let mut told = told(&published_so_far(&scene, &mut client));
+    let mut told = told(&published_so_far(&fixture, &mut client));
     let one = |n: i32| {
         [
             format!("log insert {n},first"),
@@ -366,7 +368,7 @@ fn an_unlogged_table_between_two_logged_ones_does_not_disturb_their_order() {
 
 #[test]
 fn truncate_of_a_partitioned_table_comes_before_the_rows_that_its_trigger_writes() {
-    let (scene, mut client) = blog("partitioned");
+    let (fixture, mut client) = blog("partitioned");
     run(
         &mut client,
         "CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
@@ -377,7 +379,7 @@ fn truncate_of_a_partitioned_table_comes_before_the_rows_that_its_trigger_writes
     trigger(&mut client, "a_seed", "AFTER TRUNCATE ON part", "INSERT INTO part VALUES (11), (1)");
     run(&mut client, "BEGIN; INSERT INTO part VALUES (12); TRUNCATE part; COMMIT");
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         ["part_high insert 12", "part truncate", "part_high insert 11", "part_low insert 1"]
     );
 }
@@ -385,7 +387,7 @@ fn truncate_of_a_partitioned_table_comes_before_the_rows_that_its_trigger_writes
 /// Frozen rows carry no command id.
 #[test]
 fn frozen_rows_come_before_what_triggers_make_of_them() {
-    let (scene, mut client) = blog("freeze");
+    let (fixture, mut client) = blog("freeze");
     make_log(&mut client);
     table(&mut client, "t (id int PRIMARY KEY, v text)");
     trigger(
@@ -401,7 +403,7 @@ fn frozen_rows_come_before_what_triggers_make_of_them() {
          INSERT INTO log VALUES (0, 'end'); COMMIT",
     );
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "t truncate",
             "t insert 1,a",
@@ -417,7 +419,7 @@ fn frozen_rows_come_before_what_triggers_make_of_them() {
 
 #[test]
 fn a_row_that_an_earlier_trigger_changes_again_comes_first_as_it_was_then_as_it_is() {
-    let (scene, mut client) = blog("again");
+    let (fixture, mut client) = blog("again");
     table(&mut client, "t (id int PRIMARY KEY, v text)");
     trigger(
         &mut client,
@@ -427,7 +429,7 @@ fn a_row_that_an_earlier_trigger_changes_again_comes_first_as_it_was_then_as_it_
     );
     run(&mut client, "INSERT INTO t VALUES (1, 'a'), (2, 'b')");
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "t insert 1,a",
             "t insert 2,b",
@@ -441,12 +443,12 @@ fn a_row_that_an_earlier_trigger_changes_again_comes_first_as_it_was_then_as_it_
 
 #[test]
 fn functions_that_write_in_the_middle_of_statements_write_before_their_rows() {
-    let (scene, mut client) = blog("functions");
+    let (fixture, mut client) = blog("functions");
     make_log(&mut client);
     table(&mut client, "t (id int PRIMARY KEY, v int)");
     let mut changes = |statement: &str| {
         run(&mut client, statement);
-        told(&published_so_far(&scene, &mut client))
+        told(&published_so_far(&fixture, &mut client))
     };
     assert_eq!(
         changes("INSERT INTO t VALUES (logged(1, 'values'), 10), (logged(2, 'values'), 20)"),
@@ -486,7 +488,7 @@ fn functions_that_write_in_the_middle_of_statements_write_before_their_rows() {
 
 #[test]
 fn a_query_that_writes_as_it_is_fetched_writes_between_the_statements_around_it() {
-    let (scene, mut client) = blog("cursor");
+    let (fixture, mut client) = blog("cursor");
     make_log(&mut client);
     table(&mut client, "t (id int PRIMARY KEY)");
     run(
@@ -496,7 +498,7 @@ fn a_query_that_writes_as_it_is_fetched_writes_between_the_statements_around_it(
          INSERT INTO t VALUES (3); COMMIT",
     );
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "t insert 1",
             "log insert 1,c",
@@ -510,7 +512,7 @@ fn a_query_that_writes_as_it_is_fetched_writes_between_the_statements_around_it(
 
 #[test]
 fn of_statements_behind_savepoints_those_come_in_order_that_were_not_rolled_back() {
-    let (scene, mut client) = blog("late_savepoints");
+    let (fixture, mut client) = blog("late_savepoints");
     make_family(&mut client);
     run(
         &mut client,
@@ -520,7 +522,7 @@ fn of_statements_behind_savepoints_those_come_in_order_that_were_not_rolled_back
          INSERT INTO child VALUES (4, 40); COMMIT",
     );
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "parent insert 10",
             "child insert 1,10",
@@ -534,9 +536,9 @@ fn of_statements_behind_savepoints_those_come_in_order_that_were_not_rolled_back
 
 #[test]
 fn a_prepared_transaction_keeps_its_order_whoever_commits_it() {
-    let (scene, mut client) = blog("late_prepared");
+    let (fixture, mut client) = blog("late_prepared");
     make_family(&mut client);
-    let name = scene.database.clone();
+    let name = fixture.database.clone();
     run(
         &mut client,
         &format!(
@@ -544,13 +546,13 @@ fn a_prepared_transaction_keeps_its_order_whoever_commits_it() {
              INSERT INTO child VALUES (3, 30); RELEASE a; PREPARE TRANSACTION '{name}'"
         ),
     );
-    let mut other = scene.client();
+    let mut other = fixture.client();
     // Between them lies what others write, and a place where recovery may begin.
     run(&mut other, "INSERT INTO child VALUES (9, 90)");
     run(&mut other, "CHECKPOINT");
     run(&mut other, &format!("COMMIT PREPARED '{name}'"));
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "parent insert 90",
             "child insert 9,90",
@@ -576,12 +578,12 @@ fn families(ids: impl IntoIterator<Item = i32>) -> Vec<String> {
 fn a_transaction_larger_than_the_worker_s_memory_comes_in_order() {
     const ROWS: i32 = 5000;
     let bed = Testbed::private_with(&["--wal-segsize=1"], &["logical_decoding_work_mem = '64kB'"]);
-    let scene = bed.scene("large");
-    let mut client = scene.client();
+    let fixture = bed.scene("large");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     run(&mut client, &format!("INSERT INTO child SELECT g, g FROM generate_series(1, {ROWS}) g"));
-    assert_eq!(told(&published_so_far(&scene, &mut client)), families(1..=ROWS));
+    assert_eq!(told(&published_so_far(&fixture, &mut client)), families(1..=ROWS));
 }
 
 /// Each life of the worker must number the events of a transaction alike, though it begins in the
@@ -590,8 +592,8 @@ fn a_transaction_larger_than_the_worker_s_memory_comes_in_order() {
 fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the_one_before() {
     const ROWS: i32 = 4000;
     let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
-    let scene = bed.scene("middle");
-    let mut client = scene.client();
+    let fixture = bed.scene("middle");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     let confirmed =
@@ -608,7 +610,7 @@ fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the
             send_signal(worker, "KILL");
             // The whole server begins anew.
             client = wait_until("another worker runs", DEADLINE, || {
-                let to = bed.postgres.connection_string(&scene.database);
+                let to = bed.postgres.connection_string(&fixture.database);
                 let mut fresh = Client::connect(&to, NoTls).ok()?;
                 let status = fresh.query_one("SELECT worker_pid FROM amqp.status", &[]).ok()?;
                 let successor: i32 = status.get::<_, Option<i32>>(0)?;
@@ -619,7 +621,7 @@ fn a_worker_that_begins_in_the_middle_of_a_transaction_numbers_its_events_as_the
         }
     }
     bed.postgres.set("amqp.max_in_flight", "2000");
-    let messages = published_so_far(&scene, &mut client);
+    let messages = published_so_far(&fixture, &mut client);
     let first = numbered_alike(&messages);
     assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
     assert_eq!(told(&first), families(1..=ROWS));
@@ -634,8 +636,8 @@ fn a_connection_that_breaks_in_the_middle_of_a_transaction_does_not_change_its_o
     const ROWS: i32 = 4000;
     let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
     let proxy = Proxy::start(bed.rabbitmq.port());
-    let scene = bed.scene("cut");
-    let mut client = scene.client();
+    let fixture = bed.scene("cut");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     bed.postgres.set("amqp.port", &proxy.port().to_string());
@@ -652,7 +654,7 @@ fn a_connection_that_breaks_in_the_middle_of_a_transaction_does_not_change_its_o
     let in_the_middle = confirmed(&mut client);
     assert!(in_the_middle < i64::from(2 * ROWS), "all was confirmed before the last cut");
     bed.postgres.set("amqp.max_in_flight", "2000");
-    let messages = published_so_far(&scene, &mut client);
+    let messages = published_so_far(&fixture, &mut client);
     let first = numbered_alike(&messages);
     assert!(first.iter().all(|message| message.headers["tx_size"] == json!(2 * ROWS)));
     assert_eq!(told(&first), families(1..=ROWS));
@@ -679,8 +681,8 @@ fn numbered_alike(messages: &[Message]) -> Vec<Message> {
 fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
     const ROWS: i32 = 2000;
     let bed = Testbed::private(&["amqp.max_in_flight = 20", "logical_decoding_work_mem = '64kB'"]);
-    let scene = bed.scene("promotion");
-    let mut client = scene.client();
+    let fixture = bed.scene("promotion");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     let standby = bed.postgres.standby("follower", &["wal_keep_size = 1GB"]);
@@ -698,7 +700,7 @@ fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
     wait_until("a part of it is confirmed", DEADLINE, || {
         ask::<bool>(&mut client, "SELECT events_confirmed > 100 FROM amqp.status").then_some(())
     });
-    let mut reader = standby.connect(&scene.database);
+    let mut reader = standby.connect(&fixture.database);
     let end = insert_lsn(&mut client);
     wait_until("the standby has everything", DEADLINE, || {
         let replayed: String = ask(&mut reader, "SELECT pg_last_wal_replay_lsn()::text");
@@ -707,10 +709,10 @@ fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
     standby.set("amqp.max_in_flight", "2000");
-    let mut client = standby.connect(&scene.database);
+    let mut client = standby.connect(&fixture.database);
     run(&mut client, &insert(ROWS + 101, ROWS + 200));
     run(&mut client, "COMMIT PREPARED 'on the old primary'");
-    let messages = published_so_far(&scene, &mut client);
+    let messages = published_so_far(&fixture, &mut client);
     let first = numbered_alike(&messages);
     let ids = [1..=ROWS, ROWS + 101..=ROWS + 200, ROWS + 1..=ROWS + 100].into_iter().flatten();
     assert_eq!(told(&first), families(ids));
@@ -725,8 +727,8 @@ fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
 #[test]
 fn rows_that_move_to_another_page_in_the_middle_of_a_statement_come_in_order() {
     const ROWS: i32 = 40;
-    let scene = testbed().scene("pages");
-    let mut client = scene.client();
+    let fixture = testbed().scene("pages");
+    let mut client = fixture.client();
     make_blog(&mut client);
     table(&mut client, "t (id int PRIMARY KEY, v int, filler text)");
     table(&mut client, "log (id int)");
@@ -739,9 +741,9 @@ fn rows_that_move_to_another_page_in_the_middle_of_a_statement_come_in_order() {
              INSERT INTO t SELECT g, 0, repeat('x', 1000) FROM generate_series(1, {ROWS}) g"
         ),
     );
-    published_so_far(&scene, &mut client);
+    published_so_far(&fixture, &mut client);
     run(&mut client, "UPDATE t SET v = 1");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let seen: Vec<_> = events
         .iter()
         .map(|event| (event.json()["tablename"].clone(), event.json()["current"]["id"].clone()))
@@ -755,8 +757,8 @@ fn rows_that_move_to_another_page_in_the_middle_of_a_statement_come_in_order() {
 #[test]
 fn an_event_takes_as_much_wal_behind_a_transaction_with_late_ones_as_before() {
     let bed = Testbed::private(&["autovacuum = off", "wal_level = replica"]);
-    let scene = bed.scene("wal_of_an_event");
-    let mut client = scene.client();
+    let fixture = bed.scene("wal_of_an_event");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     table(&mut client, "plain (id int)");
@@ -780,8 +782,8 @@ fn an_event_takes_as_much_wal_behind_a_transaction_with_late_ones_as_before() {
 /// Two capture triggers see the same changes: both tell them in the same order.
 #[test]
 fn two_capture_triggers_on_a_table_both_tell_the_order_of_the_changes() {
-    let scene = testbed().scene("two_triggers");
-    let mut client = scene.client();
+    let fixture = testbed().scene("two_triggers");
+    let mut client = fixture.client();
     make_blog(&mut client);
     make_family(&mut client);
     run(
@@ -791,7 +793,7 @@ fn two_capture_triggers_on_a_table_both_tell_the_order_of_the_changes() {
          INSERT INTO child VALUES (1, 10), (2, 20)",
     );
     assert_eq!(
-        told(&published_so_far(&scene, &mut client)),
+        told(&published_so_far(&fixture, &mut client)),
         [
             "parent insert 10",
             "child insert 1,10",

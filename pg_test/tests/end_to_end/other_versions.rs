@@ -1,23 +1,23 @@
 //! Events that wait in the WAL while the library is exchanged: those of 0.1.0 are published as they would
 //! have been then, those of a version to come are held and named.
 
-use pg_test::{DEADLINE, Scene, Testbed, wait_until, wait_until_confirmed};
+use pg_test::{DEADLINE, Fixture, Testbed, wait_until, wait_until_confirmed};
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{
+use crate::helpers::{
     ask, ids, make_blog, make_c_function, published_so_far, replace_worker, run, wait_for_reason,
     wait_until_streaming,
 };
 
-/// A scene on servers of its own, with a function that writes the bytes of an event.
-pub fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
-    let scene = bed.scene("other_versions");
-    let mut client = scene.client();
+/// A fixture on servers of its own, with a function that writes the bytes of an event.
+pub fn fixture(bed: &Testbed) -> (Fixture<'_>, Client) {
+    let fixture = bed.scene("other_versions");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let code = include_str!("other_versions.c");
     make_c_function(&mut client, &bed.postgres, "write_event(bytea)", code);
-    (scene, client)
+    (fixture, client)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -30,10 +30,10 @@ pub fn write(event: &[u8]) -> String {
 }
 
 /// An event as 0.1.0 wrote it, whose body is this number.
-pub fn event_of_0_1_0(scene: &Scene<'_>, command_id: u8, number: u32) -> Vec<u8> {
+pub fn event_of_0_1_0(fixture: &Fixture<'_>, command_id: u8, number: u32) -> Vec<u8> {
     let mut bytes = vec![1, 0, 1, 0, command_id, 0, 0, 0];
     bytes.extend_from_slice(&[0; 8]);
-    for name in [scene.exchange.as_str(), "old.key", "base", "public", "t"] {
+    for name in [fixture.exchange.as_str(), "old.key", "base", "public", "t"] {
         bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
         bytes.extend_from_slice(name.as_bytes());
     }
@@ -42,10 +42,10 @@ pub fn event_of_0_1_0(scene: &Scene<'_>, command_id: u8, number: u32) -> Vec<u8>
 }
 
 /// An event of the layout that is written now, with a field more.
-fn event_with_field(scene: &Scene<'_>, tag: u8) -> Vec<u8> {
+fn event_with_field(fixture: &Fixture<'_>, tag: u8) -> Vec<u8> {
     let mut bytes = vec![2, 1];
     bytes.extend_from_slice(&[0; 12]);
-    for (tag, value) in [(tag, "news"), (2, scene.exchange.as_str()), (3, "new.key"), (6, "t")] {
+    for (tag, value) in [(tag, "news"), (2, fixture.exchange.as_str()), (3, "new.key"), (6, "t")] {
         bytes.extend_from_slice(&[tag, value.len() as u8]);
         bytes.extend_from_slice(value.as_bytes());
     }
@@ -57,14 +57,14 @@ fn event_with_field(scene: &Scene<'_>, tag: u8) -> Vec<u8> {
 #[test]
 fn what_0_1_0_wrote_comes_in_the_order_that_it_had() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let written = [(2, 10), (1, 11), (2, 12), (0, 13), (1, 14)];
     let statements: Vec<_> = written
         .into_iter()
-        .map(|(command_id, number)| write(&event_of_0_1_0(&scene, command_id, number)))
+        .map(|(command_id, number)| write(&event_of_0_1_0(&fixture, command_id, number)))
         .collect();
     run(&mut client, &format!("BEGIN; {}; COMMIT", statements.join("; ")));
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let bodies: Vec<_> = events.iter().map(|event| event.text().to_owned()).collect();
     assert_eq!(bodies, ["13", "11", "14", "10", "12"]);
     assert!(events.iter().all(|event| event.routing_key == "old.key"));
@@ -74,18 +74,18 @@ fn what_0_1_0_wrote_comes_in_the_order_that_it_had() {
 #[test]
 fn an_event_of_a_later_version_is_held_by_name_and_can_be_passed_over() {
     let bed = Testbed::private(&[]);
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     // What may be ignored is; what may not be holds the stream, behind all that came before it.
     run(
         &mut client,
         &format!(
             "BEGIN; INSERT INTO blog_articles VALUES (1); {}; {}; INSERT INTO blog_articles VALUES (2); COMMIT;
              INSERT INTO blog_articles VALUES (3)",
-            write(&event_with_field(&scene, 0xBF)),
-            write(&event_with_field(&scene, 0x3F)),
+            write(&event_with_field(&fixture, 0xBF)),
+            write(&event_with_field(&fixture, 0x3F)),
         ),
     );
-    let events = scene.consumer.wait_for_events(2);
+    let events = fixture.consumer.wait_for_events(2);
     assert_eq!((ids(&events), events[1].routing_key.as_str()), (vec![1], "new.key"));
     let reason = wait_for_reason(&mut client, "field 63 is unknown");
     let held: String = ask(&mut client, "SELECT held_message FROM amqp.status");
@@ -98,7 +98,7 @@ fn an_event_of_a_later_version_is_held_by_name_and_can_be_passed_over() {
     assert_eq!(state, "standing still");
 
     client.execute("SELECT amqp.skip($1)", &[&held]).unwrap();
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events).iter().rev().take(2).rev().copied().collect::<Vec<_>>(), [2, 3]);
     let second = events.iter().find(|event| event.text().contains("\"id\":2")).unwrap();
     assert_eq!(second.headers["tx_seq"], json!(4));
@@ -117,7 +117,7 @@ fn an_event_of_a_later_version_is_held_by_name_and_can_be_passed_over() {
     });
     replace_worker(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events).last(), Some(&4));
     assert_eq!(ask::<i64>(&mut client, "SELECT events_skipped FROM amqp.status"), 1);
 }

@@ -2,12 +2,12 @@
 //! who should have had them is told so.
 
 use pg_test::{
-    DEADLINE, Message, Queue, Scene, Shutdown, Testbed, wait_until, wait_until_confirmed,
+    DEADLINE, Fixture, Message, Queue, Shutdown, Testbed, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 use serde_json::{Value, json};
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, commit_lsn, first_deliveries, ids, lsn, make_blog, published_so_far, run,
     saved_confirmed, wait_for_reason, wait_until_streaming,
 };
@@ -18,12 +18,12 @@ fn testbed(policy: &str) -> Testbed {
     Testbed::private(&["amqp.exchange_type = ''", "amqp.dead_letter_exchange = 'dead'", &policy])
 }
 
-fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let scene = bed.scene(name);
-    let mut client = scene.client();
+fn fixture<'bed>(bed: &'bed Testbed, name: &str) -> (Fixture<'bed>, Client) {
+    let fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 /// Inserts these rows, whose events go to this exchange.
@@ -93,15 +93,15 @@ fn assert_gap(gap: &Message, before: &Message, after: &Message) {
 /// The broker would close the channel that is to declare it, and log that.
 #[test]
 fn an_exchange_that_is_there_is_used_as_it_is() {
-    let (scene, mut client) = blog("as_it_is");
-    let fanout = format!("{}-fanout", scene.exchange);
-    scene.broker().declare_exchange(&fanout, "fanout");
-    let consumer = scene.broker().consume(&Queue::transient(&fanout).bound_to(&fanout, ""));
+    let (fixture, mut client) = blog("as_it_is");
+    let fanout = format!("{}-fanout", fixture.exchange);
+    fixture.broker().declare_exchange(&fanout, "fanout");
+    let consumer = fixture.broker().consume(&Queue::transient(&fanout).bound_to(&fanout, ""));
     insert_around(&mut client, &fanout, 2..=3);
     assert_eq!(ids(&consumer.wait_for_events(2)), [2, 3]);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 4]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1, 4]);
     // What the broker has to say of it is in its log once this is.
-    let rabbitmq = &scene.testbed.rabbitmq;
+    let rabbitmq = &fixture.testbed.rabbitmq;
     let mark = format!("nothing was said of {fanout}");
     rabbitmq.ctl(&["eval", &format!("logger:notice(\"{mark}\").")]);
     wait_until("the log is written", DEADLINE, || rabbitmq.log().contains(&mark).then_some(()));
@@ -113,20 +113,20 @@ fn an_exchange_that_is_there_is_used_as_it_is() {
 #[test]
 fn the_default_exchange_is_not_asked_about() {
     let bed = testbed("");
-    let (scene, mut client) = scene(&bed, "default");
-    let consumer = scene.broker().consume(&Queue::transient("cdc.article.insert"));
+    let (fixture, mut client) = fixture(&bed, "default");
+    let consumer = fixture.broker().consume(&Queue::transient("cdc.article.insert"));
     insert_around(&mut client, "", 2..=2);
     assert_eq!(ids(&consumer.wait_for_events(1)), [2]);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 3]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1, 3]);
     assert!(!bed.rabbitmq.log().contains("default exchange"), "{}", bed.rabbitmq.log());
 }
 
 #[test]
 fn events_for_a_missing_exchange_are_passed_over_and_announced_once_it_is_there() {
     let bed = testbed("gone: skip");
-    let (scene, mut client) = scene(&bed, "skip");
+    let (fixture, mut client) = fixture(&bed, "skip");
     insert_around(&mut client, "gone", 2..=10_001);
-    let around = published_so_far(&scene, &mut client);
+    let around = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&around), [1, 10_002]);
     wait_for_count(&mut client, "events_passed_over", 10_000);
     wait_until_confirmed(&mut client);
@@ -140,14 +140,14 @@ fn events_for_a_missing_exchange_are_passed_over_and_announced_once_it_is_there(
     let log = bed.postgres.log();
     assert_eq!(log.matches("events for exchange \"gone\" were passed over").count(), 1, "{log}");
 
-    scene.broker().declare_exchange("gone", "topic");
-    let consumer = scene.broker().consume(&queue_of("gone"));
+    fixture.broker().declare_exchange("gone", "topic");
+    let consumer = fixture.broker().consume(&queue_of("gone"));
     bed.postgres.reload();
     insert_around(&mut client, "gone", 10_004..=10_004);
     let events = consumer.wait_for_events(2);
     assert_gap(&events[0], &around[0], &around[1]);
     assert_eq!(ids(&events[1..]), [10_004]);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [10_003, 10_005]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [10_003, 10_005]);
     wait_for_count(&mut client, "gaps_owed", 0);
     assert_eq!(
         ask::<Option<String>>(&mut client, "SELECT refusing_exchanges FROM amqp.status"),
@@ -160,14 +160,14 @@ fn events_for_a_missing_exchange_are_passed_over_and_announced_once_it_is_there(
 #[test]
 fn events_for_a_forbidden_exchange_are_passed_over_and_asking_again_disturbs_nobody() {
     let bed = testbed("forbidden: skip");
-    let (scene, mut client) = scene(&bed, "forbidden");
-    scene.broker().declare_exchange("forbidden", "topic");
-    let consumer = scene.broker().consume(&queue_of("forbidden"));
+    let (fixture, mut client) = fixture(&bed, "forbidden");
+    fixture.broker().declare_exchange("forbidden", "topic");
+    let consumer = fixture.broker().consume(&queue_of("forbidden"));
     let allow = |exchanges: &str| {
         bed.rabbitmq.ctl(&["set_permissions", "cdc", "^$", exchanges, "^$"]);
     };
     bed.rabbitmq.ctl(&["add_user", "cdc", "of-the-test"]);
-    allow(&format!("^{}$", scene.exchange));
+    allow(&format!("^{}$", fixture.exchange));
     bed.postgres.set("amqp.password", "of-the-test");
     wait_for_reason(&mut client, "ACCESS_REFUSED");
     bed.postgres.set("amqp.username", "cdc");
@@ -175,7 +175,7 @@ fn events_for_a_forbidden_exchange_are_passed_over_and_asking_again_disturbs_nob
     let refusals = || bed.rabbitmq.log().matches("access to exchange 'forbidden'").count();
 
     insert_around(&mut client, "forbidden", 2..=501);
-    let around = published_so_far(&scene, &mut client);
+    let around = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&around), [1, 502]);
     wait_for_count(&mut client, "events_passed_over", 500);
     wait_until_confirmed(&mut client);
@@ -184,7 +184,7 @@ fn events_for_a_forbidden_exchange_are_passed_over_and_asking_again_disturbs_nob
     bed.postgres.reload();
     wait_until("it is asked again", DEADLINE, || (refusals() > asked).then_some(()));
     insert_around(&mut client, "forbidden", 504..=600);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [503, 601]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [503, 601]);
     wait_for_count(&mut client, "events_passed_over", 597);
     assert_eq!(count(&mut client, "events_resent"), resent);
 
@@ -202,11 +202,11 @@ fn events_for_a_forbidden_exchange_are_passed_over_and_asking_again_disturbs_nob
 #[test]
 fn events_for_a_missing_exchange_go_to_the_dead_letter_exchange_in_order() {
     let bed = testbed("gone: dead_letter");
-    let (scene, mut client) = scene(&bed, "dead_letter");
-    scene.broker().declare_exchange("dead", "topic");
-    let dead = scene.broker().consume(&queue_of("dead"));
+    let (fixture, mut client) = fixture(&bed, "dead_letter");
+    fixture.broker().declare_exchange("dead", "topic");
+    let dead = fixture.broker().consume(&queue_of("dead"));
     insert_around(&mut client, "gone", 2..=301);
-    let around = published_so_far(&scene, &mut client);
+    let around = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&around), [1, 302]);
     let letters = dead.wait_for_events(300);
     assert_eq!(ids(&letters), (2..=301).collect::<Vec<_>>());
@@ -218,8 +218,8 @@ fn events_for_a_missing_exchange_go_to_the_dead_letter_exchange_in_order() {
     wait_for_count(&mut client, "events_dead_lettered", 300);
     assert_eq!(count(&mut client, "events_passed_over"), 0);
 
-    scene.broker().declare_exchange("gone", "topic");
-    let consumer = scene.broker().consume(&queue_of("gone"));
+    fixture.broker().declare_exchange("gone", "topic");
+    let consumer = fixture.broker().consume(&queue_of("gone"));
     bed.postgres.reload();
     assert_gap(&consumer.wait_for_events(1)[0], &around[0], &around[1]);
     insert_to(&mut client, "gone", 400..=400);
@@ -230,30 +230,30 @@ fn events_for_a_missing_exchange_go_to_the_dead_letter_exchange_in_order() {
 #[test]
 fn a_dead_letter_that_is_refused_or_returned_holds_the_stream() {
     let bed = testbed("gone: dead_letter");
-    let (scene, mut client) = scene(&bed, "undeliverable");
+    let (fixture, mut client) = fixture(&bed, "undeliverable");
     // There is no dead-letter exchange.
     insert_around(&mut client, "gone", 2..=2);
     wait_for_reason(&mut client, "no exchange 'dead'");
     skip_the_held_one(&mut client);
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [1, 3]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [1, 3]);
     // There is one, but no queue.
-    scene.broker().declare_exchange("dead", "topic");
+    fixture.broker().declare_exchange("dead", "topic");
     insert_around(&mut client, "gone", 5..=5);
     wait_for_reason(&mut client, "no queue is bound");
-    let dead = scene.broker().consume(&queue_of("dead"));
+    let dead = fixture.broker().consume(&queue_of("dead"));
     assert_eq!(ids(&dead.wait_for_events(1)), [5]);
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [4, 6]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [4, 6]);
     // Who mends the exchange instead gets what belonged there.
-    scene.broker().delete_queue(queue_of("dead").name());
+    fixture.broker().delete_queue(queue_of("dead").name());
     insert_around(&mut client, "gone", 8..=8);
     wait_for_reason(&mut client, "no queue is bound");
-    scene.broker().declare_exchange("gone", "topic");
-    let consumer = scene.broker().consume(&queue_of("gone"));
+    fixture.broker().declare_exchange("gone", "topic");
+    let consumer = fixture.broker().consume(&queue_of("gone"));
     bed.postgres.reload();
     let events = consumer.wait_for_events(2);
     assert_eq!(ids(&events), [8]);
     assert!(events.iter().all(|event| !event.headers.contains_key("refused")));
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [7, 9]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [7, 9]);
 }
 
 /// Bytes of the largest message that the broker takes.
@@ -264,11 +264,11 @@ fn of_what_is_too_large_the_keys_go_to_the_dead_letter_exchange() {
     let bed = testbed("");
     let limit = format!("application:set_env(rabbit, max_message_size, {BROKER_LIMIT}).");
     bed.rabbitmq.ctl(&["eval", &limit]);
-    let (scene, mut client) = scene(&bed, "too_large");
-    scene.broker().declare_exchange("dead", "topic");
-    let dead = scene.broker().consume(&queue_of("dead"));
+    let (fixture, mut client) = fixture(&bed, "too_large");
+    fixture.broker().declare_exchange("dead", "topic");
+    let dead = fixture.broker().consume(&queue_of("dead"));
     // The broker reads its limit when a channel is opened: the reload makes a new connection.
-    set(&bed, "amqp.exchange_policy", &format!("{}: dead_letter", scene.exchange));
+    set(&bed, "amqp.exchange_policy", &format!("{}: dead_letter", fixture.exchange));
     // One value lies out of line, so that its writer renders it; one is rendered by the worker.
     run(
         &mut client,
@@ -294,9 +294,9 @@ fn of_what_is_too_large_the_keys_go_to_the_dead_letter_exchange() {
     }
     // The exchange takes messages, so that it is told at once.
     let gap = |events: &[Message]| events.iter().any(|event| event.kind.as_deref() == Some("gap"));
-    let mut events = published_so_far(&scene, &mut client);
+    let mut events = published_so_far(&fixture, &mut client);
     while !gap(&events) {
-        events.extend(scene.consumer.wait_for_events(1));
+        events.extend(fixture.consumer.wait_for_events(1));
     }
     assert_eq!(first_deliveries(&events), [1, 3, 5]);
 }
@@ -304,52 +304,52 @@ fn of_what_is_too_large_the_keys_go_to_the_dead_letter_exchange() {
 #[test]
 fn what_a_queue_refuses_or_no_queue_wants_has_the_policy_where_a_word_says_so() {
     let bed = testbed("");
-    let (scene, mut client) = scene(&bed, "words");
+    let (fixture, mut client) = fixture(&bed, "words");
     let policy = |words: &str| {
-        set(&bed, "amqp.exchange_policy", &format!("{}: {words}", scene.exchange));
+        set(&bed, "amqp.exchange_policy", &format!("{}: {words}", fixture.exchange));
     };
     let full = Queue::durable("full")
-        .bound_to(&scene.exchange, "cdc.article.#")
+        .bound_to(&fixture.exchange, "cdc.article.#")
         .with_number("x-max-length", 1)
         .with_text("x-overflow", "reject-publish");
-    scene.broker().declare_queue(&full);
+    fixture.broker().declare_queue(&full);
     policy("skip nack");
     run(&mut client, "INSERT INTO blog_articles SELECT generate_series(1, 500)");
     // The healthy queue beside it gets each once; what the full one refused counts as passed over.
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events), (1..=500).collect::<Vec<_>>());
     wait_until_confirmed(&mut client);
     assert_eq!(count(&mut client, "events_passed_over"), 499);
     assert_eq!(count(&mut client, "events_resent"), 0);
-    scene.broker().delete_queue(full.name());
+    fixture.broker().delete_queue(full.name());
 
-    scene.broker().declare_exchange("dead", "topic");
-    let dead = scene.broker().consume(&queue_of("dead"));
+    fixture.broker().declare_exchange("dead", "topic");
+    let dead = fixture.broker().consume(&queue_of("dead"));
     policy("dead_letter unroutable");
-    scene.broker().unbind(scene.queue().name(), &scene.exchange, "#");
-    let others = scene.queue().name().to_owned();
-    scene
+    fixture.broker().unbind(fixture.queue().name(), &fixture.exchange, "#");
+    let others = fixture.queue().name().to_owned();
+    fixture
         .broker()
-        .declare_queue(&Queue::durable(&others).bound_to(&scene.exchange, "cdc.marker.#"));
+        .declare_queue(&Queue::durable(&others).bound_to(&fixture.exchange, "cdc.marker.#"));
     run(&mut client, "INSERT INTO blog_articles SELECT generate_series(601, 900)");
     let letters = dead.wait_for_events(300);
     assert_eq!(ids(&letters), (601..=900).collect::<Vec<_>>());
     let refused = letters[0].headers["refused"].as_str().unwrap_or_default();
     assert!(refused.contains("no queue is bound"), "{refused}");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [0i64; 0]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [0i64; 0]);
 }
 
 /// A message that an operator passes over is missing just as well.
 #[test]
 fn what_an_operator_passes_over_is_announced() {
     let bed = testbed("");
-    let (scene, mut client) = scene(&bed, "skipped");
+    let (fixture, mut client) = fixture(&bed, "skipped");
     insert_around(&mut client, "gone", 2..=2);
     skip_the_held_one(&mut client);
-    let around = published_so_far(&scene, &mut client);
+    let around = published_so_far(&fixture, &mut client);
     assert_eq!(first_deliveries(&around), [1, 3]);
-    scene.broker().declare_exchange("gone", "topic");
-    let consumer = scene.broker().consume(&queue_of("gone"));
+    fixture.broker().declare_exchange("gone", "topic");
+    let consumer = fixture.broker().consume(&queue_of("gone"));
     bed.postgres.reload();
     assert_gap(&consumer.wait_for_events(1)[0], &around[0], &around[around.len() - 1]);
 }
@@ -359,29 +359,29 @@ fn what_an_operator_passes_over_is_announced() {
 fn what_is_owed_is_announced_by_a_later_worker() {
     for how in [Shutdown::Fast, Shutdown::Immediate] {
         let bed = testbed("gone: skip, silent: skip");
-        let (scene, mut client) = scene(&bed, "later");
+        let (fixture, mut client) = fixture(&bed, "later");
         insert_around(&mut client, "gone", 2..=3);
-        let around = published_so_far(&scene, &mut client);
+        let around = published_so_far(&fixture, &mut client);
         let last = commit_lsn(&around[1]);
         wait_until("it is saved that they are done with", DEADLINE, || {
             (saved_confirmed(&mut client) >= last).then_some(())
         });
         bed.postgres.restart(how);
         // A life in which nothing happens that concerns it, and which records a position.
-        let mut client = scene.client();
+        let mut client = fixture.client();
         wait_for_count(&mut client, "gaps_owed", 1);
         insert_to(&mut client, "silent", 5..=5);
         wait_for_count(&mut client, "gaps_owed", 2);
         run(&mut client, "INSERT INTO blog_articles VALUES (6)");
-        let after = published_so_far(&scene, &mut client);
+        let after = published_so_far(&fixture, &mut client);
         wait_until("the position is saved", DEADLINE, || {
             (saved_confirmed(&mut client) >= commit_lsn(&after[after.len() - 1])).then_some(())
         });
         bed.postgres.stop(how);
-        scene.broker().declare_exchange("gone", "topic");
-        let consumer = scene.broker().consume(&queue_of("gone"));
+        fixture.broker().declare_exchange("gone", "topic");
+        let consumer = fixture.broker().consume(&queue_of("gone"));
         bed.postgres.start();
-        let mut client = scene.client();
+        let mut client = fixture.client();
         assert_gap(&consumer.wait_for_events(1)[0], &around[0], &around[1]);
         wait_for_count(&mut client, "gaps_owed", 1);
     }
@@ -390,14 +390,14 @@ fn what_is_owed_is_announced_by_a_later_worker() {
 #[test]
 fn a_policy_that_makes_no_sense_is_named_and_the_one_before_stays() {
     let bed = testbed("gone: skip");
-    let (scene, mut client) = scene(&bed, "nonsense");
+    let (fixture, mut client) = fixture(&bed, "nonsense");
     bed.postgres.set("amqp.exchange_policy", "*: skip");
     wait_until("the status says what is wrong", DEADLINE, || {
         let error: Option<String> = ask(&mut client, "SELECT last_error FROM amqp.status");
         error.is_some_and(|error| error.contains("*: skip")).then_some(())
     });
     insert_around(&mut client, "gone", 2..=2);
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 3]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1, 3]);
 }
 
 /// Only who could set `amqp.exchange` himself may send a table's events elsewhere; what an earlier version let
@@ -405,14 +405,14 @@ fn a_policy_that_makes_no_sense_is_named_and_the_one_before_stays() {
 #[test]
 fn a_trigger_whose_owner_may_not_choose_the_exchange_writes_on_and_the_log_says_so() {
     let bed = testbed("gone: skip");
-    let (scene, mut client) = scene(&bed, "owner");
+    let (fixture, mut client) = fixture(&bed, "owner");
     run(
         &mut client,
         "CREATE ROLE plain; CREATE ROLE trusted; CREATE ROLE \"of \"\"all\"\"\" SUPERUSER;
          GRANT SET ON PARAMETER \"amqp.exchange\" TO trusted",
     );
     for exchange in ["other-b", "other-c"] {
-        scene.broker().declare_exchange(exchange, "topic");
+        fixture.broker().declare_exchange(exchange, "topic");
     }
     let mut lines = |owner: &str, table: &str, exchange: &str| {
         run(
@@ -434,7 +434,7 @@ fn a_trigger_whose_owner_may_not_choose_the_exchange_writes_on_and_the_log_says_
     assert_eq!(lines("plain", "a", "gone"), 1);
     assert_eq!(lines("trusted", "b", "other-b"), 0);
     assert_eq!(lines("\"of \"\"all\"\"\"", "c", "other-c"), 0);
-    assert_eq!(lines("plain", "d", &scene.exchange.clone()), 0);
+    assert_eq!(lines("plain", "d", &fixture.exchange.clone()), 0);
     let log = bed.postgres.log();
     assert!(log.contains("GRANT SET ON PARAMETER \"amqp.exchange\" TO \"plain\""), "{log}");
     assert_eq!(count(&mut client, "events_passed_over"), 2);

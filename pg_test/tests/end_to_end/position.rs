@@ -3,15 +3,15 @@
 use pg_test::{DEADLINE, Shutdown, Testbed, send_signal, wait_until, wait_until_confirmed};
 use serde_json::json;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, ids, make_blog, published_so_far, replace_worker, run, wait_until_saved, worker_pid,
 };
 
 #[test]
 fn wal_level_replica_suffices_and_the_slot_is_physical() {
-    let (scene, mut client) = blog("slot");
+    let (fixture, mut client) = blog("slot");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
     let row = client
         .query_one(
             "SELECT slot_type, active, catalog_xmin IS NULL AND xmin IS NULL,
@@ -27,8 +27,8 @@ fn wal_level_replica_suffices_and_the_slot_is_physical() {
 #[test]
 fn wal_is_released_once_its_events_are_confirmed() {
     let bed = Testbed::private(&["min_wal_size = 32MB", "max_wal_size = 32MB"]);
-    let scene = bed.scene("released");
-    let mut client = scene.client();
+    let fixture = bed.scene("released");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let restart = |client: &mut postgres::Client| -> i64 {
         ask(client, "SELECT (restart_lsn - '0/0')::bigint FROM pg_replication_slots")
@@ -52,10 +52,10 @@ fn wal_is_released_once_its_events_are_confirmed() {
 #[test]
 fn an_open_transaction_keeps_its_wal_and_is_published_whole() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("open");
-    let mut client = scene.client();
+    let fixture = bed.scene("open");
+    let mut client = fixture.client();
     make_blog(&mut client);
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (1)");
     let first: String = ask(&mut open, "SELECT pg_current_wal_insert_lsn()::text");
     for n in 0..3 {
@@ -76,7 +76,7 @@ fn an_open_transaction_keeps_its_wal_and_is_published_whole() {
     });
     replace_worker(&mut client);
     run(&mut open, "INSERT INTO blog_articles VALUES (2); COMMIT");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events), [10, 11, 12, 1, 2]);
     assert_eq!(events[4].headers["tx_size"], json!(2));
 }
@@ -84,17 +84,17 @@ fn an_open_transaction_keeps_its_wal_and_is_published_whole() {
 #[test]
 fn a_prepared_transaction_survives_a_crash_and_is_published() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("prepared_crash");
-    let mut client = scene.client();
+    let fixture = bed.scene("prepared_crash");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (1); PREPARE TRANSACTION 'p'");
     run(&mut client, "INSERT INTO blog_articles VALUES (2); CHECKPOINT");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [2]);
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "COMMIT PREPARED 'p'");
     // What was confirmed in the last second before the crash may come once more.
-    let mut events = ids(&published_so_far(&scene, &mut client));
+    let mut events = ids(&published_so_far(&fixture, &mut client));
     events.retain(|&id| id != 2);
     assert_eq!(events, [1]);
 }
@@ -117,11 +117,11 @@ fn a_slot_that_somebody_else_made_is_used_without_loss() {
 
 fn lose_the_slot(name: &str, statements: &str) {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene(name);
-    let mut client = scene.client();
+    let mut fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     let pid = worker_pid(&mut client);
@@ -129,7 +129,7 @@ fn lose_the_slot(name: &str, statements: &str) {
     wait_until("the slot can be dropped", DEADLINE, || client.batch_execute(statements).ok());
     run(&mut client, "INSERT INTO blog_articles VALUES (3); CHECKPOINT");
     bed.rabbitmq.start();
-    scene.consume_again();
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [2, 3]);
+    fixture.consume_again();
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2, 3]);
     assert!(bed.postgres.log().contains("goes on from the last recorded position"));
 }

@@ -3,7 +3,7 @@
 use pg_test::{Postgres, Shutdown};
 use postgres::Client;
 
-use crate::stage::{blog, get_past_ddl, refusal, run};
+use crate::helpers::{blog, get_past_ddl, refusal, run};
 
 #[track_caller]
 fn assert_refused(client: &mut Client, statement: &str, expected: (&str, &str, &str, &str)) {
@@ -17,7 +17,7 @@ fn assert_refused(client: &mut Client, statement: &str, expected: (&str, &str, &
 
 #[test]
 fn a_trigger_that_fires_at_the_wrong_time_is_refused() {
-    let (scene, mut client) = blog("timing");
+    let (fixture, mut client) = blog("timing");
     let expected = "amqp_change_data_capture() must be an AFTER ... FOR EACH ROW trigger";
     for (table, definition, detail) in [
         ("t1", "BEFORE INSERT ON t1 FOR EACH ROW", "\"wrong\" fires BEFORE the change"),
@@ -43,12 +43,12 @@ fn a_trigger_that_fires_at_the_wrong_time_is_refused() {
         run(&mut client, "ALTER EVENT TRIGGER amqp_cdc_ddl_command_end ENABLE ALWAYS");
         assert_refused(&mut client, &format!("INSERT INTO {table} VALUES (1)"), expected);
     }
-    drop(scene);
+    drop(fixture);
 }
 
 #[test]
 fn an_unknown_option_is_refused_with_the_valid_ones() {
-    let (scene, mut client) = blog("options");
+    let (fixture, mut client) = blog("options");
     run(&mut client, "CREATE TABLE t (id int)");
     let create = "CREATE TRIGGER wrong AFTER INSERT ON t FOR EACH ROW
         EXECUTE FUNCTION amqp_change_data_capture('a', 'b', 'colour=red')";
@@ -57,12 +57,12 @@ fn an_unknown_option_is_refused_with_the_valid_ones() {
     get_past_ddl(&mut client);
     run(&mut client, create);
     assert_refused(&mut client, "INSERT INTO t VALUES (1)", expected);
-    drop(scene);
+    drop(fixture);
 }
 
 #[test]
 fn a_routing_key_that_amqp_cannot_carry_is_refused() {
-    let (scene, mut client) = blog("long_key");
+    let (fixture, mut client) = blog("long_key");
     let resource = "ü".repeat(123);
     run(&mut client, "CREATE TABLE t (id int)");
     let create = format!(
@@ -83,13 +83,13 @@ fn a_routing_key_that_amqp_cannot_carry_is_refused() {
         ),
     );
     run(&mut client, "INSERT INTO t VALUES (1)");
-    assert_eq!(scene.consumer.wait_for_events(1)[0].routing_key.len(), 255);
+    assert_eq!(fixture.consumer.wait_for_events(1)[0].routing_key.len(), 255);
 }
 
 #[test]
 fn the_trigger_function_is_granted_to_nobody() {
-    let (scene, mut client) = blog("grants");
-    let role = format!("{}_role", scene.database);
+    let (fixture, mut client) = blog("grants");
+    let role = format!("{}_role", fixture.database);
     run(
         &mut client,
         &format!(
@@ -111,13 +111,13 @@ fn the_trigger_function_is_granted_to_nobody() {
              SET ROLE {role}; {create}; INSERT INTO theirs.t VALUES (1)"
         ),
     );
-    assert_eq!(scene.consumer.wait_for_events(1)[0].headers["schema"], "theirs");
+    assert_eq!(fixture.consumer.wait_for_events(1)[0].headers["schema"], "theirs");
 }
 
 #[test]
 fn an_unprivileged_user_cannot_forge_an_event() {
-    let (scene, mut client) = blog("forgery");
-    let role = format!("{}_role", scene.database);
+    let (fixture, mut client) = blog("forgery");
+    let role = format!("{}_role", fixture.database);
     run(&mut client, &format!("CREATE ROLE {role}; SET ROLE {role}"));
     for transactional in [true, false] {
         for prefix in ["amqp_cdc", "amqp_cdcevent", "amqp_cdc event "] {
@@ -131,7 +131,7 @@ fn an_unprivileged_user_cannot_forge_an_event() {
         }
     }
     run(&mut client, "RESET ROLE");
-    assert_eq!(crate::stage::published_so_far(&scene, &mut client), []);
+    assert_eq!(crate::helpers::published_so_far(&fixture, &mut client), []);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn at_wal_level_minimal_the_trigger_refuses() {
     run(&mut client, "SET amqp.capture = off; INSERT INTO t VALUES (1)");
     pg_test::wait_until("the status says why", pg_test::DEADLINE, || {
         let reason: Option<String> =
-            crate::stage::ask(&mut client, "SELECT reason FROM amqp.status");
+            crate::helpers::ask(&mut client, "SELECT reason FROM amqp.status");
         (reason.as_deref() == Some("wal_level is minimal")).then_some(())
     });
 }
@@ -255,12 +255,12 @@ fn without_a_free_replication_slot_the_trigger_refuses() {
 
 #[test]
 fn capture_can_be_turned_off_by_superusers_only() {
-    let (scene, mut client) = blog("capture_off");
+    let (fixture, mut client) = blog("capture_off");
     run(&mut client, "SET amqp.capture = off; INSERT INTO blog_articles VALUES (1);");
     run(&mut client, "RESET amqp.capture; INSERT INTO blog_articles VALUES (2)");
-    let events = scene.consumer.wait_for_events(1);
+    let events = fixture.consumer.wait_for_events(1);
     assert_eq!(events[0].json()["current"]["id"], 2);
-    let role = format!("{}_role", scene.database);
+    let role = format!("{}_role", fixture.database);
     run(&mut client, &format!("CREATE ROLE {role}; SET ROLE {role}"));
     assert_eq!(refusal(&mut client, "SET amqp.capture = off").code().code(), "42501");
     assert_eq!(refusal(&mut client, "SET amqp.exchange = 'x'").code().code(), "42501");

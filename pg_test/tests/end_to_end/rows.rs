@@ -6,10 +6,10 @@ mod types;
 
 use std::collections::BTreeMap;
 
-use pg_test::{Scene, testbed};
+use pg_test::{Fixture, testbed};
 use postgres::Client;
 
-use crate::stage::{ask, run};
+use crate::helpers::{ask, run};
 use types::{BASE, DEFINITIONS, DERIVED, OF_EXTENSIONS};
 
 /// What DESIGN's messages look like, whatever the writing session has set.
@@ -73,7 +73,7 @@ type Rows = BTreeMap<i32, String>;
 
 /// A session that writes, and one that knows how it should look.
 struct Play<'a> {
-    scene: &'a Scene<'a>,
+    fixture: &'a Fixture<'a>,
     database: String,
     writer: Client,
     oracle: Client,
@@ -81,11 +81,11 @@ struct Play<'a> {
 }
 
 impl<'a> Play<'a> {
-    fn begin(scene: &'a Scene<'a>, database: &str) -> Play<'a> {
-        let connect = || scene.testbed.postgres.connect(database);
+    fn begin(fixture: &'a Fixture<'a>, database: &str) -> Play<'a> {
+        let connect = || fixture.testbed.postgres.connect(database);
         let (mut writer, mut oracle) = (connect(), connect());
         run(&mut writer, DEFINITIONS);
-        run(&mut writer, &format!("SET amqp.exchange = '{}'", scene.exchange));
+        run(&mut writer, &format!("SET amqp.exchange = '{}'", fixture.exchange));
         run(&mut oracle, FIXED);
         let own = |&(name, values): &(&str, &[&str])| {
             (name.to_owned(), values.iter().map(|&value| value.to_owned()).collect())
@@ -103,7 +103,7 @@ impl<'a> Play<'a> {
         if writer.batch_execute("SELECT '<a/>'::xml").is_err() {
             types.iter_mut().filter(|(name, _)| name == "xml").for_each(|xml| xml.1.clear());
         }
-        Play { scene, database: database.to_owned(), writer, oracle, types }
+        Play { fixture, database: database.to_owned(), writer, oracle, types }
     }
 
     fn capture(&mut self, table: &str) {
@@ -166,7 +166,7 @@ impl<'a> Play<'a> {
                 row(new)
             ));
         }
-        let messages = self.scene.consumer.wait_for_events(expected.len());
+        let messages = self.fixture.consumer.wait_for_events(expected.len());
         for message in &messages {
             let text = message.text();
             match expected.iter().position(|expected| text.starts_with(expected)) {
@@ -228,11 +228,11 @@ fn identifier(name: &str) -> String {
 
 #[test]
 fn every_type_that_a_column_can_have_is_in_these_tests() {
-    let scene = testbed().scene("types");
+    let fixture = testbed().scene("types");
     let list: Vec<String> =
         BASE.iter().map(|(name, _)| format!("'{}'::regtype", name.replace('\'', "''"))).collect();
     let missing: Option<String> = ask(
-        &mut scene.client(),
+        &mut fixture.client(),
         &format!(
             "SELECT string_agg(typname, ' ') FROM pg_type
               WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm', 'e')
@@ -248,8 +248,8 @@ const TOGETHER: usize = 8;
 
 #[test]
 fn a_value_of_every_type_looks_as_row_to_json_makes_it() {
-    let scene = testbed().scene("every_type");
-    let mut play = Play::begin(&scene, &scene.database);
+    let fixture = testbed().scene("every_type");
+    let mut play = Play::begin(&fixture, &fixture.database);
     let types = play.types.clone();
     for (n, types) in types.chunks(TOGETHER).enumerate() {
         // Rendered by the worker, and by the writer.
@@ -377,8 +377,8 @@ fn seed() -> u64 {
 
 #[test]
 fn rows_of_random_tables_look_as_row_to_json_makes_them() {
-    let scene = testbed().scene("random_rows");
-    let mut play = Play::begin(&scene, &scene.database);
+    let fixture = testbed().scene("random_rows");
+    let mut play = Play::begin(&fixture, &fixture.database);
     let mut dice = Dice(seed());
     for n in 0..25 {
         random_table(&mut play, &mut dice, &format!("t{n}"));
@@ -387,14 +387,14 @@ fn rows_of_random_tables_look_as_row_to_json_makes_them() {
 
 #[test]
 fn rows_of_a_database_in_another_encoding_look_the_same() {
-    let scene = testbed().scene("random_latin1");
-    let database = format!("{}_latin1", scene.database);
+    let fixture = testbed().scene("random_latin1");
+    let database = format!("{}_latin1", fixture.database);
     run(
-        &mut scene.testbed.postgres.connect("postgres"),
+        &mut fixture.testbed.postgres.connect("postgres"),
         &format!("CREATE DATABASE {database} ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'"),
     );
-    run(&mut scene.testbed.postgres.connect(&database), "CREATE EXTENSION amqp_cdc");
-    let mut play = Play::begin(&scene, &database);
+    run(&mut fixture.testbed.postgres.connect(&database), "CREATE EXTENSION amqp_cdc");
+    let mut play = Play::begin(&fixture, &database);
     let mut dice = Dice(seed());
     for n in 0..8 {
         random_table(&mut play, &mut dice, &format!("t{n}"));
@@ -403,8 +403,8 @@ fn rows_of_a_database_in_another_encoding_look_the_same() {
 
 #[test]
 fn a_table_without_columns_has_empty_rows() {
-    let scene = testbed().scene("no_columns");
-    let mut client = scene.client();
+    let fixture = testbed().scene("no_columns");
+    let mut client = fixture.client();
     run(
         &mut client,
         "CREATE TABLE nothing ();
@@ -412,15 +412,15 @@ fn a_table_without_columns_has_empty_rows() {
          FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
          INSERT INTO nothing DEFAULT VALUES; DELETE FROM nothing",
     );
-    let events = scene.consumer.wait_for_events(2);
+    let events = fixture.consumer.wait_for_events(2);
     assert!(events[0].text().starts_with(r#"{"previous":null,"current":{},"targets":[],"#));
     assert!(events[1].text().starts_with(r#"{"previous":{},"current":null,"targets":[],"#));
 }
 
 #[test]
 fn names_may_be_anything_that_postgresql_allows() {
-    let scene = testbed().scene("names");
-    let mut play = Play::begin(&scene, &scene.database);
+    let fixture = testbed().scene("names");
+    let mut play = Play::begin(&fixture, &fixture.database);
     let long = "🦀".repeat(15) + "abc";
     let columns: Vec<String> =
         ["🦀", "\u{1}\u{7f}", "\"", "\\n", &long].iter().map(|name| identifier(name)).collect();

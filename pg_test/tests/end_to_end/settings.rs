@@ -7,7 +7,7 @@ use std::{fs, io, thread};
 use pg_test::{DEADLINE, Queue, Testbed, wait_until, wait_until_confirmed};
 use postgres::error::SqlState;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, make_blog, published_so_far, replace_worker, run, wait_for_reason,
     wait_until_streaming, worker_pid,
 };
@@ -160,11 +160,11 @@ fn the_log_warns_once_of_each_host_that_gets_the_password_in_clear() {
 #[test]
 fn a_reload_moves_the_stream_to_another_vhost_with_another_user() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("reload");
-    let mut client = scene.client();
+    let fixture = bed.scene("reload");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    scene.consumer.wait_for_events(1);
+    fixture.consumer.wait_for_events(1);
 
     for arguments in [
         &["add_vhost", "other"][..],
@@ -195,9 +195,9 @@ fn a_reload_moves_the_stream_to_another_vhost_with_another_user() {
     // The worker declares the exchange in the new vhost itself.
     let there = pg_test::Broker::at(bed.rabbitmq.url("other"));
     wait_until("the exchange is declared there", DEADLINE, || {
-        there.has_exchange(&scene.exchange).then_some(())
+        there.has_exchange(&fixture.exchange).then_some(())
     });
-    let consumer = there.consume(&Queue::durable("there").bound_to(&scene.exchange, "#"));
+    let consumer = there.consume(&Queue::durable("there").bound_to(&fixture.exchange, "#"));
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     let event = &consumer.wait_for_events(1)[0];
     assert!(event.json()["current"]["id"].as_i64() >= Some(2));
@@ -207,14 +207,14 @@ fn a_reload_moves_the_stream_to_another_vhost_with_another_user() {
 #[test]
 fn a_wrong_host_list_stands_still_with_a_reason_and_is_mended_by_a_reload() {
     let bed = Testbed::private(&["amqp.host = '127.0.0.1:nonsense'"]);
-    let scene = bed.scene("hosts");
-    let mut client = scene.client();
+    let fixture = bed.scene("hosts");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     wait_for_reason(&mut client, "127.0.0.1:nonsense");
     // The first host of the list refuses, the second one takes it.
     bed.postgres.set("amqp.host", &format!("127.0.0.1:1, 127.0.0.1:{}", bed.rabbitmq.port()));
-    assert_eq!(published_so_far(&scene, &mut client).len(), 1);
+    assert_eq!(published_so_far(&fixture, &mut client).len(), 1);
     wait_until_confirmed(&mut client);
 
     // While it streams, wrong settings are reported and the right ones stay in force.
@@ -226,24 +226,24 @@ fn a_wrong_host_list_stands_still_with_a_reason_and_is_mended_by_a_reload() {
     });
     assert_eq!(state, "streaming");
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
-    assert_eq!(published_so_far(&scene, &mut client).len(), 1);
+    assert_eq!(published_so_far(&fixture, &mut client).len(), 1);
 }
 
 #[test]
 fn the_exchange_is_declared_on_first_use_and_an_existing_one_is_used_as_it_is() {
-    let (scene, mut client) = blog("declare");
-    let fresh = format!("{}-fresh", scene.exchange);
+    let (fixture, mut client) = blog("declare");
+    let fresh = format!("{}-fresh", fixture.exchange);
     run(
         &mut client,
         &format!("SET amqp.exchange = '{fresh}'; INSERT INTO blog_articles VALUES (1)"),
     );
     wait_until("the exchange is declared", DEADLINE, || {
-        scene.broker().has_exchange(&fresh).then_some(())
+        fixture.broker().has_exchange(&fresh).then_some(())
     });
-    let other = format!("{}-fanout", scene.exchange);
-    scene.broker().declare_exchange(&other, "fanout");
+    let other = format!("{}-fanout", fixture.exchange);
+    fixture.broker().declare_exchange(&other, "fanout");
     let queue = Queue::transient(&other).bound_to(&other, "");
-    let consumer = scene.broker().consume(&queue);
+    let consumer = fixture.broker().consume(&queue);
     run(
         &mut client,
         &format!("SET amqp.exchange = '{other}'; INSERT INTO blog_articles VALUES (2)"),

@@ -6,11 +6,11 @@ use std::fs;
 use std::time::Duration;
 
 use pg_test::{
-    DEADLINE, Postgres, Scene, Shutdown, Testbed, c_library, wait_until, wait_until_confirmed,
+    DEADLINE, Fixture, Postgres, Shutdown, Testbed, c_library, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 
-use crate::stage::{
+use crate::helpers::{
     ask, first_deliveries, make_blog, replace_worker, run, wait_until_read, wait_until_streaming,
     worker_pid,
 };
@@ -75,12 +75,12 @@ fn testbed(heartbeat: &str) -> Testbed {
     bed
 }
 
-fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
-    let scene = bed.scene("stalls");
-    let mut client = scene.client();
+fn fixture(bed: &Testbed) -> (Fixture<'_>, Client) {
+    let fixture = bed.scene("stalls");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 /// Whether the worker ever lost its connection, or did not get one.
@@ -110,7 +110,7 @@ fn end_worker(bed: &Testbed, client: &mut Client) -> u64 {
 #[test]
 fn a_slot_that_is_slow_to_save_delays_a_confirm_by_one_save_at_most() {
     let bed = testbed("amqp.heartbeat = 4");
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     slow_down(&bed.postgres, Slow::Slot, Duration::from_secs(2));
     for id in 1..=8 {
         // Some are written while the worker stalls, some just before.
@@ -126,7 +126,7 @@ fn a_slot_that_is_slow_to_save_delays_a_confirm_by_one_save_at_most() {
         let stalls = stalls(&bed.postgres, Slow::Slot) - stalls_before;
         assert!(stalls <= 1, "the confirm of {id} waited for {stalls} saves");
     }
-    assert_eq!(first_deliveries(&scene.consumer.wait_for_events(8)), (1..=8).collect::<Vec<_>>());
+    assert_eq!(first_deliveries(&fixture.consumer.wait_for_events(8)), (1..=8).collect::<Vec<_>>());
     assert!(!was_interrupted(&bed.postgres), "{}", bed.postgres.log());
     insert(&mut client, 9);
     wait_for_stall(&bed.postgres, Slow::Slot);
@@ -139,7 +139,7 @@ fn a_slot_that_is_slow_to_save_delays_a_confirm_by_one_save_at_most() {
 #[test]
 fn a_stall_that_the_broker_does_not_bear_costs_a_connection_and_nothing_else() {
     let bed = testbed("amqp.heartbeat = 1");
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     insert(&mut client, 1);
     slow_down(&bed.postgres, Slow::Slot, Duration::from_secs(8));
     wait_for_stall(&bed.postgres, Slow::Slot);
@@ -151,7 +151,7 @@ fn a_stall_that_the_broker_does_not_bear_costs_a_connection_and_nothing_else() {
     wait_until("it is noticed", DEADLINE, || was_interrupted(&bed.postgres).then_some(()));
     insert(&mut client, 3);
     wait_until_confirmed(&mut client);
-    assert_eq!(first_deliveries(&scene.consumer.wait_for_events(3)), [1, 2, 3]);
+    assert_eq!(first_deliveries(&fixture.consumer.wait_for_events(3)), [1, 2, 3]);
 }
 
 /// Ten milliseconds for each page: reading takes half a minute, and the broker, which bears two seconds, hears
@@ -159,10 +159,10 @@ fn a_stall_that_the_broker_does_not_bear_costs_a_connection_and_nothing_else() {
 #[test]
 fn wal_on_a_cold_disk_costs_no_connection() {
     let bed = testbed("amqp.heartbeat = 1");
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     slow_down(&bed.postgres, Slow::Wal, Duration::from_millis(10));
     // The position stays in front of it.
-    let mut open = scene.client();
+    let mut open = fixture.client();
     run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (1)");
     run(
         &mut client,
@@ -184,7 +184,7 @@ fn wal_on_a_cold_disk_costs_no_connection() {
     assert!(end_worker(&bed, &mut client) <= 1);
     speed_up(&bed.postgres, Slow::Wal);
     wait_until_confirmed(&mut client);
-    let mut seen = first_deliveries(&scene.consumer.wait_for_events(3));
+    let mut seen = first_deliveries(&fixture.consumer.wait_for_events(3));
     seen.sort();
     assert_eq!(seen, [1, 2, 3]);
     assert!(!was_interrupted(&bed.postgres), "{}", bed.postgres.log());
@@ -194,7 +194,7 @@ fn wal_on_a_cold_disk_costs_no_connection() {
 #[test]
 fn a_name_that_is_never_found_stops_neither_reading_nor_the_end() {
     let bed = testbed("amqp.heartbeat = 1");
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     slow_down(&bed.postgres, Slow::Names, Duration::from_secs(3600));
     bed.postgres.set("amqp.host", "broker.invalid");
     wait_until("it is looked up", DEADLINE, || {
@@ -213,8 +213,8 @@ fn a_name_that_is_never_found_stops_neither_reading_nor_the_end() {
     bed.postgres.stop(Shutdown::Fast);
     speed_up(&bed.postgres, Slow::Names);
     bed.postgres.start_with(&[] as &[(&str, &OsStr)]);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     bed.postgres.reset("amqp.host");
     wait_until_confirmed(&mut client);
-    assert_eq!(first_deliveries(&scene.consumer.wait_for_events(2)), [1, 2]);
+    assert_eq!(first_deliveries(&fixture.consumer.wait_for_events(2)), [1, 2]);
 }

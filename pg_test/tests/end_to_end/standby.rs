@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use pg_test::{
-    DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+    DEADLINE, Fixture, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
 };
 use postgres::Client;
 
-use crate::stage::{
+use crate::helpers::{
     ask, first_deliveries, ids, lsn, make_blog, published_so_far, replace_worker, run,
     shown_restart, wait_until_read, wait_until_saved,
 };
@@ -29,21 +29,21 @@ fn tells_of_loss(text: &str) -> bool {
 #[test]
 fn nothing_is_announced_before_the_synchronous_standby_has_it() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("synchronous");
-    let mut client = scene.client();
+    let fixture = bed.scene("synchronous");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &[]);
     make_synchronous(&bed.postgres, "follower");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1]);
 
     standby.stop(Shutdown::Fast);
-    let writer = write_and_wait(&scene, &mut client, 2);
+    let writer = write_and_wait(&fixture, &mut client, 2);
     let nothing_was_published = |client: &mut Client| {
         wait_until_all_is_read(client);
         let published: i64 = ask(client, "SELECT events_published FROM amqp.status");
         assert_eq!(published, 1);
-        assert_eq!(scene.consumer.next_within(Duration::from_millis(300)), None);
+        assert_eq!(fixture.consumer.next_within(Duration::from_millis(300)), None);
     };
     nothing_was_published(&mut client);
     // A new worker, which finds the commit in the WAL, knows no better.
@@ -51,7 +51,7 @@ fn nothing_is_announced_before_the_synchronous_standby_has_it() {
     nothing_was_published(&mut client);
 
     standby.start();
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [2]);
     assert!(writer.join().expect("the writer panicked"), "the commit failed");
 }
 
@@ -59,55 +59,55 @@ fn nothing_is_announced_before_the_synchronous_standby_has_it() {
 #[test]
 fn a_crash_of_the_primary_does_not_announce_what_the_synchronous_standby_never_got() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("synchronous_crash");
-    let mut client = scene.client();
+    let fixture = bed.scene("synchronous_crash");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &[]);
     make_synchronous(&bed.postgres, "follower");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
     // So that the crash does not bring it back.
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     standby.stop(Shutdown::Fast);
-    let _writer = write_and_wait(&scene, &mut client, 2);
+    let _writer = write_and_wait(&fixture, &mut client, 2);
     bed.postgres.restart(Shutdown::Immediate);
-    let mut client = scene.client();
+    let mut client = fixture.client();
     wait_until_all_is_read(&mut client);
-    let event = scene.consumer.next_within(Duration::from_millis(300));
+    let event = fixture.consumer.next_within(Duration::from_millis(300));
     assert_eq!(event.map(|event| ids(&[event])), None, "the standby does not have it");
     standby.start();
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [2]);
 }
 
 /// The standby has it on disk, but the row is invisible to everybody until the standby has applied it.
 #[test]
 fn nothing_is_announced_that_others_do_not_see_though_the_standby_has_it() {
     let bed = Testbed::private(&["synchronous_commit = remote_apply"]);
-    let scene = bed.scene("remote_apply");
-    let mut client = scene.client();
+    let fixture = bed.scene("remote_apply");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &[]);
     make_synchronous(&bed.postgres, "follower");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1]);
 
     let mut follower = standby.connect("postgres");
     run(&mut follower, "SELECT pg_wal_replay_pause()");
-    let writer = write_and_wait(&scene, &mut client, 2);
+    let writer = write_and_wait(&fixture, &mut client, 2);
     wait_until("the standby has it on disk", DEADLINE, || {
         let query = "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication";
         ask::<bool>(&mut client, query).then_some(())
     });
     wait_until_read(&mut client, "the worker has read everything");
-    assert_eq!(scene.consumer.next_within(Duration::from_millis(300)), None);
+    assert_eq!(fixture.consumer.next_within(Duration::from_millis(300)), None);
     run(&mut follower, "SELECT pg_wal_replay_resume()");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [2]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [2]);
     assert!(writer.join().expect("the writer panicked"), "the commit failed");
 }
 
 /// Inserts the row in a session that then waits for the synchronous standby.
 #[track_caller]
-fn write_and_wait(scene: &Scene<'_>, client: &mut Client, id: i32) -> thread::JoinHandle<bool> {
-    let mut writer = scene.client();
+fn write_and_wait(fixture: &Fixture<'_>, client: &mut Client, id: i32) -> thread::JoinHandle<bool> {
+    let mut writer = fixture.client();
     let pid: i32 = ask(&mut writer, "SELECT pg_backend_pid()");
     let writer = thread::spawn(move || {
         writer.batch_execute(&format!("INSERT INTO blog_articles VALUES ({id})")).is_ok()
@@ -146,12 +146,12 @@ fn wait_until_all_is_read(client: &mut Client) {
 #[test]
 fn a_restored_backup_goes_on_at_the_last_recorded_position() {
     let bed = Testbed::private(&[]);
-    let mut scene = bed.scene("restored");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("restored");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let copy = bed.postgres.backup_while(&[KEEP_WAL], || {
         run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-        wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+        wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
         bed.rabbitmq.stop();
         run(&mut client, "INSERT INTO blog_articles VALUES (2), (3)");
         run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (4); PREPARE TRANSACTION 'p'");
@@ -161,11 +161,11 @@ fn a_restored_backup_goes_on_at_the_last_recorded_position() {
 
     copy.start();
     bed.rabbitmq.start();
-    scene.consume_again();
-    let mut client = copy.connect(&scene.database);
+    fixture.consume_again();
+    let mut client = copy.connect(&fixture.database);
     run(&mut client, "COMMIT PREPARED 'p'");
     run(&mut client, "INSERT INTO blog_articles VALUES (6)");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(ids(&events), [2, 3, 4, 6], "{}", copy.log());
     assert!(events.iter().all(|event| place(event).0 == 1));
     assert!(copy.log().contains(GOES_ON) && !tells_of_loss(&copy.log()), "{}", copy.log());
@@ -175,78 +175,78 @@ fn a_restored_backup_goes_on_at_the_last_recorded_position() {
 fn a_backup_recovered_from_an_archive_goes_on_at_the_last_recorded_position() {
     let archiving = "archive_command = 'mkdir -p ../archive && cp %p ../archive/%f'";
     let bed = Testbed::private(&["archive_mode = on", archiving]);
-    let mut scene = bed.scene("archive");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("archive");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let archive = bed.postgres.folder().join("archive");
     let restore = format!("restore_command = 'cp {}/%f %p'", archive.display());
     let copy = bed.postgres.backup(&[&restore, KEEP_WAL]);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     bed.rabbitmq.stop();
-    let unconfirmed = leave_unconfirmed(&mut client, scene.client());
+    let unconfirmed = leave_unconfirmed(&mut client, fixture.client());
     wait_until_archived(&mut client);
     bed.postgres.stop(Shutdown::Immediate);
 
     copy.start_from_archive();
     bed.rabbitmq.start();
-    scene.consume_again();
-    let mut client = copy.connect(&scene.database);
-    assert_goes_on(&scene, &copy, &mut client, unconfirmed);
+    fixture.consume_again();
+    let mut client = copy.connect(&fixture.database);
+    assert_goes_on(&fixture, &copy, &mut client, unconfirmed);
 }
 
 #[test]
 fn a_promoted_standby_goes_on_at_the_last_recorded_position() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("promoted");
-    let mut client = scene.client();
+    let fixture = bed.scene("promoted");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &[]);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     // The primary still sends what follows, and never learns that it arrived.
     send_signal(bed.rabbitmq.pid(), "STOP");
-    let unconfirmed = leave_unconfirmed(&mut client, scene.client());
-    let mut reader = standby.connect(&scene.database);
+    let unconfirmed = leave_unconfirmed(&mut client, fixture.client());
+    let mut reader = standby.connect(&fixture.database);
     wait_until_replayed(&mut reader, unconfirmed.wal.end);
     assert_eq!(ask::<String>(&mut reader, "SELECT state FROM amqp.status"), "standby");
     bed.postgres.stop(Shutdown::Immediate);
 
     standby.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
-    assert_goes_on(&scene, &standby, &mut reader, unconfirmed);
+    assert_goes_on(&fixture, &standby, &mut reader, unconfirmed);
 }
 
 /// The first primary's slot is that of its first life: what it says must still be true.
 #[test]
 fn a_switchover_and_back_loses_nothing() {
     let bed = Testbed::private(&[KEEP_WAL]);
-    let mut scene = bed.scene("switchover");
-    let mut client = scene.client();
+    let mut fixture = bed.scene("switchover");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let other = bed.postgres.standby("other", &[]);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     bed.postgres.stop(Shutdown::Fast);
 
     other.promote();
-    let mut client = other.connect(&scene.database);
+    let mut client = other.connect(&fixture.database);
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     // The first message tells of the timeline.
-    let second = scene.consumer.wait_for_events(2).split_off(1);
+    let second = fixture.consumer.wait_for_events(2).split_off(1);
     assert_eq!((ids(&second), place(&second[0]).0), (vec![2], 2));
     bed.rabbitmq.stop();
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     bed.postgres.follow(&other, "first");
-    wait_until_replayed(&mut scene.client(), insert_lsn(&mut client));
+    wait_until_replayed(&mut fixture.client(), insert_lsn(&mut client));
     other.stop(Shutdown::Fast);
 
     bed.postgres.promote();
     bed.rabbitmq.start();
-    scene.consume_again();
-    let mut client = scene.client();
+    fixture.consume_again();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
-    let mut events = published_so_far(&scene, &mut client);
+    let mut events = published_so_far(&fixture, &mut client);
     events.retain(|event| is_change(event) && event.message_id != second[0].message_id);
     assert_eq!(ids(&events), [3, 4]);
     assert_eq!((place(&events[0]).0, place(&events[1]).0), (2, 3));
@@ -267,18 +267,18 @@ fn wait_until_replayed(standby: &mut Client, end: u64) {
 #[test]
 fn a_restored_backup_whose_wal_is_gone_says_that_events_are_lost() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("restored_lost");
-    let mut client = scene.client();
+    let fixture = bed.scene("restored_lost");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let copy = bed.postgres.backup_while(&[], || {
         run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-        wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+        wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
         send_signal(bed.rabbitmq.pid(), "STOP");
         run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     });
     bed.postgres.stop(Shutdown::Immediate);
     copy.start();
-    assert_says_lost(&copy, &scene.database);
+    assert_says_lost(&copy, &fixture.database);
     send_signal(bed.rabbitmq.pid(), "CONT");
 }
 
@@ -298,15 +298,15 @@ fn a_standby_older_than_the_first_start_says_so_too() {
 
 fn promote_without_wal(prepare: impl FnOnce(&Postgres)) {
     let bed = Testbed::private_with(&["--wal-segsize=1"], &["max_wal_size = 2MB"]);
-    let scene = bed.scene("promoted_lost");
-    let mut client = scene.client();
+    let fixture = bed.scene("promoted_lost");
+    let mut client = fixture.client();
     make_blog(&mut client);
     let standby = bed.postgres.standby("follower", &["amqp.standby_slot = off"]);
     prepare(&standby);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(&mut client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
     send_signal(bed.rabbitmq.pid(), "STOP");
-    let mut reader = standby.connect(&scene.database);
+    let mut reader = standby.connect(&fixture.database);
     let oldest = "SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'";
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     let unconfirmed: String = ask(&mut client, "SELECT pg_walfile_name(pg_current_wal_lsn())");
@@ -322,7 +322,7 @@ fn promote_without_wal(prepare: impl FnOnce(&Postgres)) {
     });
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
-    assert_says_lost(&standby, &scene.database);
+    assert_says_lost(&standby, &fixture.database);
     send_signal(bed.rabbitmq.pid(), "CONT");
 }
 
@@ -359,10 +359,10 @@ fn leave_unconfirmed(client: &mut Client, mut open: Client) -> Unconfirmed {
 /// Nothing is lost, nothing that died comes, and names stay what they were: of the old timeline for
 /// what was written on it.
 #[track_caller]
-fn assert_goes_on(scene: &Scene<'_>, server: &Postgres, client: &mut Client, old: Unconfirmed) {
+fn assert_goes_on(fixture: &Fixture<'_>, server: &Postgres, client: &mut Client, old: Unconfirmed) {
     run(client, "COMMIT PREPARED 'p'");
     run(client, "INSERT INTO blog_articles VALUES (5)");
-    let mut events = published_so_far(scene, client);
+    let mut events = published_so_far(fixture, client);
     events.retain(is_change);
     assert_eq!(first_deliveries(&events), [2, 3, 5]);
     for event in &events {

@@ -2,11 +2,11 @@
 
 use pg_test::{DEADLINE, wait_until, wait_until_confirmed};
 
-use crate::stage::{ask, blog, run};
+use crate::helpers::{ask, blog, run};
 
 #[test]
 fn the_status_counts_what_was_published_confirmed_and_returned() {
-    let (scene, mut client) = blog("status");
+    let (fixture, mut client) = blog("status");
     let counts = |client: &mut postgres::Client| -> (i64, i64, i64) {
         let row = client
             .query_one(
@@ -18,12 +18,12 @@ fn the_status_counts_what_was_published_confirmed_and_returned() {
     };
     let before = counts(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1), (2)");
-    scene.consumer.wait_for_events(2);
+    fixture.consumer.wait_for_events(2);
     run(
         &mut client,
         &format!(
             "SET amqp.exchange = '{}-nobody'; INSERT INTO blog_articles VALUES (3)",
-            scene.exchange
+            fixture.exchange
         ),
     );
     // Other tests publish at the same time, hence at least.
@@ -35,10 +35,10 @@ fn the_status_counts_what_was_published_confirmed_and_returned() {
 
 #[test]
 fn the_status_names_worker_broker_and_position() {
-    let (scene, mut client) = blog("status_names");
+    let (fixture, mut client) = blog("status_names");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let event = &scene.consumer.wait_for_events(1)[0];
-    let broker = format!("127.0.0.1:{}", scene.testbed.rabbitmq.port());
+    let event = &fixture.consumer.wait_for_events(1)[0];
+    let broker = format!("127.0.0.1:{}", fixture.testbed.rabbitmq.port());
     wait_until("the status is as expected", DEADLINE, || {
         let whole = format!(
             "SELECT worker_pid = (SELECT pid FROM pg_stat_activity
@@ -61,9 +61,9 @@ fn the_status_names_worker_broker_and_position() {
 #[test]
 fn lag_is_what_is_not_confirmed_and_nothing_once_all_is() {
     let bed = pg_test::Testbed::private(&[]);
-    let mut scene = bed.scene("lag");
-    let mut client = scene.client();
-    crate::stage::make_blog(&mut client);
+    let mut fixture = bed.scene("lag");
+    let mut client = fixture.client();
+    crate::helpers::make_blog(&mut client);
     let lag = |client: &mut postgres::Client| -> (i64, Option<f64>) {
         let row = client.query_one("SELECT lag_bytes, lag_seconds FROM amqp.status", &[]).unwrap();
         (row.get(0), row.get(1))
@@ -77,22 +77,22 @@ fn lag_is_what_is_not_confirmed_and_nothing_once_all_is() {
     // One transaction, of which no event is confirmed: each takes more than 200 bytes of WAL.
     assert!(bytes > 2000 * 200, "{bytes}");
     bed.rabbitmq.start();
-    scene.consume_again();
+    fixture.consume_again();
     wait_until_confirmed(&mut client);
     assert_eq!(lag(&mut client), (0, None));
     let confirmed: i64 = ask(&mut client, "SELECT events_confirmed FROM amqp.status");
     assert_eq!(confirmed, 2000);
     // Counted as confirmed, they are in the queue.
-    scene.consumer.wait_for_events(2000);
+    fixture.consumer.wait_for_events(2000);
 }
 
 #[test]
 fn while_the_lag_falls_the_status_says_when_it_will_be_gone() {
     // One at a time, so that it takes longer than the two looks at the lag that an estimate needs.
     let bed = pg_test::Testbed::private(&["amqp.max_in_flight = 1"]);
-    let mut scene = bed.scene("catch_up");
-    let mut client = scene.client();
-    crate::stage::make_blog(&mut client);
+    let mut fixture = bed.scene("catch_up");
+    let mut client = fixture.client();
+    crate::helpers::make_blog(&mut client);
     const OUTLOOK: &str = "SELECT catch_up_seconds FROM amqp.status";
     bed.rabbitmq.stop();
     run(
@@ -101,7 +101,7 @@ fn while_the_lag_falls_the_status_says_when_it_will_be_gone() {
     );
     assert_eq!(ask::<Option<f64>>(&mut client, OUTLOOK), None);
     bed.rabbitmq.start();
-    scene.consume_again();
+    fixture.consume_again();
     let seconds = wait_until("the lag falls", DEADLINE, || ask(&mut client, OUTLOOK));
     assert!((0.0..600.0).contains(&seconds), "{seconds}");
     bed.postgres.set("amqp.max_in_flight", "2000");

@@ -4,7 +4,7 @@
 use pg_test::Message;
 use serde_json::{Value, json};
 
-use crate::stage::{ask, blog, published_so_far, run};
+use crate::helpers::{ask, blog, published_so_far, run};
 
 /// `routing key, tablename, current or else previous` of each message.
 fn seen(messages: &[Message]) -> Vec<(String, String, Value)> {
@@ -25,7 +25,7 @@ fn event(routing_key: &str, table: &str, row: Value) -> (String, String, Value) 
 
 #[test]
 fn an_update_that_moves_a_row_to_another_partition_is_a_delete_and_an_insert() {
-    let (scene, mut client) = blog("partitions");
+    let (fixture, mut client) = blog("partitions");
     run(
         &mut client,
         "CREATE TABLE m (id int, region text) PARTITION BY LIST (region);
@@ -41,7 +41,7 @@ fn an_update_that_moves_a_row_to_another_partition_is_a_delete_and_an_insert() {
          UPDATE m SET region = 'b';
          UPDATE m_b SET id = 3",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(
         seen(&events),
         [
@@ -57,7 +57,7 @@ fn an_update_that_moves_a_row_to_another_partition_is_a_delete_and_an_insert() {
 
 #[test]
 fn a_partition_is_called_after_the_parent_that_it_has_at_the_moment() {
-    let (scene, mut client) = blog("reparented");
+    let (fixture, mut client) = blog("reparented");
     run(
         &mut client,
         "CREATE TABLE top (id int) PARTITION BY RANGE (id);
@@ -75,7 +75,7 @@ fn a_partition_is_called_after_the_parent_that_it_has_at_the_moment() {
          ALTER TABLE leaf RENAME TO tree;
          INSERT INTO tree VALUES (5);",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(
         seen(&events),
         [
@@ -90,7 +90,7 @@ fn a_partition_is_called_after_the_parent_that_it_has_at_the_moment() {
 
 #[test]
 fn inherited_tables_fire_their_own_triggers_and_views_those_of_their_tables() {
-    let (scene, mut client) = blog("inheritance");
+    let (fixture, mut client) = blog("inheritance");
     run(
         &mut client,
         "CREATE TABLE parent (id int);
@@ -104,7 +104,7 @@ fn inherited_tables_fire_their_own_triggers_and_views_those_of_their_tables() {
          INSERT INTO visible VALUES (3, 'b')",
     );
     assert_eq!(
-        seen(&published_so_far(&scene, &mut client)),
+        seen(&published_so_far(&fixture, &mut client)),
         [
             event("cdc.child.insert", "child", json!({"id": 1, "extra": "a"})),
             event("cdc.child.update", "child", json!({"id": 11, "extra": "a"})),
@@ -115,8 +115,8 @@ fn inherited_tables_fire_their_own_triggers_and_views_those_of_their_tables() {
 
 #[test]
 fn rows_of_foreign_tables_are_captured() {
-    let (scene, mut client) = blog("foreign");
-    let port = scene.testbed.postgres.port();
+    let (fixture, mut client) = blog("foreign");
+    let port = fixture.testbed.postgres.port();
     run(
         &mut client,
         &format!(
@@ -129,7 +129,7 @@ fn rows_of_foreign_tables_are_captured() {
                OPTIONS (table_name 'there');
              CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON far
              FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture()",
-            scene.database
+            fixture.database
         ),
     );
     run(
@@ -137,7 +137,7 @@ fn rows_of_foreign_tables_are_captured() {
         "INSERT INTO far VALUES (1, 'a'), (2, 'b');
          UPDATE far SET title = 'c' WHERE id = 1; DELETE FROM far WHERE id = 2",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(
         seen(&events),
         [
@@ -152,7 +152,7 @@ fn rows_of_foreign_tables_are_captured() {
 
 #[test]
 fn update_of_and_when_work_as_postgresql_has_them() {
-    let (scene, mut client) = blog("when");
+    let (fixture, mut client) = blog("when");
     run(
         &mut client,
         "CREATE TABLE t (id int, a int, b int);
@@ -165,14 +165,14 @@ fn update_of_and_when_work_as_postgresql_has_them() {
          UPDATE t SET a = 4, b = 1",
     );
     let rows = [json!({"id": 1, "a": 2, "b": 2}), json!({"id": 1, "a": 4, "b": 1})];
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(seen(&events), rows.map(|row| event("cdc.t.update", "t", row)));
     assert_eq!(events[1].json()["targets"], json!(["a", "b"]));
 }
 
 #[test]
 fn what_a_before_trigger_changes_is_a_target_though_the_statement_does_not_name_it() {
-    let (scene, mut client) = blog("before");
+    let (fixture, mut client) = blog("before");
     run(
         &mut client,
         "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS
@@ -181,13 +181,13 @@ fn what_a_before_trigger_changes_is_a_target_though_the_statement_does_not_name_
          INSERT INTO blog_articles VALUES (1, 'a', 'b');
          UPDATE blog_articles SET title = 'c'",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events[1].json()["targets"], json!(["title", "body"]));
 }
 
 #[test]
 fn truncate_is_one_event_for_each_captured_table() {
-    let (scene, mut client) = blog("truncates");
+    let (fixture, mut client) = blog("truncates");
     run(
         &mut client,
         "CREATE TABLE authors (id int PRIMARY KEY);
@@ -199,7 +199,7 @@ fn truncate_is_one_event_for_each_captured_table() {
            EXECUTE FUNCTION amqp_change_data_capture();
          TRUNCATE authors CASCADE",
     );
-    let mut events = seen(&published_so_far(&scene, &mut client));
+    let mut events = seen(&published_so_far(&fixture, &mut client));
     events.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(
         events,
@@ -212,7 +212,7 @@ fn truncate_is_one_event_for_each_captured_table() {
 
 #[test]
 fn a_replica_session_fires_only_the_triggers_that_are_meant_for_it() {
-    let (scene, mut client) = blog("replica");
+    let (fixture, mut client) = blog("replica");
     run(
         &mut client,
         "CREATE TABLE always (id int); CREATE TABLE replica (id int); CREATE TABLE disabled (id int);
@@ -235,7 +235,7 @@ fn a_replica_session_fires_only_the_triggers_that_are_meant_for_it() {
     run(&mut client, "SET session_replication_role = replica");
     run(&mut client, &insert(2));
     run(&mut client, "RESET session_replication_role");
-    let tables: Vec<_> = published_so_far(&scene, &mut client)
+    let tables: Vec<_> = published_so_far(&fixture, &mut client)
         .iter()
         .map(|event| (event.json()["tablename"].clone(), event.json()["current"]["id"].clone()))
         .collect();
@@ -248,7 +248,7 @@ fn a_replica_session_fires_only_the_triggers_that_are_meant_for_it() {
 
 #[test]
 fn each_event_has_the_columns_of_its_moment() {
-    let (scene, mut client) = blog("alter_within");
+    let (fixture, mut client) = blog("alter_within");
     run(
         &mut client,
         "BEGIN;
@@ -270,7 +270,7 @@ fn each_event_has_the_columns_of_its_moment() {
          DELETE FROM there.posts;
          COMMIT",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     let rows: Vec<Value> = seen(&events).into_iter().map(|(.., row)| row).collect();
     assert_eq!(
         rows,
@@ -294,7 +294,7 @@ fn each_event_has_the_columns_of_its_moment() {
 
 #[test]
 fn a_primary_key_counts_from_the_moment_it_exists() {
-    let (scene, mut client) = blog("late_key");
+    let (fixture, mut client) = blog("late_key");
     run(
         &mut client,
         "CREATE TABLE t (a int NOT NULL, b int, c int);
@@ -308,14 +308,14 @@ fn a_primary_key_counts_from_the_moment_it_exists() {
          UPDATE t SET b = 4",
     );
     let rows: Vec<Value> =
-        seen(&published_so_far(&scene, &mut client)).into_iter().map(|(.., row)| row).collect();
+        seen(&published_so_far(&fixture, &mut client)).into_iter().map(|(.., row)| row).collect();
     assert_eq!(rows, [json!({"b": 2}), json!({"a": 1, "b": 3}), json!({"b": 4})]);
 }
 
 #[test]
 fn another_session_sees_what_was_altered_here() {
-    let (scene, mut client) = blog("alter_elsewhere");
-    let mut other = scene.client();
+    let (fixture, mut client) = blog("alter_elsewhere");
+    let mut other = fixture.client();
     run(&mut other, "INSERT INTO blog_articles VALUES (1, 'a', NULL)");
     run(
         &mut client,
@@ -325,14 +325,14 @@ fn another_session_sees_what_was_altered_here() {
            FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('post', 'v2', 'exclude=body')",
     );
     run(&mut other, "UPDATE blog_articles SET id = 2");
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events[1].routing_key, "v2.post.update");
     assert_eq!(events[1].json()["current"], json!({"id": 2, "title": "a"}));
 }
 
 #[test]
 fn a_cast_to_json_counts_from_the_moment_it_exists() {
-    let (scene, mut client) = blog("casts");
+    let (fixture, mut client) = blog("casts");
     run(
         &mut client,
         "CREATE TYPE mood AS ENUM ('sad');
@@ -350,8 +350,10 @@ fn a_cast_to_json_counts_from_the_moment_it_exists() {
          ALTER TYPE mood RENAME VALUE 'sad' TO 'glad';
          INSERT INTO moods VALUES ('glad', '{glad}');",
     );
-    let rows: Vec<Value> =
-        published_so_far(&scene, &mut client).iter().map(|e| e.json()["current"].clone()).collect();
+    let rows: Vec<Value> = published_so_far(&fixture, &mut client)
+        .iter()
+        .map(|e| e.json()["current"].clone())
+        .collect();
     assert_eq!(
         rows,
         [
@@ -367,7 +369,7 @@ fn a_cast_to_json_counts_from_the_moment_it_exists() {
 /// the fixed settings, of which search_path is one.
 #[test]
 fn an_event_may_be_made_in_the_middle_of_another() {
-    let (scene, mut client) = blog("nested");
+    let (fixture, mut client) = blog("nested");
     run(
         &mut client,
         "CREATE TYPE fuse AS ENUM ('lit', 'short');
@@ -390,7 +392,7 @@ fn an_event_may_be_made_in_the_middle_of_another() {
         assert_eq!(error.as_db_error().map(|error| error.message()), Some("boom"));
     }
     run(&mut client, "INSERT INTO bombs VALUES (4, 'lit')");
-    let mut ids: Vec<_> = published_so_far(&scene, &mut client)
+    let mut ids: Vec<_> = published_so_far(&fixture, &mut client)
         .iter()
         .map(|event| {
             let row = event.json()["current"].clone();
@@ -405,7 +407,7 @@ fn an_event_may_be_made_in_the_middle_of_another() {
 #[test]
 fn thousands_of_captured_tables_do_not_mix_up_their_events() {
     const TABLES: usize = 1500;
-    let (scene, mut client) = blog("many");
+    let (fixture, mut client) = blog("many");
     run(
         &mut client,
         &format!(
@@ -427,7 +429,7 @@ fn thousands_of_captured_tables_do_not_mix_up_their_events() {
             ),
         );
     }
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(events.len(), 2 * TABLES);
     for (n, event) in events.iter().enumerate() {
         let (round, table) = (n / TABLES, n % TABLES + 1);

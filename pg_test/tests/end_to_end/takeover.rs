@@ -1,12 +1,12 @@
 //! A standby keeps what it needs to go on with the stream, and says whether it could.
 
 use pg_test::{
-    DEADLINE, Message, Postgres, Scene, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+    DEADLINE, Fixture, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
 };
 use postgres::Client;
 use serde_json::json;
 
-use crate::stage::{
+use crate::helpers::{
     ask, first_deliveries, lsn, make_blog, published_so_far, run, wait_until_saved, worker_pid,
 };
 
@@ -18,11 +18,11 @@ fn bed() -> Testbed {
     Testbed::private_with(&[SMALL_SEGMENTS], &["max_wal_size = 2MB", "min_wal_size = 2MB"])
 }
 
-fn scene(bed: &Testbed) -> (Scene<'_>, Client) {
-    let scene = bed.scene("takeover");
-    let mut client = scene.client();
+fn fixture(bed: &Testbed) -> (Fixture<'_>, Client) {
+    let fixture = bed.scene("takeover");
+    let mut client = fixture.client();
     make_blog(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 /// Waits until the status of a standby says this.
@@ -56,21 +56,21 @@ fn wait_until_replayed(standby: &mut Client, end: u64) {
 }
 
 /// Row 1 is confirmed, row 2 is not, and the broker does not answer any more.
-fn leave_one_unconfirmed(bed: &Testbed, scene: &Scene<'_>, client: &mut Client) {
+fn leave_one_unconfirmed(bed: &Testbed, fixture: &Fixture<'_>, client: &mut Client) {
     run(client, "INSERT INTO blog_articles VALUES (1)");
-    wait_until_saved(client, &scene.consumer.wait_for_events(1)[0]);
+    wait_until_saved(client, &fixture.consumer.wait_for_events(1)[0]);
     send_signal(bed.rabbitmq.pid(), "STOP");
     run(client, "INSERT INTO blog_articles VALUES (2)");
 }
 
 /// The primary is lost, this one is promoted, and the broker answers again: what is published then.
-fn take_over(bed: &Testbed, scene: &Scene<'_>, standby: &Postgres) -> Vec<i64> {
+fn take_over(bed: &Testbed, fixture: &Fixture<'_>, standby: &Postgres) -> Vec<i64> {
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
-    let mut client = standby.connect(&scene.database);
+    let mut client = standby.connect(&fixture.database);
     run(&mut client, "INSERT INTO blog_articles VALUES (9)");
-    let events = published_so_far(scene, &mut client);
+    let events = published_so_far(fixture, &mut client);
     let log = standby.log();
     assert!(!log.contains("events are lost"), "{log}");
     assert_tells_of_timeline(&events, &mut client);
@@ -107,17 +107,17 @@ const READY: &str = "standby: can take over: everything up to";
 #[test]
 fn a_standby_keeps_what_is_not_confirmed_through_an_outage_and_a_restart_of_its_own() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &[]);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
-    let mut reader = [standby.connect(&scene.database)];
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = [standby.connect(&fixture.database)];
     fill_segments(&mut client, &mut reader, 20);
-    wait_until_it_says(&standby, &scene.database, READY);
+    wait_until_it_says(&standby, &fixture.database, READY);
     for how in [Shutdown::Fast, Shutdown::Immediate] {
         standby.restart(how);
-        reader = [standby.connect(&scene.database)];
+        reader = [standby.connect(&fixture.database)];
         fill_segments(&mut client, &mut reader, 5);
-        wait_until_it_says(&standby, &scene.database, READY);
+        wait_until_it_says(&standby, &fixture.database, READY);
     }
     let worker = worker_pid(&mut reader[0]);
     send_signal(worker, "TERM");
@@ -125,22 +125,22 @@ fn a_standby_keeps_what_is_not_confirmed_through_an_outage_and_a_restart_of_its_
         (worker_pid(&mut reader[0]) != worker).then_some(())
     });
     fill_segments(&mut client, &mut reader, 5);
-    assert_eq!(take_over(&bed, &scene, &standby), [2, 9]);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
 }
 
 #[test]
 fn each_of_several_standbys_can_take_over() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let first = bed.postgres.standby("first", &[]);
     // It follows the other one.
     let second = first.standby("second", &[]);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
-    let mut readers = [&first, &second].map(|standby| standby.connect(&scene.database));
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut readers = [&first, &second].map(|standby| standby.connect(&fixture.database));
     fill_segments(&mut client, &mut readers, 10);
-    assert_eq!(take_over(&bed, &scene, &first), [2, 9]);
+    assert_eq!(take_over(&bed, &fixture, &first), [2, 9]);
     // The next one goes on where that one was.
-    let mut client = first.connect(&scene.database);
+    let mut client = first.connect(&fixture.database);
     wait_until_replayed(&mut readers[1], insert_lsn(&mut client));
     send_signal(bed.rabbitmq.pid(), "STOP");
     run(&mut client, "INSERT INTO blog_articles VALUES (10)");
@@ -148,42 +148,42 @@ fn each_of_several_standbys_can_take_over() {
     first.stop(Shutdown::Immediate);
     second.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
-    let mut client = second.connect(&scene.database);
-    let events = first_deliveries(&published_so_far(&scene, &mut client));
+    let mut client = second.connect(&fixture.database);
+    let events = first_deliveries(&published_so_far(&fixture, &mut client));
     assert!(events.contains(&10) && !second.log().contains("events are lost"), "{events:?}");
 }
 
 #[test]
 fn a_standby_that_was_made_during_an_outage_says_what_it_lacks_until_it_does_not() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
+    let (fixture, mut client) = fixture(&bed);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
     fill_segments(&mut client, &mut [], 5);
     let standby = bed.postgres.standby("follower", &[]);
-    fill_segments(&mut client, &mut [standby.connect(&scene.database)], 2);
-    wait_until_it_says(&standby, &scene.database, "standby: cannot take over yet");
+    fill_segments(&mut client, &mut [standby.connect(&fixture.database)], 2);
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
     standby.restart(Shutdown::Fast);
-    wait_until_it_says(&standby, &scene.database, "standby: cannot take over yet");
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
     send_signal(bed.rabbitmq.pid(), "CONT");
-    wait_until_it_says(&standby, &scene.database, READY);
+    wait_until_it_says(&standby, &fixture.database, READY);
     // What it lacked is confirmed by now.
-    assert_eq!(take_over(&bed, &scene, &standby), [2, 9]);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
 }
 
 #[test]
 fn a_standby_that_lacks_something_says_so_to_the_consumers_when_it_is_promoted() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
+    let (fixture, mut client) = fixture(&bed);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
     fill_segments(&mut client, &mut [], 5);
     let standby = bed.postgres.standby("follower", &[]);
-    fill_segments(&mut client, &mut [standby.connect(&scene.database)], 2);
-    wait_until_it_says(&standby, &scene.database, "standby: cannot take over yet");
+    fill_segments(&mut client, &mut [standby.connect(&fixture.database)], 2);
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
-    let mut client = standby.connect(&scene.database);
-    let events = published_so_far(&scene, &mut client);
+    let mut client = standby.connect(&fixture.database);
+    let events = published_so_far(&fixture, &mut client);
     let is_gap = |kind: &Option<String>| kind.as_deref() == Some("gap");
     assert!(events.iter().any(|event| is_gap(&event.kind)), "{events:?}");
 }
@@ -191,37 +191,37 @@ fn a_standby_that_lacks_something_says_so_to_the_consumers_when_it_is_promoted()
 #[test]
 fn a_slot_that_lost_its_wal_on_the_standby_is_made_anew() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &["max_slot_wal_keep_size = 4MB"]);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
-    let mut reader = [standby.connect(&scene.database)];
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = [standby.connect(&fixture.database)];
     fill_segments(&mut client, &mut reader, 10);
-    wait_until_it_says(&standby, &scene.database, "standby: cannot take over yet");
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
     assert!(standby.log().contains("was invalidated and is made anew"));
     send_signal(bed.rabbitmq.pid(), "CONT");
-    wait_until_it_says(&standby, &scene.database, READY);
-    assert_eq!(take_over(&bed, &scene, &standby), [2, 9]);
+    wait_until_it_says(&standby, &fixture.database, READY);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
 }
 
 #[test]
 fn a_standby_that_nobody_would_promote_retains_nothing() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &[]);
-    leave_one_unconfirmed(&bed, &scene, &mut client);
-    wait_until_it_says(&standby, &scene.database, READY);
-    let mut reader = standby.connect(&scene.database);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    wait_until_it_says(&standby, &fixture.database, READY);
+    let mut reader = standby.connect(&fixture.database);
     let slots = "SELECT count(*) FROM pg_replication_slots";
     assert_eq!(ask::<i64>(&mut reader, slots), 1);
     standby.set("amqp.standby_slot", "off");
     wait_until_it_says(
         &standby,
-        &scene.database,
+        &fixture.database,
         "standby: cannot take over: amqp.standby_slot is off",
     );
     assert_eq!(ask::<i64>(&mut reader, slots), 0);
     standby.reset("amqp.standby_slot");
-    wait_until_it_says(&standby, &scene.database, "standby: can");
+    wait_until_it_says(&standby, &fixture.database, "standby: can");
     assert_eq!(ask::<i64>(&mut reader, slots), 1);
     send_signal(bed.rabbitmq.pid(), "CONT");
 }
@@ -254,19 +254,19 @@ fn where_nobody_publishes_a_standby_retains_no_more_than_it_must() {
 #[test]
 fn a_database_can_be_dropped_while_a_standby_follows() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &[]);
-    wait_until_it_says(&standby, &scene.database, "standby: can");
+    wait_until_it_says(&standby, &fixture.database, "standby: can");
     run(&mut client, "CREATE DATABASE gone");
     run(&mut client, "DROP DATABASE gone");
-    wait_until_replayed(&mut standby.connect(&scene.database), insert_lsn(&mut client));
+    wait_until_replayed(&mut standby.connect(&fixture.database), insert_lsn(&mut client));
 }
 
 #[test]
 fn a_transaction_that_is_half_confirmed_is_finished_by_the_standby() {
     const ROWS: i64 = 20_000;
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &[]);
     let insert = format!("INSERT INTO blog_articles SELECT g FROM generate_series(1, {ROWS}) g");
     run(&mut client, &insert);
@@ -274,25 +274,25 @@ fn a_transaction_that_is_half_confirmed_is_finished_by_the_standby() {
         ask::<bool>(&mut client, "SELECT events_confirmed > 2000 FROM amqp.status").then_some(())
     });
     send_signal(bed.rabbitmq.pid(), "STOP");
-    let mut reader = standby.connect(&scene.database);
+    let mut reader = standby.connect(&fixture.database);
     wait_until_replayed(&mut reader, insert_lsn(&mut client));
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
-    let events = first_deliveries(&published_so_far(&scene, &mut reader));
+    let events = first_deliveries(&published_so_far(&fixture, &mut reader));
     assert_eq!(events, (1..=ROWS).collect::<Vec<_>>());
 }
 
 #[test]
 fn what_was_prepared_on_the_old_primary_is_committed_on_the_new_one() {
     let bed = bed();
-    let (scene, mut client) = scene(&bed);
+    let (fixture, mut client) = fixture(&bed);
     let standby = bed.postgres.standby("follower", &[]);
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (3); PREPARE TRANSACTION 'p'");
-    leave_one_unconfirmed(&bed, &scene, &mut client);
-    fill_segments(&mut client, &mut [standby.connect(&scene.database)], 10);
-    assert_eq!(take_over(&bed, &scene, &standby), [2, 9]);
-    let mut client = standby.connect(&scene.database);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    fill_segments(&mut client, &mut [standby.connect(&fixture.database)], 10);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
+    let mut client = standby.connect(&fixture.database);
     run(&mut client, "COMMIT PREPARED 'p'");
-    assert_eq!(first_deliveries(&published_so_far(&scene, &mut client)), [3]);
+    assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [3]);
 }

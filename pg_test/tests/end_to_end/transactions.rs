@@ -4,18 +4,18 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use crate::stage::{blog, changes, published_so_far, run, titles};
+use crate::helpers::{blog, changes, published_so_far, run, titles};
 
 #[test]
 fn a_rolled_back_transaction_publishes_nothing() {
-    let (scene, mut client) = blog("rollback");
+    let (fixture, mut client) = blog("rollback");
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (1); ROLLBACK");
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), [""; 0]);
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), [""; 0]);
 }
 
 #[test]
 fn a_savepoint_publishes_only_what_was_not_rolled_back_to_it() {
-    let (scene, mut client) = blog("savepoints");
+    let (fixture, mut client) = blog("savepoints");
     run(
         &mut client,
         "BEGIN;
@@ -33,7 +33,7 @@ fn a_savepoint_publishes_only_what_was_not_rolled_back_to_it() {
          INSERT INTO blog_articles VALUES (6);
          COMMIT",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(changes(&events), ["insert:1", "insert:4", "insert:5", "insert:6"]);
     let sequence: Vec<_> = events.iter().map(|event| event.headers["tx_seq"].clone()).collect();
     assert_eq!(sequence, [json!(1), json!(2), json!(3), json!(4)]);
@@ -42,7 +42,7 @@ fn a_savepoint_publishes_only_what_was_not_rolled_back_to_it() {
 
 #[test]
 fn a_deferred_constraint_that_fails_at_commit_publishes_nothing() {
-    let (scene, mut client) = blog("deferred");
+    let (fixture, mut client) = blog("deferred");
     run(
         &mut client,
         "ALTER TABLE blog_articles ADD CONSTRAINT one_title UNIQUE (title)
@@ -50,13 +50,13 @@ fn a_deferred_constraint_that_fails_at_commit_publishes_nothing() {
     );
     run(&mut client, "BEGIN; INSERT INTO blog_articles VALUES (1, 'x'), (2, 'x')");
     assert!(client.batch_execute("COMMIT").is_err());
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), [""; 0]);
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), [""; 0]);
 }
 
 #[test]
 fn a_prepared_transaction_is_published_when_another_session_commits_it() {
-    let (scene, mut client) = blog("prepared");
-    let (keep, drop) = (format!("{}-keep", scene.database), format!("{}-drop", scene.database));
+    let (fixture, mut client) = blog("prepared");
+    let (keep, drop) = (format!("{}-keep", fixture.database), format!("{}-drop", fixture.database));
     run(
         &mut client,
         &format!(
@@ -67,30 +67,30 @@ fn a_prepared_transaction_is_published_when_another_session_commits_it() {
              BEGIN; INSERT INTO blog_articles VALUES (4); PREPARE TRANSACTION '{drop}'"
         ),
     );
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), [""; 0]);
-    let mut other = scene.client();
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), [""; 0]);
+    let mut other = fixture.client();
     run(&mut other, &format!("ROLLBACK PREPARED '{drop}'"));
     run(&mut other, &format!("COMMIT PREPARED '{keep}'"));
-    let events = published_so_far(&scene, &mut other);
+    let events = published_so_far(&fixture, &mut other);
     assert_eq!(changes(&events), ["insert:1", "insert:2"]);
     assert!(events.iter().all(|event| event.headers["tx_size"] == json!(2)));
 }
 
 #[test]
 fn two_hundred_nested_subtransactions_are_all_published_in_row_order() {
-    let (scene, mut client) = blog("nested");
+    let (fixture, mut client) = blog("nested");
     let mut statements = String::from("BEGIN;");
     for n in 1..=200 {
         let _ = write!(statements, "SAVEPOINT s{n}; INSERT INTO blog_articles VALUES ({n});");
     }
     run(&mut client, &format!("{statements} COMMIT"));
     let expected: Vec<_> = (1..=200).map(|n| format!("insert:{n}")).collect();
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), expected);
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), expected);
 }
 
 #[test]
 fn what_a_plpgsql_exception_block_undid_is_not_published() {
-    let (scene, mut client) = blog("exception");
+    let (fixture, mut client) = blog("exception");
     run(
         &mut client,
         "DO $$ BEGIN
@@ -103,12 +103,12 @@ fn what_a_plpgsql_exception_block_undid_is_not_published() {
            END;
          END $$",
     );
-    assert_eq!(changes(&published_so_far(&scene, &mut client)), ["insert:1", "insert:3"]);
+    assert_eq!(changes(&published_so_far(&fixture, &mut client)), ["insert:1", "insert:3"]);
 }
 
 #[test]
 fn changes_that_other_triggers_make_come_in_the_order_of_the_changes() {
-    let (scene, mut client) = blog("nested_triggers");
+    let (fixture, mut client) = blog("nested_triggers");
     run(
         &mut client,
         "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -123,7 +123,7 @@ fn changes_that_other_triggers_make_come_in_the_order_of_the_changes() {
          INSERT INTO blog_articles VALUES (1, 'a'), (2, 'b');
          UPDATE blog_articles SET title = 'c'",
     );
-    let events = published_so_far(&scene, &mut client);
+    let events = published_so_far(&fixture, &mut client);
     assert_eq!(titles(&events), ["a", "b", "a!", "b!", "c", "c", "c!", "c!"]);
     let ids: Vec<_> = events.iter().map(|event| event.json()["current"]["id"].clone()).collect();
     assert_eq!(ids, [1, 2, 1, 2, 1, 2, 1, 2].map(|id| json!(id)));
@@ -134,7 +134,7 @@ fn changes_that_other_triggers_make_come_in_the_order_of_the_changes() {
 
 #[test]
 fn every_statement_that_changes_rows_is_captured() {
-    let (scene, mut client) = blog("statements");
+    let (fixture, mut client) = blog("statements");
     run(
         &mut client,
         "INSERT INTO blog_articles VALUES (1, 'a') ON CONFLICT (id) DO UPDATE SET title = 'x';
@@ -147,7 +147,7 @@ fn every_statement_that_changes_rows_is_captured() {
          COPY blog_articles (id) FROM PROGRAM 'echo 3'",
     );
     assert_eq!(
-        changes(&published_so_far(&scene, &mut client)),
+        changes(&published_so_far(&fixture, &mut client)),
         ["insert:1", "update:1", "update:1", "insert:2", "insert:3"]
     );
 }

@@ -3,7 +3,7 @@
 use pg_test::{Shutdown, Testbed, installation};
 use postgres::Client;
 
-use crate::stage::{ask, ids, make_blog, published_so_far, refusal, run, wait_until_streaming};
+use crate::helpers::{ask, ids, make_blog, published_so_far, refusal, run, wait_until_streaming};
 
 /// What 0.1.0 installed (`cargo pgrx schema` of its last commit).
 const SQL_OF_0_1_0: &str = include_str!("amqp_cdc--0.1.0.sql");
@@ -94,28 +94,28 @@ fn an_upgrade_makes_what_a_new_installation_makes_and_keeps_what_users_built_on_
 #[test]
 fn the_sql_of_the_version_before_works_with_this_library_and_the_log_says_what_to_do() {
     let bed = testbed();
-    let scene = bed.scene("old_sql");
-    let mut client = scene.client();
+    let fixture = bed.scene("old_sql");
+    let mut client = fixture.client();
     run(&mut client, "DROP EXTENSION amqp_cdc; CREATE EXTENSION amqp_cdc VERSION '0.1.0'");
     let words = format!(
         "database \"{}\" has the SQL of amqp_cdc 0.1.0, and the library is {}",
-        scene.database,
+        fixture.database,
         env!("CARGO_PKG_VERSION")
     );
     let said = || bed.postgres.log().matches(&words).count();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1); UPDATE blog_articles SET id = 2");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [1, 2]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [1, 2]);
     // Once in the life of a session.
     assert_eq!(said(), 1);
     let hint = "HINT:  Run ALTER EXTENSION amqp_cdc UPDATE in this database.";
     assert!(bed.postgres.log().contains(hint));
 
     run(&mut client, "ALTER EXTENSION amqp_cdc UPDATE");
-    let mut client = scene.client();
+    let mut client = fixture.client();
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
-    assert_eq!(ids(&published_so_far(&scene, &mut client)), [3]);
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [3]);
     assert_eq!(said(), 1);
     // The triggers from before are among those that DDL is checked for.
     run(

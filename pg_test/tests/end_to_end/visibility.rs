@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pg_test::{DEADLINE, Testbed, wait_until};
 use postgres::Client;
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_streaming,
 };
 
@@ -15,11 +15,11 @@ use crate::stage::{
 fn a_consumer_can_always_read_the_row_it_was_told_about() {
     const CLIENTS: u32 = 8;
     const ROWS_EACH: u32 = 1250;
-    let (scene, mut reader) = blog("read_back");
+    let (fixture, mut reader) = blog("read_back");
     let by_id = reader.prepare("SELECT count(*) FROM blog_articles WHERE id = $1").unwrap();
     thread::scope(|scope| {
         for client in 0..CLIENTS {
-            let mut session = scene.client();
+            let mut session = fixture.client();
             scope.spawn(move || {
                 let insert = session.prepare("INSERT INTO blog_articles VALUES ($1)").unwrap();
                 for row in 0..ROWS_EACH {
@@ -28,7 +28,7 @@ fn a_consumer_can_always_read_the_row_it_was_told_about() {
             });
         }
         for _ in 0..CLIENTS * ROWS_EACH {
-            let event = &scene.consumer.wait_for_events(1)[0];
+            let event = &fixture.consumer.wait_for_events(1)[0];
             let id = event.json()["current"]["id"].as_i64().unwrap() as i32;
             let found: i64 = reader.query_one(&by_id, &[&id]).unwrap().get(0);
             assert_eq!(found, 1, "row {id} was announced before it could be seen");
@@ -40,8 +40,8 @@ fn a_consumer_can_always_read_the_row_it_was_told_about() {
 #[test]
 fn on_an_idle_server_nothing_waits_for_somebody_elses_commit() {
     let bed = Testbed::private(&["autovacuum = off", "fsync = on"]);
-    let scene = bed.scene("idle");
-    let mut client = scene.client();
+    let fixture = bed.scene("idle");
+    let mut client = fixture.client();
     make_blog(&mut client);
     wait_until_streaming(&mut client);
     // From when it is on the disk, however slow that is, it takes milliseconds, or what wal_writer_delay
@@ -54,7 +54,7 @@ fn on_an_idle_server_nothing_waits_for_somebody_elses_commit() {
         let begun = Instant::now();
         let event = loop {
             let was_flushed: bool = ask(client, &is_flushed);
-            let event = scene.consumer.next_within(Duration::from_secs(2));
+            let event = fixture.consumer.next_within(Duration::from_secs(2));
             if event.is_some() || was_flushed || begun.elapsed() > DEADLINE {
                 break event;
             }
@@ -69,7 +69,7 @@ fn on_an_idle_server_nothing_waits_for_somebody_elses_commit() {
         arrives_soon(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
     }
     run(&mut client, "SET synchronous_commit = on");
-    let mut other = scene.client();
+    let mut other = fixture.client();
     for id in 61..=63 {
         run(
             &mut client,
@@ -84,14 +84,14 @@ fn on_an_idle_server_nothing_waits_for_somebody_elses_commit() {
 #[test]
 fn nothing_is_announced_while_its_writer_still_waits_for_the_standby() {
     let bed = Testbed::private(&[]);
-    let scene = bed.scene("synchronous");
-    let mut client = scene.client();
+    let fixture = bed.scene("synchronous");
+    let mut client = fixture.client();
     make_blog(&mut client);
     bed.postgres.set("synchronous_standby_names", "nobody");
 
     let (next_id, stop) = (AtomicI32::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        let mut writer = scene.client();
+        let mut writer = fixture.client();
         let pid: i32 = ask(&mut writer, "SELECT pg_backend_pid()");
         // Should the test fail meanwhile, the writer must not wait for ever.
         let _release = OnDrop(|| {
@@ -119,13 +119,13 @@ fn nothing_is_announced_while_its_writer_still_waits_for_the_standby() {
         wait_until_read(&mut client, "the worker has read the commit");
         // Those that were sent before the worker, too, had read the setting.
         let mut sent = Vec::new();
-        while let Some(event) = scene.consumer.next_within(Duration::from_millis(300)) {
+        while let Some(event) = fixture.consumer.next_within(Duration::from_millis(300)) {
             sent.push(event);
         }
         assert!(!ids(&sent).contains(&waiting), "{sent:?}");
         wait_for_reason(&mut client, "a synchronous standby is awaited");
         bed.postgres.reset("synchronous_standby_names");
-        sent.extend(scene.consumer.wait_for_events(waiting as usize - sent.len()));
+        sent.extend(fixture.consumer.wait_for_events(waiting as usize - sent.len()));
         assert_eq!(ids(&sent), (1..=waiting).collect::<Vec<_>>());
     });
 }

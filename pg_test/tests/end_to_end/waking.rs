@@ -7,12 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use pg_test::{DEADLINE, Postgres, Scene, Testbed, machine, send_signal, wait_until};
+use pg_test::{DEADLINE, Fixture, Postgres, Testbed, machine, send_signal, wait_until};
 use postgres::Client;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::{backend, frontend};
 
-use crate::stage::{
+use crate::helpers::{
     ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_saved, worker_pid,
 };
 
@@ -76,7 +76,7 @@ impl Session {
 /// A worker that only a commit wakes, as long as it lives: the broker is frozen, so that no confirm
 /// comes, and nothing is saved.
 struct Sleeper<'bed> {
-    scene: Scene<'bed>,
+    fixture: Fixture<'bed>,
     client: Client,
     /// The latest row.
     id: i64,
@@ -86,19 +86,19 @@ struct Sleeper<'bed> {
 
 impl Sleeper<'_> {
     fn make<'bed>(bed: &'bed Testbed, name: &str) -> Sleeper<'bed> {
-        let scene = bed.scene(name);
-        let mut client = scene.client();
+        let fixture = bed.scene(name);
+        let mut client = fixture.client();
         make_blog(&mut client);
         run(&mut client, "INSERT INTO blog_articles VALUES (0)");
-        let event = scene.consumer.wait_for_events(1);
+        let event = fixture.consumer.wait_for_events(1);
         wait_until_saved(&mut client, &event[0]);
         send_signal(bed.rabbitmq.pid(), "STOP");
-        Sleeper { scene, client, id: 0, sessions: Vec::new() }
+        Sleeper { fixture, client, id: 0, sessions: Vec::new() }
     }
 
     /// A session that had an event before: the first wakes the worker at once anyway.
     fn session(&mut self) -> &mut Session {
-        let mut session = Session::connect(&self.scene.testbed.postgres, &self.scene.database);
+        let mut session = Session::connect(&self.fixture.testbed.postgres, &self.fixture.database);
         session.query("BEGIN; INSERT INTO blog_articles VALUES (-1); ROLLBACK");
         self.sessions.push(session);
         self.sessions.last_mut().unwrap()
@@ -134,8 +134,8 @@ impl Sleeper<'_> {
 
     /// Nothing is lost by all that.
     fn end(self) {
-        send_signal(self.scene.testbed.rabbitmq.pid(), "CONT");
-        let events = self.scene.consumer.wait_for_events(self.id as usize);
+        send_signal(self.fixture.testbed.rabbitmq.pid(), "CONT");
+        let events = self.fixture.consumer.wait_for_events(self.id as usize);
         assert_eq!(ids(&events), (1..=self.id).collect::<Vec<_>>());
     }
 }
@@ -248,9 +248,9 @@ fn commits_of_a_client_that_does_not_read_wake_the_worker() {
 /// A thread that PostgreSQL does not know of is there only while a connection is made.
 #[test]
 fn a_worker_that_is_connected_is_one_thread() {
-    let (scene, mut client) = blog("one_thread");
+    let (fixture, mut client) = blog("one_thread");
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    assert_eq!(ids(&scene.consumer.wait_for_events(1)), [1]);
+    assert_eq!(ids(&fixture.consumer.wait_for_events(1)), [1]);
     let worker = worker_pid(&mut client);
     assert_eq!(fs::read_dir(format!("/proc/{worker}/task")).unwrap().count(), 1);
 }
@@ -263,17 +263,17 @@ fn a_worker_that_can_do_nothing_sleeps() {
     // A look after five and after ten seconds, and one for whatever the start of them interrupts.
     const MOST: u64 = 3;
     let bed = Testbed::private(&["amqp.heartbeat = 3600", "amqp.confirm_timeout = 3600"]);
-    let scene = bed.scene("asleep");
-    let mut client = scene.client();
+    let fixture = bed.scene("asleep");
+    let mut client = fixture.client();
     make_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (1)");
-    let events = scene.consumer.wait_for_events(1);
+    let events = fixture.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &events[0]);
     let worker = worker_pid(&mut client);
     let sleeps_beyond = |most: u64, what: &str| {
         let before = machine::sleeps(worker);
         // Nobody publishes anything meanwhile.
-        assert_eq!(scene.consumer.next_within(LOOK), None);
+        assert_eq!(fixture.consumer.next_within(LOOK), None);
         let sleeps = machine::sleeps(worker) - before;
         assert!(sleeps <= most, "{what}, it woke up {sleeps} times in {LOOK:?}");
     };
@@ -284,7 +284,7 @@ fn a_worker_that_can_do_nothing_sleeps() {
     wait_for_reason(&mut client, "broker blocked the connection");
     sleeps_beyond(MOST, "blocked");
     bed.rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
-    let events = scene.consumer.wait_for_events(1);
+    let events = fixture.consumer.wait_for_events(1);
     wait_until_saved(&mut client, &events[0]);
 
     bed.postgres.set("amqp.host", "127.0.0.1:1");
@@ -293,7 +293,7 @@ fn a_worker_that_can_do_nothing_sleeps() {
     // Attempts become rarer, up to one in five seconds: wait until they are.
     wait_until("attempts are rare", DEADLINE, || {
         let before = machine::sleeps(worker);
-        assert_eq!(scene.consumer.next_within(Duration::from_secs(4)), None);
+        assert_eq!(fixture.consumer.next_within(Duration::from_secs(4)), None);
         (machine::sleeps(worker) - before <= 6).then_some(())
     });
     // Each wakes it twice: when it is due, and when the operating system has refused it.

@@ -1,19 +1,19 @@
-//! What is known of the time before there was a position: whether something was captured in this cluster
-//! once. A worker that finds neither slot nor position record must not take a loss for a first start.
+//! Remembers whether anything was ever captured in this cluster. A worker that finds neither slot nor position
+//! record needs to know: it must not take a loss of both for a first start.
 //!
-//! That is kept in a file in the data directory, and not
-//! - in the slot, whose loss is what it is asked about, and which neither a base backup nor a standby has;
-//! - in the WAL alone: what is retained tells of itself, and with nobody to publish nothing is retained;
-//! - in a catalog: the worker has no database.
+//! A file in the data directory keeps this. Other places would not do:
+//! - the slot: the question comes up when it is lost, and neither a base backup nor a standby has it;
+//! - the WAL alone: without a worker nothing retains it;
+//! - a catalog: the worker has no database.
 //!
-//! A base backup and pg_rewind copy the file, so that a restored cluster knows as much as the original did. A
-//! standby that is older than the file, a cluster that pg_upgrade made, and one in which a version captured
-//! that wrote no file where it had no worker, do not have it: there the databases are asked, as far as files
-//! tell ([`traces`]). That the extension is in one of them means that something may have been captured.
+//! A base backup and pg_rewind copy the file, so that a restored cluster knows as much as the original did. The
+//! file is missing on a standby that is older than the file, in a cluster that pg_upgrade made, and where an
+//! earlier version of the extension captured without a worker. There the files of the databases tell whether the
+//! extension is in one of them ([`traces`]), which means that something may have been captured.
 //!
-//! The file names the LSN ahead of which nothing was captured, if that is known: as long as the WAL from there
-//! on is whole nothing can be lost. It is made, and is on disk, before the first event is captured: by the
-//! worker when it has found where to begin, or by CREATE EXTENSION, where no worker has yet.
+//! The file names the LSN before which nothing was captured, if that is known: as long as the WAL from there on is
+//! whole, nothing can be lost. The file is on disk before the first event is captured. The worker writes it when
+//! it has found where to begin, or CREATE EXTENSION does, if no worker has done so yet.
 
 mod traces;
 
@@ -30,7 +30,7 @@ pub const FILE: &str = "amqp_cdc.started";
 const TEXT: &str =
     "amqp_cdc captures changes in this cluster. Remove this file once amqp_cdc is removed.\n";
 
-/// Comes before the LSN, on a line of its own.
+/// The words before the LSN, on a line of its own.
 const NOTHING_BEFORE: &str = "Nothing was captured before ";
 
 /// What the file says.
@@ -44,7 +44,7 @@ pub enum Beginning {
     At(Lsn),
 }
 
-/// What is known.
+/// Reads the file.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub fn read() -> Result<Beginning> {
     }
 }
 
-/// A file that was cut off, or that another version wrote, says that nothing is known.
+/// Reads what the file says. One that was cut off, or that another version wrote, says that nothing is known.
 fn parse(text: &str) -> Beginning {
     let lsn = text.lines().find_map(|line| line.strip_prefix(NOTHING_BEFORE));
     lsn.and_then(|lsn| lsn.strip_suffix('.')?.parse().ok())
@@ -69,8 +69,8 @@ fn spell(begin: Option<Lsn>) -> String {
     format!("{TEXT}{}", line.unwrap_or_default())
 }
 
-/// Notes, durably, and whatever is noted, that nothing was captured before this LSN; without one, that nothing
-/// is known.
+/// Notes, durably, that nothing was captured before this LSN, or without an LSN that nothing is known. This
+/// replaces what was noted before.
 ///
 /// # Errors
 ///
@@ -79,12 +79,12 @@ pub fn note(begin: Option<Lsn>) -> Result<()> {
     write(File::create(FILE)?, begin)
 }
 
-/// Notes that the extension is being installed in this database, unless something is noted already: where
-/// no worker was yet, nothing was captured before `begin`.
+/// Notes that the extension is being installed in this database, unless something is noted already. Nothing was
+/// captured before `begin` if no other database has the extension.
 ///
 /// # Errors
 ///
-/// If the file cannot be written, or another database's not be read.
+/// If the file cannot be written, or a file of another database cannot be read.
 pub fn note_installation(begin: Lsn, database: u32) -> Result<()> {
     if read()? != Beginning::Unnoted {
         return Ok(());
@@ -92,7 +92,7 @@ pub fn note_installation(begin: Lsn, database: u32) -> Result<()> {
     let is_elsewhere = is_installed(Some(database), || true)? == Some(true);
     match OpenOptions::new().write(true).create_new(true).open(FILE) {
         Ok(file) => write(file, (!is_elsewhere).then_some(begin)),
-        // Somebody was faster, and sees to the rest.
+        // Another session was faster, and notes the same.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }

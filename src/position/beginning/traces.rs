@@ -1,9 +1,9 @@
-//! Whether the extension is in one of the cluster's databases, for processes that are in none: from the files
-//! of pg_proc, where its trigger function is.
+//! Tells whether the extension is in one of the cluster's databases, for processes that are in no database. It
+//! looks for the trigger function in the files of pg_proc.
 //!
-//! They are read as they lie on disk. What was written after the last checkpoint may be missing there, but then
-//! its WAL is retained, and with it all that was captured since. A function that was dropped is found until
-//! its page is cleaned up: better than the other way round.
+//! The files are read as they are on disk. A function that was made after the last checkpoint may be missing there,
+//! but then the WAL since that checkpoint is retained, and all that was captured since is in it. A function that
+//! was dropped is found until its page is cleaned up, which is the safer error.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Result};
@@ -14,7 +14,7 @@ use crate::memory;
 /// The oid of pg_proc (catalog/pg_proc.h: `ProcedureRelationId`).
 const PG_PROC: u32 = 1255;
 
-/// Tells which files hold those catalogs whose files are not in pg_class (relmapper.c: `RelMapFile`).
+/// The file that names the files of those catalogs that pg_class cannot name (relmapper.c: `RelMapFile`).
 const MAP: &str = "pg_filenode.map";
 const MAP_MAGIC: u32 = 0x0059_2717;
 
@@ -22,18 +22,19 @@ const MAP_MAGIC: u32 = 0x0059_2717;
 const SYMBOL: &[u8] = b"amqp_change_data_capture";
 const LIBRARY: &[u8] = b"amqp_cdc";
 
-/// What lies between: the length of the second, and what a packager may have put before the library's name.
+/// Most bytes between the two: the length of the second, and a path that a packager may have put before the
+/// library's name.
 const BETWEEN: usize = 64;
 
-/// Bytes that are read in one go: so many whole pages, over which no row goes, whatever their size.
+/// Bytes that are read in one go: whole pages, whatever their size. No row crosses the end of a page.
 const CHUNK: usize = 1024 * 1024;
 
-/// Whether the extension is installed in a database, or was until a while ago, but for the one with the oid
-/// `except`. `keep_going` is asked now and then; if it declines, none.
+/// Returns whether the extension is, or was until a while ago, installed in a database other than the one with the
+/// oid `except`. `keep_going` is called now and then; returns None if it returned false.
 ///
 /// # Errors
 ///
-/// If a file cannot be read: what is not seen must not be taken for nothing.
+/// If a file cannot be read: a file that was not seen must not count as one without the extension.
 pub fn is_installed(
     except: Option<u32>,
     mut keep_going: impl FnMut() -> bool,
@@ -49,7 +50,7 @@ pub fn is_installed(
     Ok(Some(false))
 }
 
-/// The oids and directories of all databases, in any tablespace.
+/// Returns the oids and directories of all databases, in all tablespaces.
 fn databases() -> Result<Vec<(u32, PathBuf)>> {
     let mut parents = vec![PathBuf::from("base")];
     for tablespace in entries(Path::new("pg_tblspc"))? {
@@ -66,13 +67,13 @@ fn databases() -> Result<Vec<(u32, PathBuf)>> {
     Ok(databases)
 }
 
-/// What is in a directory; nothing if there is no such directory.
+/// Returns the paths in a directory, or none if there is no such directory.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let Some(entries) = found(fs::read_dir(directory))? else { return Ok(Vec::new()) };
     entries.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// A database may be dropped meanwhile, and not every directory is one.
+/// Returns None for what is not there: a database may be dropped meanwhile, and not every path is a directory.
 fn found<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -104,7 +105,7 @@ fn has_function(database: &Path) -> Result<bool> {
     Ok(false)
 }
 
-/// The number of a catalog's file: after the magic and the count come pairs of oid and number.
+/// Returns the number of a catalog's file. After the magic number and the count, a map has pairs of oid and number.
 fn file_number(map: &[u8], catalog: u32) -> Option<u32> {
     let (numbers, _) = map.as_chunks::<4>();
     let mut numbers = numbers.iter().map(|&bytes| u32::from_ne_bytes(bytes));

@@ -1,4 +1,4 @@
-//! What was spilled at a time, sorted by xid. Pure.
+//! Events that were spilled together, sorted by xid. Pure.
 
 use std::collections::HashSet;
 
@@ -8,35 +8,35 @@ use crate::wal::event_list::{Entry, EventCursor, EventList};
 use crate::wal::family::{Family, FamilyCursor};
 use crate::wal::numbers::{Cursor, NumberList};
 
-/// Events and xids that are passed at most to find an xid in a run.
+/// Most events and xids that are read to find an xid in a run.
 const MARK_DISTANCE: usize = 128;
 
-/// What was spilled at a time.
+/// Events that were spilled together.
 #[derive(Debug, Default)]
 pub struct Run {
     /// Each xid, and how many events it has here.
     groups: NumberList<2>,
-    /// Those of the first xid, of the second, and so on.
+    /// The events of the first xid, then those of the second, and so on.
     pub(super) events: EventList,
     /// Where to begin to look for an xid.
     marks: Vec<Mark>,
     /// LSN of the first event of each xid, with the xid, in the order of the WAL.
     firsts: NumberList<2>,
-    /// The first of these whose xid is alive; none if there is none.
+    /// The first of these whose xid is alive; None if there is none.
     pub(super) oldest: Option<(Lsn, u64)>,
-    /// Behind that one.
+    /// Where the next one is sought.
     behind_oldest: Cursor<2>,
-    /// None that is alive is less.
+    /// No xid that is alive is less.
     least: u64,
     greatest: u64,
-    /// That of the runs before included.
+    /// The greatest xid of this run and all runs before it.
     pub(super) greatest_so_far: u64,
-    /// Xids whose events are still here though they ended.
+    /// Xids that ended, and whose events are still here.
     dead: HashSet<u64>,
     dead_events: usize,
 }
 
-/// A place in a run, before this xid.
+/// A position in a run, before this xid.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     xid: u64,
@@ -51,7 +51,7 @@ struct Group {
     count: usize,
 }
 
-/// What is dead since just now.
+/// Xids that have just ended, and the number of their events.
 #[derive(Debug, Default)]
 struct Ended {
     xids: Vec<u64>,
@@ -66,7 +66,7 @@ impl Ended {
 }
 
 impl Run {
-    /// None if there is no event.
+    /// Makes a run, or None if there is no event.
     pub(super) fn new<Events: Iterator<Item = Entry>>(
         groups: impl Iterator<Item = (u64, Events)>,
         firsts: impl Iterator<Item = (Lsn, u64)>,
@@ -96,7 +96,7 @@ impl Run {
         self.greatest = xid;
     }
 
-    /// Whether none of its events is wanted any more.
+    /// Returns true if none of the events is wanted any more.
     pub(super) fn is_dead(&self) -> bool {
         self.oldest.is_none()
     }
@@ -125,13 +125,13 @@ impl Run {
         self.bury(ended);
     }
 
-    /// Those that are less and have events.
+    /// Returns the older xids that have events.
     pub(super) fn older_than(&self, xid: u64) -> impl Iterator<Item = u64> {
         let xids = self.groups.iter().map(|[xid, _]| xid);
         xids.take_while(move |&each| each < xid).filter(|xid| !self.dead.contains(xid))
     }
 
-    /// Counts all that are older as dead.
+    /// Counts all older xids as dead.
     pub(super) fn end_older_than(&mut self, xid: u64) {
         if xid <= self.least {
             return;
@@ -161,7 +161,7 @@ impl Run {
         }
     }
 
-    /// Lets go of what is dead. `ended`: what is so since just now, by xid.
+    /// Removes what is dead. `ended` are the xids that have just ended, sorted.
     fn shrink(&mut self, ended: &[u64]) {
         let old = std::mem::take(self);
         let is_alive = |xid: u64| !old.dead.contains(&xid) && ended.binary_search(&xid).is_err();
@@ -180,7 +180,7 @@ impl Run {
         self.find_oldest();
     }
 
-    /// Passes the dead ones. Each is passed once.
+    /// Finds the first event whose xid is alive. Each dead one is passed only once.
     fn find_oldest(&mut self) {
         self.oldest = loop {
             let Some([lsn, xid]) = self.behind_oldest.next(&self.firsts) else { break None };
@@ -227,7 +227,7 @@ impl Groups<'_> {
         self.next = next.map(|[xid, count]| Group { xid, count: count as usize });
     }
 
-    /// The first group that is not older than `xid`, of those ahead.
+    /// Returns the first of the groups ahead that is not older than `xid`.
     fn seek(&mut self, xid: u64) -> Option<Group> {
         if self.next?.xid < xid {
             self.pass_marks(xid);
@@ -250,7 +250,7 @@ impl Groups<'_> {
         }
     }
 
-    /// The events of the group that is next, all of which are to be taken.
+    /// Returns the events of the next group. The caller must take all of them.
     fn events(&mut self, count: usize) -> impl Iterator<Item = Entry> {
         let run = self.run;
         self.step();

@@ -285,6 +285,31 @@ fn files_are_read_anew_for_each_connection() {
     try_out(&renewed, "localhost", &tls).unwrap();
 }
 
+/// Lines that end as on Windows, words around, and other things in the same file.
+#[test]
+fn files_are_read_as_other_programs_write_them() {
+    let world = World::new();
+    let ours = world.leaf(&["us"]);
+    let server =
+        Server::with(&world.leaf(&["localhost"]), rustls::ALL_VERSIONS, Some(&world.authority));
+    let parameters =
+        "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let key = ours.key.serialize_pem();
+    let all = format!("Bag Attributes: none\n{parameters}{key}Subject: us\n{}", ours.chain_pem());
+    let windows = |text: &str| text.replace('\n', "\r\n");
+    for file in [all.clone(), windows(&all)] {
+        let file = world.folder.write("all.pem", &file);
+        let roots = world.folder.write("roots.pem", &windows(&world.authority.pem()));
+        let trust = Trust { roots: Roots::File(roots), revoked: None };
+        let identity = Some(Identity { certificate: file.clone(), key: file });
+        let tls = Tls { verify: Verify::SignerAndName(trust), identity };
+        try_out(&server, "localhost", &tls).unwrap();
+        // As names may be written, too.
+        try_out(&server, "LocalHost", &tls).unwrap();
+        try_out(&server, "localhost.", &tls).unwrap();
+    }
+}
+
 /// What is said of a file before anything is connected to.
 fn said_of(tls: &Tls) -> String {
     connect("localhost", 1, Some(tls), deadline()).unwrap_err().to_string()

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use pg_test::wait_until;
 
-use crate::Plan;
 use crate::captured;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::raw;
 use crate::server::Server;

@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use crate::Plan;
 use crate::captured;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::sink;
 use crate::worker::Worker;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use postgres::Client;
 
-use crate::Plan;
 use crate::captured;
 use crate::line::Line;
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::worker::Worker;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use pg_test::{insert_lsn, wait_until};
 
-use crate::Plan;
 use crate::captured;
 use crate::foreign;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::worker::Worker;
 

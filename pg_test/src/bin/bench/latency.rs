@@ -13,9 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Plan;
 use crate::clients::{Clients, Load, Subject, Write};
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::plot::{Group, Panel, Plot};
 use crate::receiver::Receiver;
 use crate::relay::{self, Relay};

@@ -10,12 +10,14 @@
 //! | `transaction` | one of a million rows |
 //! | `wal`, `idle` | reading WAL that nobody captures; doing nothing |
 //! | `order` | changes in the middle of statements: what it takes to tell their order |
+//! | `tls` | the same way with the broker's connection secured, beside one in clear |
 //! | `growth` | more events in a transaction, longer bodies, more writers, more databases |
 //! | `server`, `worker` | the servers, and the worker's process |
 //! | `captured`, `foreign` | tables that are captured, and WAL that nobody captures |
 //! | `raw`, `relay` | what a user would otherwise run, each a process of its own |
 //! | `progress`, `writers` | events confirmed, time after time; who writes as fast as possible |
 //! | `clients`, `receiver` | who writes by the clock; who receives |
+//! | `plan` | what a run is to be |
 //! | `line`, `report`, `plot` | what is printed and drawn |
 
 #![forbid(unsafe_code)]
@@ -30,6 +32,7 @@ mod idle;
 mod latency;
 mod line;
 mod order;
+mod plan;
 mod plot;
 mod progress;
 mod raw;
@@ -39,6 +42,7 @@ mod report;
 mod server;
 mod sink;
 mod throughput;
+mod tls;
 mod transaction;
 mod wal;
 mod worker;
@@ -50,6 +54,7 @@ use std::process::ExitCode;
 use pg_test::record;
 
 use line::Line;
+use plan::Plan;
 use plot::Plot;
 use report::Report;
 
@@ -69,14 +74,8 @@ const SECTIONS: &[(&str, Measure)] = &[
     ("idle", |plan, _| idle::run(plan)),
     ("order", |plan, _| order::run(plan)),
     ("growth", |plan, _| growth::run(plan)),
+    ("tls", |plan, _| tls::run(plan)),
 ];
-
-/// What a run is to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Everything smaller and shorter, for daily use.
-    pub quick: bool,
-}
 
 /// What the arguments ask for.
 struct Order {
@@ -129,8 +128,8 @@ fn run(order: &Order) -> Result<(), String> {
         if order.only.as_ref().is_none_or(|only| only == name) {
             eprintln!("{name}");
             let lines = measure(&order.plan, &mut plot);
-            let scenery = pg_test::machine::scenery();
-            let report = Report { command: order.command(), scenery, lines }.to_string();
+            let environment = pg_test::machine::environment();
+            let report = Report { command: order.command(), environment, lines }.to_string();
             println!("{report}");
             // At once: what comes after may fail, and this took minutes.
             if let Some(document) = &order.record {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use postgres::Client;
 
-use crate::Plan;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::server::{Server, run as run_statements};
 use crate::worker::Worker;
 

@@ -4,6 +4,7 @@
 //! send the same bytes.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -46,9 +47,22 @@ pub fn keep_sample(server: &mut Server, write: impl FnOnce(&mut Server)) -> usiz
 /// Runs a publisher, which sends the message that was kept so many times to where that came from.
 #[track_caller]
 pub fn publish(server: &Server, events: u64) -> Progress {
+    run(server.broker().url(), events, &[])
+}
+
+/// The same over TLS, to this URL, with this certificate of an authority.
+#[track_caller]
+pub fn publish_over_tls(url: &str, root: &Path, events: u64) -> Progress {
+    // Where rustls looks for the certificates of the machine.
+    run(url, events, &[("SSL_CERT_FILE", root)])
+}
+
+#[track_caller]
+fn run(url: &str, events: u64, environment: &[(&str, &Path)]) -> Progress {
     let program = std::env::current_exe().expect("could not find this program");
     let output = Command::new(program)
-        .args([COMMAND, server.broker().url(), SAMPLE, &events.to_string()])
+        .args([COMMAND, url, SAMPLE, &events.to_string()])
+        .envs(environment.iter().copied())
         .stderr(Stdio::inherit())
         .output()
         .expect("could not run the raw publisher");

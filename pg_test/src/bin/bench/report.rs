@@ -8,13 +8,13 @@ use crate::line::Line;
 #[derive(Debug)]
 pub struct Report {
     pub command: String,
-    pub scenery: String,
+    pub environment: String,
     pub lines: Vec<Line>,
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "`{}`: {}\n", self.command, self.scenery)?;
+        writeln!(f, "`{}`: {}\n", self.command, self.environment)?;
         writeln!(f, "| from commit to queue | measured | goal |\n| --- | --- | --- |")?;
         let (with_goal, without): (Vec<_>, Vec<_>) =
             self.lines.iter().partition(|line| line.goal.is_some());

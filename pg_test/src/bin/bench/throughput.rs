@@ -11,8 +11,8 @@
 
 use std::time::Instant;
 
-use crate::Plan;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::plot::{Group, Panel, Plot};
 use crate::progress::{Look, Pace};
 use crate::raw;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use pg_test::DEADLINE;
 
-use crate::Plan;
 use crate::captured;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::worker::Worker;
 

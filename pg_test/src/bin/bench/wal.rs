@@ -9,9 +9,9 @@ use std::{fs, thread};
 
 use pg_test::{Postgres, machine, wait_until};
 
-use crate::Plan;
 use crate::foreign;
 use crate::line::{Goal, Line};
+use crate::plan::Plan;
 use crate::server::Server;
 use crate::worker::Worker;
 

@@ -3,13 +3,13 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `stage` | the servers, the one session that writes, and putting everything back |
+//! | `servers` | the servers, the one session that writes, and putting everything back |
 //! | `meter` | what a statement cost: CPU time of the writing backend, bytes of WAL |
 //! | `workload`, `rounds` | three statements on a table, and running several such in turn |
 //! | `contenders`, `slony` | the triggers that are compared, on one table each |
 //! | `growth` | ours alone: more columns, longer values, more tables |
 //! | `pgbench` | throughput with and without the trigger |
-//! | `report` | what is printed |
+//! | `plan`, `report` | what a run is to be, and what is printed |
 
 #![forbid(unsafe_code)]
 
@@ -17,10 +17,11 @@ mod contenders;
 mod growth;
 mod meter;
 mod pgbench;
+mod plan;
 mod report;
 mod rounds;
+mod servers;
 mod slony;
-mod stage;
 mod workload;
 
 use std::path::PathBuf;
@@ -31,23 +32,13 @@ use pg_test::record;
 use contenders::Contender;
 use growth::Shape;
 use pgbench::Pgbench;
+use plan::Plan;
 use report::Report;
 use rounds::Rounds;
-use stage::Stage;
+use servers::Servers;
 
 const USAGE: &str =
     "usage: bench_capture [--rows N] [--rounds N] [--pgbench-seconds N] [--record FILE]";
-
-/// What a run is to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Rows of the table that the contenders are compared on. What grows beside it has fewer.
-    pub rows: u64,
-    /// How often everything is measured; the lowest counts.
-    pub rounds: usize,
-    /// How long pgbench runs in each case, without and with the trigger.
-    pub pgbench_seconds: u64,
-}
 
 fn main() -> ExitCode {
     let (plan, document) = match plan(std::env::args().skip(1)) {
@@ -69,14 +60,14 @@ fn main() -> ExitCode {
 }
 
 fn run(plan: Plan) -> Report {
-    let mut stage = Stage::set();
-    let contenders = Contender::workloads(plan.rows, stage.postgres().folder());
-    let contenders = Rounds::run(&mut stage, contenders, plan.rounds);
-    let growth = Rounds::run(&mut stage, Shape::workloads(plan.rows), plan.rounds);
-    let pgbench = Pgbench::run(&mut stage, plan);
+    let mut servers = Servers::start();
+    let contenders = Contender::workloads(plan.rows, servers.postgres().folder());
+    let contenders = Rounds::run(&mut servers, contenders, plan.rounds);
+    let growth = Rounds::run(&mut servers, Shape::workloads(plan.rows), plan.rounds);
+    let pgbench = Pgbench::run(&mut servers, plan);
     Report {
         plan,
-        scenery: pg_test::machine::scenery(),
+        environment: pg_test::machine::environment(),
         unrest: contenders.unrest(),
         contenders: contenders.lowest(),
         growth: growth.lowest(),

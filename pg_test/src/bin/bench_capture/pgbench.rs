@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use pg_test::{DEADLINE, Postgres, send_signal, wait_until};
 
-use crate::Plan;
-use crate::stage::Stage;
+use crate::plan::Plan;
+use crate::servers::Servers;
 
 const CLIENTS: &str = "8";
 
@@ -56,31 +56,32 @@ pub struct Pgbench {
 
 impl Pgbench {
     /// Runs it. Leaves the broker down.
-    pub fn run(stage: &mut Stage, plan: Plan) -> Pgbench {
+    pub fn run(servers: &mut Servers, plan: Plan) -> Pgbench {
         for schema in SCHEMAS {
-            stage.run(&format!("CREATE SCHEMA {schema}"));
-            let made = pgbench(stage, schema, &["--initialize", "--scale=10", "--quiet"]).status();
+            servers.run(&format!("CREATE SCHEMA {schema}"));
+            let made =
+                pgbench(servers, schema, &["--initialize", "--scale=10", "--quiet"]).status();
             assert!(made.expect("could not run pgbench").success(), "pgbench failed");
         }
-        stage.run(ATTACH);
-        stage.run("CHECKPOINT");
-        let parted = stage.part();
+        servers.run(ATTACH);
+        servers.run("CHECKPOINT");
+        let parted = servers.part();
         eprintln!("pgbench, worker and broker on a core of their own");
-        stage.postgres().set("fsync", "on");
+        servers.postgres().set("fsync", "on");
         // What one left to be published is not to slow down the other.
-        let apart = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
+        let apart = in_turn(servers, plan.pgbench_seconds, "on", Servers::settle);
         eprintln!("the same with fsync = off");
-        stage.postgres().set("fsync", "off");
-        let without_disk = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
+        servers.postgres().set("fsync", "off");
+        let without_disk = in_turn(servers, plan.pgbench_seconds, "on", Servers::settle);
         eprintln!("the same with amqp.capture = off");
-        let floor = in_turn(stage, plan.pgbench_seconds, "off", |_| {});
+        let floor = in_turn(servers, plan.pgbench_seconds, "off", |_| {});
         drop(parted);
-        stage.postgres().set("fsync", "on");
+        servers.postgres().set("fsync", "on");
         eprintln!("pgbench, everything on all cores");
-        let together = in_turn(stage, plan.pgbench_seconds, "on", Stage::settle);
-        stage.bed.rabbitmq.stop();
+        let together = in_turn(servers, plan.pgbench_seconds, "on", Servers::settle);
+        servers.bed.rabbitmq.stop();
         eprintln!("pgbench, without the broker");
-        let broker_down = in_turn(stage, plan.pgbench_seconds, "on", |_| {});
+        let broker_down = in_turn(servers, plan.pgbench_seconds, "on", |_| {});
         Pgbench { apart, without_disk, floor, together, broker_down }
     }
 }
@@ -88,23 +89,23 @@ impl Pgbench {
 /// So many seconds for each. `capture` is that of the sessions (amqp.capture), and `after` is done
 /// when they have stopped.
 fn in_turn(
-    stage: &mut Stage,
+    servers: &mut Servers,
     seconds: u64,
     capture: &str,
-    after: impl Fn(&mut Stage),
+    after: impl Fn(&mut Servers),
 ) -> Throughput {
-    let database = stage.database();
-    stage.run(&format!("ALTER DATABASE \"{database}\" SET amqp.capture = {capture}"));
-    let mut contestants = SCHEMAS.map(|schema| Contestant::enter(stage, schema));
+    let database = servers.database();
+    servers.run(&format!("ALTER DATABASE \"{database}\" SET amqp.capture = {capture}"));
+    let mut contestants = SCHEMAS.map(|schema| Contestant::enter(servers, schema));
     let slices = u128::from(seconds) * 1000 / SLICE.as_millis();
     for slice in 0..slices {
         // Without, with, with, without: what grows in time falls on both alike.
         for turn in 0..2 {
             contestants[usize::from((slice + turn) % 2 == 1)].run();
-            after(stage);
+            after(servers);
         }
     }
-    let [without, with] = contestants.map(|contestant| contestant.leave(stage));
+    let [without, with] = contestants.map(|contestant| contestant.leave(servers));
     eprintln!("without trigger: {without:.0} tps, with trigger: {with:.0} tps");
     Throughput { without, with }
 }
@@ -121,18 +122,18 @@ struct Contestant {
 
 impl Contestant {
     /// Its sessions have begun when this returns, and wait.
-    fn enter(stage: &mut Stage, schema: &'static str) -> Contestant {
+    fn enter(servers: &mut Servers, schema: &'static str) -> Contestant {
         let clients = format!("--client={CLIENTS}");
         let endless =
             ["--skip-some-updates", "--no-vacuum", "--jobs=2", "--time=1000000", &clients];
-        let before = transactions(stage, schema);
-        let process = pgbench(stage, schema, &endless).spawn().expect("could not run pgbench");
+        let before = transactions(servers, schema);
+        let process = pgbench(servers, schema, &endless).spawn().expect("could not run pgbench");
         let mut contestant = Contestant { schema, process, before, time: Duration::ZERO };
         wait_until("pgbench has begun", DEADLINE, || {
-            (transactions(stage, schema) > before + 1000).then_some(())
+            (transactions(servers, schema) > before + 1000).then_some(())
         });
         send_signal(contestant.process.id(), "STOP");
-        contestant.before = transactions(stage, schema);
+        contestant.before = transactions(servers, schema);
         contestant
     }
 
@@ -145,8 +146,8 @@ impl Contestant {
     }
 
     /// Transactions per second of its time.
-    fn leave(self, stage: &mut Stage) -> f64 {
-        let done = transactions(stage, self.schema) - self.before;
+    fn leave(self, servers: &mut Servers) -> f64 {
+        let done = transactions(servers, self.schema) - self.before;
         done as f64 / self.time.as_secs_f64()
     }
 }
@@ -160,20 +161,20 @@ impl Drop for Contestant {
 }
 
 /// Each leaves a row.
-fn transactions(stage: &mut Stage, schema: &str) -> i64 {
+fn transactions(servers: &mut Servers, schema: &str) -> i64 {
     let count = format!("SELECT count(*) FROM {schema}.pgbench_history");
-    stage.client.query_one(&count, &[]).expect("could not count").get(0)
+    servers.client.query_one(&count, &[]).expect("could not count").get(0)
 }
 
 /// A pgbench on the tables of this schema.
-fn pgbench(stage: &Stage, schema: &str, arguments: &[&str]) -> Command {
+fn pgbench(servers: &Servers, schema: &str, arguments: &[&str]) -> Command {
     let mut command = Postgres::program("pgbench");
     command
         .env("PGOPTIONS", format!("--search_path={schema}"))
         .args(["--host=127.0.0.1", "--username=postgres"])
-        .arg(format!("--port={}", stage.bed.postgres.port()))
+        .arg(format!("--port={}", servers.bed.postgres.port()))
         .args(arguments)
-        .arg(stage.database())
+        .arg(servers.database())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command

@@ -2,11 +2,11 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::Plan;
 use crate::contenders::Contender;
 use crate::growth::Shape;
 use crate::meter::Cost;
 use crate::pgbench::{Pgbench, Throughput};
+use crate::plan::Plan;
 use crate::rounds::Lowest;
 use crate::workload::{Costs, OPERATIONS};
 
@@ -23,7 +23,7 @@ const OF_THROUGHPUT: f64 = 0.95;
 #[derive(Debug)]
 pub struct Report {
     pub plan: Plan,
-    pub scenery: String,
+    pub environment: String,
     /// How disturbed the machine was.
     pub unrest: f64,
     pub contenders: Lowest<Contender>,
@@ -140,7 +140,7 @@ impl Display for Report {
             f,
             "`make bench-capture ROWS={rows} ROUNDS={rounds} PGBENCH_SECONDS={pgbench_seconds}`: \
              {}; medians {:.0} % above the lowest\n",
-            self.scenery,
+            self.environment,
             self.unrest * 100.0
         )?;
         let [insert, update, delete] = OPERATIONS;

@@ -2,7 +2,7 @@
 //! all of them, and the lowest cost of a slice is what it costs undisturbed.
 
 use crate::meter::{Cost, Meter};
-use crate::stage::Stage;
+use crate::servers::Servers;
 use crate::workload::{Costs, OPERATIONS, SLICES, Setup, Workload};
 
 /// The lowest cost per row of each workload, or why there is none.
@@ -18,18 +18,18 @@ pub struct Rounds<Subject> {
 impl<Subject> Rounds<Subject> {
     /// Measures each workload `rounds` times after a first time that does not count: it makes the
     /// files of tables and WAL, and maps the server's memory.
-    pub fn run(stage: &mut Stage, workloads: Vec<(Subject, Workload)>, rounds: usize) -> Self {
-        let meter = Meter::of(&mut stage.client);
+    pub fn run(servers: &mut Servers, workloads: Vec<(Subject, Workload)>, rounds: usize) -> Self {
+        let meter = Meter::of(&mut servers.client);
         for (_, workload) in &workloads {
             if let Setup::Sql(statements) = &workload.setup {
-                stage.run(statements);
+                servers.run(statements);
             }
         }
         let costs = workloads.iter().map(|_| Default::default()).collect();
         let mut rounds_run = Rounds { workloads, costs };
         for round in 0..=rounds {
             eprintln!("round {round} of {rounds}");
-            rounds_run.round(stage, &meter, round);
+            rounds_run.round(servers, &meter, round);
             if round == 0 {
                 rounds_run.costs.fill_with(Default::default);
             }
@@ -38,18 +38,18 @@ impl<Subject> Rounds<Subject> {
     }
 
     /// Every row of every workload once, in an order that depends on the number.
-    fn round(&mut self, stage: &mut Stage, meter: &Meter, round: usize) {
+    fn round(&mut self, servers: &mut Servers, meter: &Meter, round: usize) {
         let possible: Vec<_> = (0..self.workloads.len())
             .filter(|number| matches!(self.workloads[*number].1.setup, Setup::Sql(_)))
             .collect();
         for number in &possible {
-            self.workloads[*number].1.clear(stage);
+            self.workloads[*number].1.clear(servers);
         }
         // No checkpoint in a measurement, and none that was just before one: what is written to a
         // page for the first time after it, is written to the WAL whole.
-        stage.run("CHECKPOINT");
+        servers.run("CHECKPOINT");
         for number in &possible {
-            self.workloads[*number].1.warm(stage);
+            self.workloads[*number].1.warm(servers);
         }
         for operation in 0..OPERATIONS.len() {
             for slice in 0..SLICES {
@@ -60,13 +60,13 @@ impl<Subject> Rounds<Subject> {
                     let is_backwards = (slice + round) % 2 == 1;
                     let number =
                         possible[if is_backwards { possible.len() - 1 - place } else { place }];
-                    let cost = self.workloads[number].1.measure(stage, meter, operation, slice);
+                    let cost = self.workloads[number].1.measure(servers, meter, operation, slice);
                     self.costs[number][operation][slice].push(cost);
                 }
             }
         }
         for number in &possible {
-            self.workloads[*number].1.check(stage);
+            self.workloads[*number].1.check(servers);
         }
     }
 

@@ -3,7 +3,7 @@
 //! the tables.
 
 use crate::meter::{Cost, Meter};
-use crate::stage::Stage;
+use crate::servers::Servers;
 
 /// What is measured, in this order.
 pub const OPERATIONS: [&str; 3] = ["insert", "update", "delete"];
@@ -51,40 +51,40 @@ pub enum Setup {
 
 impl Workload {
     /// Empties its tables.
-    pub fn clear(&self, stage: &mut Stage) {
-        stage.run(&self.clear);
+    pub fn clear(&self, servers: &mut Servers) {
+        servers.run(&self.clear);
     }
 
     /// Brings into the session's caches what it needs there.
-    pub fn warm(&self, stage: &mut Stage) {
-        stage.run(&self.warm);
-        stage.settle();
+    pub fn warm(&self, servers: &mut Servers) {
+        servers.run(&self.warm);
+        servers.settle();
     }
 
     /// Does one of the [`OPERATIONS`] to a slice of the rows, and tells what it cost.
     pub fn measure(
         &self,
-        stage: &mut Stage,
+        servers: &mut Servers,
         meter: &Meter,
         operation: usize,
         slice: usize,
     ) -> Cost {
-        stage.run(self.set);
+        servers.run(self.set);
         let before = |slice| self.rows * slice as u64 / SLICES as u64;
         let (first, last) = (before(slice) + 1, before(slice + 1));
         let statement = self.statements[operation]
             .replace(":first", &first.to_string())
             .replace(":last", &last.to_string());
-        let cost = meter.measure(&mut stage.client, &statement);
-        stage.settle();
-        stage.run("RESET ALL");
+        let cost = meter.measure(&mut servers.client, &statement);
+        servers.settle();
+        servers.run("RESET ALL");
         cost
     }
 
     /// A trigger that did nothing would be the cheapest.
-    pub fn check(&self, stage: &mut Stage) {
+    pub fn check(&self, servers: &mut Servers) {
         if let Some(log) = self.log {
-            let row = stage.client.query_one(&format!("SELECT count(*) FROM {log}"), &[]);
+            let row = servers.client.query_one(&format!("SELECT count(*) FROM {log}"), &[]);
             let logged: i64 = row.expect("could not count what was logged").get(0);
             let changed = self.rows * self.statements.len() as u64;
             assert_eq!(logged as u64, changed, "{}: rows in {log} for rows changed", self.name);

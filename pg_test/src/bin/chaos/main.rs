@@ -1,4 +1,4 @@
-//! `make chaos`: the ledger test for as long as is asked for. Prints a table, and ends with exit
+//! `make chaos`: the chaos test for as long as is asked for. Prints a table, and ends with exit
 //! code 1 if anything was lost, invented or out of order. With `--record` a document gets the table, too.
 
 #![forbid(unsafe_code)]
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     let report = run(Plan { duration, seed, tls });
     println!("{report}");
     if let Some(document) = arguments.record() {
-        let text = format!("{}\n\n{}", machine::scenery(), report.table());
-        if let Err(problem) = record::replace(document, "ledger", &text) {
+        let text = format!("{}\n\n{}", machine::environment(), report.table());
+        if let Err(problem) = record::replace(document, "chaos", &text) {
             eprintln!("{problem}");
             return ExitCode::FAILURE;
         }

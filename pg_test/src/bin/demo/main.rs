@@ -5,41 +5,31 @@
 //! | module | owns |
 //! |---|---|
 //! | `story` | what is done and which messages it has to make |
-//! | `stage` | the servers, the session and the consumer that the story is played on |
+//! | `walkthrough` | the servers, the session and the consumer that the story runs on |
 //! | `tally` | comparing the messages that came with those that had to |
+//! | `failure` | why the demo cannot go on, and what the reader can do about it |
 //! | `page`, `message_view` | what it looks like: lines and colours, one message |
 
 #![forbid(unsafe_code)]
 
+mod failure;
 mod message_view;
 mod page;
-mod stage;
 mod story;
 mod tally;
+mod walkthrough;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use failure::Failure;
 use page::{Page, Pen};
-use stage::Stage;
-
-/// Why the demo cannot go on, and what the reader can do about it.
-#[derive(Debug)]
-struct Failure {
-    what: String,
-    mend: String,
-}
-
-impl Failure {
-    fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
-        Failure { what: what.into(), mend: mend.into() }
-    }
-}
+use walkthrough::Walkthrough;
 
 fn main() -> ExitCode {
     let page = Page::new();
-    match telling_panics(|| play(&page)) {
+    match telling_panics(|| run(&page)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
@@ -50,26 +40,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// Plays the story, and returns whether every message came as expected.
-fn play(page: &Page) -> Result<bool, Failure> {
-    let mut stage = Stage::set(page)?;
+/// Runs the story, and returns whether every message came as expected.
+fn run(page: &Page) -> Result<bool, Failure> {
+    let mut walkthrough = Walkthrough::start(page)?;
     for step in story::STEPS {
-        stage.perform(step)?;
+        walkthrough.perform(step)?;
     }
-    stage.perform_without_broker(&story::OUTAGE)?;
-    stage.sum_up();
+    walkthrough.perform_without_broker(&story::OUTAGE)?;
+    walkthrough.sum_up();
     if page.is_terminal() {
-        stay_open(page, &stage);
+        stay_open(page, &walkthrough);
     }
-    Ok(stage.is_as_expected())
+    Ok(walkthrough.is_as_expected())
 }
 
 /// Shows what the reader's own changes publish, until Ctrl-C.
-fn stay_open(page: &Page, stage: &Stage) -> ! {
+fn stay_open(page: &Page, walkthrough: &Walkthrough) -> ! {
     page.line("");
     page.line("Your turn. The servers stay up; in another terminal:");
     page.line("");
-    page.line(&format!("    {}", page.paint(Pen::Bold, &stage.psql_line())));
+    page.line(&format!("    {}", page.paint(Pen::Bold, &walkthrough.psql_line())));
     page.line("");
     page.line("and there, for example:");
     page.line("");
@@ -80,7 +70,7 @@ fn stay_open(page: &Page, stage: &Stage) -> ! {
     page.line("Messages appear here as they come. Ctrl-C stops and removes both servers.");
     page.line("");
     loop {
-        stage.show_next();
+        walkthrough.show_next();
     }
 }
 

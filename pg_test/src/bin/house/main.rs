@@ -8,7 +8,6 @@
 //! It reads the source as words and signs, without macros expanded, and takes each path in it for an import.
 //! Test modules do not count.
 
-mod exceptions;
 mod graph;
 mod rules;
 #[cfg(test)]
@@ -20,8 +19,6 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use exceptions::{IMPORTS, LONG_FILES};
-
 fn main() -> ExitCode {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = BTreeMap::new();
@@ -31,7 +28,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let problems = rules::problems(&files, IMPORTS, LONG_FILES);
+    let problems = rules::problems(&files);
     for problem in &problems {
         println!("{problem}");
     }

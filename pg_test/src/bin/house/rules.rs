@@ -1,6 +1,6 @@
 //! The four rules, and what breaks them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::graph::{self, Imports};
 use crate::words::{self, says};
@@ -18,46 +18,22 @@ const MOST_LINES: usize = 450;
 /// Where the binaries are that are crates of their own.
 const BINARIES: &str = "pg_test/src/bin/";
 
-/// What breaks the rules in these files, but for what is excepted: imports, from and to, and files that are too
-/// long.
-pub fn problems(
-    files: &BTreeMap<String, String>,
-    imports_excepted: &[(&str, &str)],
-    long_excepted: &[&str],
-) -> Vec<String> {
+/// What breaks the rules in these files.
+pub fn problems(files: &BTreeMap<String, String>) -> Vec<String> {
     let mut problems = Vec::new();
     for (file, text) in files {
         problems.extend(behind_the_door(file, text));
         let lines = text.lines().count();
-        let is_excepted = long_excepted.contains(&file.as_str());
-        match (lines > MOST_LINES, is_excepted) {
-            (true, false) => {
-                problems.push(format!("{file}: {lines} lines, more than {MOST_LINES}"))
-            }
-            (false, true) => {
-                problems.push(format!("{file}: is not too long: no exception is needed"))
-            }
-            _ => {}
+        if lines > MOST_LINES {
+            problems.push(format!("{file}: {lines} lines, more than {MOST_LINES}"));
         }
     }
-    for file in long_excepted.iter().filter(|&&file| !files.contains_key(file)) {
-        problems.push(format!("{file}: is not there: no exception is needed"));
-    }
-    let mut unused: BTreeSet<_> = imports_excepted.iter().copied().collect();
     for (folder, files) in crates(files) {
-        let mut imports = graph::imports(folder, &files);
-        for &(from, to) in imports_excepted {
-            if imports.get_mut(from).is_some_and(|imports| imports.remove(to).is_some()) {
-                unused.remove(&(from, to));
-            }
-        }
+        let imports = graph::imports(folder, &files);
         problems.extend(out_of_the_door(&imports));
         for circle in graph::circles(&imports) {
             problems.push(describe(&circle, &imports));
         }
-    }
-    for (from, to) in unused {
-        problems.push(format!("{from}: does not import {to}: no exception is needed"));
     }
     problems
 }

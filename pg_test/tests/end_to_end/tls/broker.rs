@@ -3,7 +3,7 @@
 use pg_test::{Authority, CertificateFiles, Shutdown};
 
 use super::ground::{
-    arrive, assert_accepted, assert_refused, bed, file, ground, insert, line, scene, set,
+    arrive, assert_accepted, assert_refused, bed, file, fixture, ground, insert, line, set,
     stands_still, streams_at, was_interrupted,
 };
 use crate::settings::{forward, outside_address};
@@ -41,10 +41,10 @@ fn a_broker_of_several_names_is_told_which_one_is_meant() {
 #[test]
 fn a_broker_of_several_names_is_not_told_an_address() {
     let bed = bed(ground().ports.by_name, &[line("amqp.host", "127.0.0.1")]);
-    let (scene, mut client) = scene(&bed, "tls_by_address");
+    let (fixture, mut client) = fixture(&bed, "tls_by_address");
     stands_still(&mut client, 1, &["amqp.sslrootcert"]);
     set(&bed, &[("amqp.host", "localhost")]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -55,10 +55,10 @@ fn a_certificate_for_another_name_is_refused_in_full() {
 #[test]
 fn a_certificate_for_the_name_is_none_for_the_address() {
     let bed = bed(ground().ports.right, &[line("amqp.host", "127.0.0.1")]);
-    let (scene, mut client) = scene(&bed, "tls_not_the_address");
+    let (fixture, mut client) = fixture(&bed, "tls_not_the_address");
     stands_still(&mut client, 1, &["127.0.0.1", "localhost"]);
     set(&bed, &[("amqp.host", "localhost")]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -98,9 +98,9 @@ fn require_with_an_authority_is_verify_ca() {
 fn require_without_an_authority_takes_any_broker_and_the_log_warns_once() {
     let conf = [mode("require"), line("amqp.sslrootcert", "")];
     let bed = bed(ground().ports.strange, &conf);
-    let (scene, mut client) = scene(&bed, "tls_require");
+    let (fixture, mut client) = fixture(&bed, "tls_require");
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     let warnings = || bed.postgres.log().matches("it is not checked whether broker host").count();
     assert_eq!(warnings(), 0);
     let Some(address) = outside_address() else {
@@ -114,7 +114,7 @@ fn require_without_an_authority_takes_any_broker_and_the_log_warns_once() {
         streams_at(&mut client, port);
         insert(&mut client, id);
     }
-    arrive(&scene, &mut client, &[2, 3]);
+    arrive(&fixture, &mut client, &[2, 3]);
     assert_eq!(warnings(), 1, "{}", bed.postgres.log());
     // Nobody can read along.
     assert!(!bed.postgres.log().contains("goes unencrypted"), "{}", bed.postgres.log());
@@ -155,11 +155,11 @@ fn where_there_are_lists_each_authority_on_the_way_has_one() {
     let refused = |port, list: &str| {
         files.put("crl.pem", list);
         let bed = bed(port, std::slice::from_ref(&crl));
-        let (scene, mut client) = scene(&bed, "tls_list_missing");
+        let (fixture, mut client) = fixture(&bed, "tls_list_missing");
         stands_still(&mut client, 1, &["amqp.sslcrl", "no list"]);
         files.put("crl.pem", &(list.to_owned() + &ground.authority.revocations(&[])));
         set(&bed, &[("amqp.port", &ground.ports.right.to_string())]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     };
     refused(ground.ports.right, &list(&ground.stranger));
     refused(ground.ports.chained, &list(&ground.authority));
@@ -172,10 +172,10 @@ fn a_list_that_is_out_of_date_is_none() {
     let (ground, files) = (ground(), CertificateFiles::new());
     let list = files.put("crl.pem", &ground.authority.revocations_in(2020..2021, &[]));
     let bed = bed(ground.ports.right, &[line("amqp.sslcrl", list.display())]);
-    let (scene, mut client) = scene(&bed, "tls_old_list");
+    let (fixture, mut client) = fixture(&bed, "tls_old_list");
     stands_still(&mut client, 1, &["amqp.sslcrl", "out of date"]);
     files.put("crl.pem", &ground.authority.revocations(&[]));
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -183,15 +183,15 @@ fn a_list_is_read_at_each_connection() {
     let files = CertificateFiles::new();
     let list = files.put("crl.pem", &ground().authority.revocations(&[]));
     let bed = bed(ground().ports.revoked, &[line("amqp.sslcrl", list.display())]);
-    let (scene, mut client) = scene(&bed, "tls_new_list");
+    let (fixture, mut client) = fixture(&bed, "tls_new_list");
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     files.put("crl.pem", &ground().authority.revocations(&[&ground().revoked]));
     // Of settings that change nothing but that there is another connection.
     set(&bed, &[("amqp.heartbeat", "31")]);
     stands_still(&mut client, 2, &["revoked"]);
     files.put("crl.pem", &ground().authority.revocations(&[]));
-    arrive(&scene, &mut client, &[2]);
+    arrive(&fixture, &mut client, &[2]);
 }
 
 #[test]
@@ -221,12 +221,12 @@ fn a_certificate_that_signed_itself_is_refused_for_all_that_is_wrong_with_it() {
         (ports.own_root, "own_root_expired.pem", "amqp.sslrootcert"),
     ] {
         let bed = bed(port, &[root(its_root)]);
-        let (scene, mut client) = scene(&bed, "tls_own_root_refused");
+        let (fixture, mut client) = fixture(&bed, "tls_own_root_refused");
         stands_still(&mut client, 1, &[words]);
         let right = ports.right.to_string();
         let its_root = file("root.pem").display().to_string();
         set(&bed, &[("amqp.port", &right), ("amqp.sslrootcert", &its_root)]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -237,13 +237,13 @@ fn several_authorities_in_one_file_are_all_trusted() {
     let [one, other] = [&ground().authority, &ground().stranger].map(Authority::certificate);
     let both = files.put("both.pem", &format!("{one}\n# a comment\n{other}"));
     let bed = bed(ground().ports.right, &[line("amqp.sslrootcert", both.display())]);
-    let (scene, mut client) = scene(&bed, "tls_both");
+    let (fixture, mut client) = fixture(&bed, "tls_both");
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     set(&bed, &[("amqp.port", &ground().ports.strange.to_string())]);
     streams_at(&mut client, ground().ports.strange);
     insert(&mut client, 2);
-    arrive(&scene, &mut client, &[2]);
+    arrive(&fixture, &mut client, &[2]);
     assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
 }
 
@@ -251,14 +251,14 @@ fn several_authorities_in_one_file_are_all_trusted() {
 #[test]
 fn the_authorities_of_the_system_are_trusted_if_that_is_said() {
     let bed = bed(ground().ports.right, &[line("amqp.sslrootcert", "system")]);
-    let (scene, mut client) = scene(&bed, "tls_system");
+    let (fixture, mut client) = fixture(&bed, "tls_system");
     // None of them has signed it; some machines have none.
     stands_still(&mut client, 1, &["amqp.sslrootcert"]);
     drop(client);
     bed.postgres.stop(Shutdown::Fast);
     bed.postgres.start_with(&[("SSL_CERT_FILE", file("root.pem").as_os_str())]);
-    let mut client = scene.client();
-    arrive(&scene, &mut client, &[1]);
+    let mut client = fixture.client();
+    arrive(&fixture, &mut client, &[1]);
 }
 
 /// Anybody may have a certificate signed by one of them, for a name of his own.
@@ -267,11 +267,11 @@ fn the_authorities_of_the_system_are_not_trusted_without_a_name() {
     let system = line("amqp.sslrootcert", "system");
     for sslmode in ["verify-ca", "require"] {
         let bed = bed(ground().ports.right, &[mode(sslmode), system.clone()]);
-        let (scene, mut client) = scene(&bed, "tls_system_weak");
+        let (fixture, mut client) = fixture(&bed, "tls_system_weak");
         stands_still(&mut client, 1, &["amqp.sslrootcert", "verify-full"]);
         let its_root = file("root.pem").display().to_string();
         set(&bed, &[("amqp.sslrootcert", &its_root)]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -279,10 +279,10 @@ fn the_authorities_of_the_system_are_not_trusted_without_a_name() {
 fn nobody_is_verified_against_nothing() {
     for sslmode in ["verify-full", "verify-ca"] {
         let bed = bed(ground().ports.right, &[mode(sslmode), line("amqp.sslrootcert", "")]);
-        let (scene, mut client) = scene(&bed, "tls_no_root");
+        let (fixture, mut client) = fixture(&bed, "tls_no_root");
         stands_still(&mut client, 1, &["amqp.sslrootcert"]);
         let its_root = file("root.pem").display().to_string();
         set(&bed, &[("amqp.sslrootcert", &its_root)]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }

@@ -3,7 +3,8 @@
 use pg_test::{Authority, CertificateFiles, Identity, Subject};
 
 use super::ground::{
-    USER, arrive, assert_accepted, bed, ground, insert, line, scene, set, stands_still, streams_at,
+    USER, arrive, assert_accepted, bed, fixture, ground, insert, line, set, stands_still,
+    streams_at,
 };
 
 const PASSPHRASE: &str = "open-sesame-of-the-test";
@@ -69,14 +70,14 @@ fn assert_mended(name: &str, setting: &str, spoil: impl FnOnce(&CertificateFiles
     let papers = Papers::of_the_user();
     spoil(&papers.files);
     let bed = bed(ground().ports.demanding, &papers.conf());
-    let (scene, mut client) = scene(&bed, "tls_file");
+    let (fixture, mut client) = fixture(&bed, "tls_file");
     let path = papers.files.path(name).display().to_string();
     let reason = stands_still(&mut client, 1, &[setting, &path]);
     for secret in ["PRIVATE KEY", PASSPHRASE] {
         assert!(!reason.contains(secret), "{reason}");
     }
     papers.put_right(name);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -126,10 +127,10 @@ fn a_key_that_others_may_read_is_refused() {
         let papers = Papers::of_the_user();
         papers.files.put_with_mode("client.key", &key(&papers), mode);
         let bed = bed(ground().ports.demanding, &papers.conf());
-        let (scene, mut client) = scene(&bed, "tls_key_open");
+        let (fixture, mut client) = fixture(&bed, "tls_key_open");
         stands_still(&mut client, 1, &["amqp.sslkey", "open to others"]);
         papers.put_right("client.key");
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -145,10 +146,10 @@ fn a_key_of_root_may_be_read_by_its_group() {
     assert_accepted("tls_key_of_root", ground().ports.demanding, &papers.conf());
     papers.files.put_of_root("client.key", key, 0o644);
     let bed = bed(ground().ports.demanding, &papers.conf());
-    let (scene, mut client) = scene(&bed, "tls_key_of_root_open");
+    let (fixture, mut client) = fixture(&bed, "tls_key_of_root_open");
     stands_still(&mut client, 1, &["amqp.sslkey", "open to others"]);
     papers.put_right("client.key");
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -171,10 +172,10 @@ fn a_key_with_a_passphrase_is_refused_and_named() {
     let encrypted = papers.identity.encrypted_key(PASSPHRASE);
     papers.files.put("client.key", &encrypted);
     let bed = bed(ground().ports.demanding, &papers.conf());
-    let (scene, mut client) = scene(&bed, "tls_passphrase");
+    let (fixture, mut client) = fixture(&bed, "tls_passphrase");
     stands_still(&mut client, 1, &["amqp.sslkey", "passphrase"]);
     papers.put_right("client.key");
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -187,25 +188,25 @@ fn a_certificate_and_a_password_together_are_let_in() {
 fn a_broker_that_demands_a_certificate_refuses_who_has_none() {
     let papers = Papers::of_the_user();
     let bed = bed(ground().ports.demanding, &[]);
-    let (scene, mut client) = scene(&bed, "tls_no_certificate");
+    let (fixture, mut client) = fixture(&bed, "tls_no_certificate");
     stands_still(&mut client, 1, &["amqp.sslcert"]);
     let [certificate, key] =
         ["client.pem", "client.key"].map(|name| papers.files.path(name).display().to_string());
     set(&bed, &[("amqp.sslcert", &certificate), ("amqp.sslkey", &key)]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
 fn a_certificate_that_the_broker_does_not_trust_is_refused() {
     let papers = Papers::of(&ground().stranger, USER);
     let bed = bed(ground().ports.demanding, &papers.conf());
-    let (scene, mut client) = scene(&bed, "tls_strange_client");
+    let (fixture, mut client) = fixture(&bed, "tls_strange_client");
     stands_still(&mut client, 1, &["amqp.sslcert"]);
     // Two files that belong together: whoever reads between gets neither, and tries again.
     let right = ground().authority.issue(Subject::user(USER));
     papers.files.put("client.pem", &right.certificate);
     papers.files.put("client.key", &right.key);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -220,11 +221,11 @@ fn a_certificate_alone_lets_in_the_user_of_its_common_name() {
 fn a_user_whom_the_broker_does_not_know_is_refused() {
     let papers = Papers::of(&ground().authority, "unheard-of");
     let bed = bed(ground().ports.demanding, &papers.conf_of_certificate());
-    let (scene, mut client) = scene(&bed, "tls_unknown_user");
+    let (fixture, mut client) = fixture(&bed, "tls_unknown_user");
     stands_still(&mut client, 1, &["refused"]);
     ground().rabbitmq.ctl(&["add_user", "unheard-of", "is-let-in-by-its-certificate"]);
     ground().rabbitmq.ctl(&["set_permissions", "unheard-of", ".*", ".*", ".*"]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -234,22 +235,22 @@ fn a_login_by_certificate_without_one_is_refused() {
     conf.push(line("amqp.sslcert", ""));
     conf.push(line("amqp.sslkey", ""));
     let bed = bed(ground().ports.asking, &conf);
-    let (scene, mut client) = scene(&bed, "tls_external_without");
+    let (fixture, mut client) = fixture(&bed, "tls_external_without");
     stands_still(&mut client, 1, &["amqp.sslcert"]);
     let [certificate, key] =
         ["client.pem", "client.key"].map(|name| papers.files.path(name).display().to_string());
     set(&bed, &[("amqp.sslcert", &certificate), ("amqp.sslkey", &key)]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
 fn a_login_by_certificate_needs_tls() {
     let conf = [line("amqp.sslmode", "disable"), line("amqp.auth", "certificate")];
     let bed = bed(ground().rabbitmq.port(), &conf);
-    let (scene, mut client) = scene(&bed, "tls_external_plain");
+    let (fixture, mut client) = fixture(&bed, "tls_external_plain");
     stands_still(&mut client, 1, &["amqp.auth", "amqp.sslmode"]);
     set(&bed, &[("amqp.auth", "password")]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -259,10 +260,10 @@ fn a_certificate_without_a_key_and_a_key_without_a_certificate_are_refused() {
         let mut conf = papers.conf();
         conf.push(line(missing, ""));
         let bed = bed(ground().ports.demanding, &conf);
-        let (scene, mut client) = scene(&bed, "tls_half");
+        let (fixture, mut client) = fixture(&bed, "tls_half");
         stands_still(&mut client, 1, &[missing]);
         set(&bed, &[(missing, &papers.files.path(name).display().to_string())]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -271,9 +272,9 @@ fn a_certificate_without_a_key_and_a_key_without_a_certificate_are_refused() {
 fn a_new_certificate_and_key_are_used_from_the_next_connection_on() {
     let papers = Papers::of_the_user();
     let bed = bed(ground().ports.demanding, &papers.conf_of_certificate());
-    let (scene, mut client) = scene(&bed, "tls_new_identity");
+    let (fixture, mut client) = fixture(&bed, "tls_new_identity");
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     let stranger = ground().authority.issue(Subject::user("never-added"));
     papers.files.put("client.pem", &stranger.certificate);
     papers.files.put("client.key", &stranger.key);
@@ -282,6 +283,6 @@ fn a_new_certificate_and_key_are_used_from_the_next_connection_on() {
     stands_still(&mut client, 2, &["refused"]);
     papers.put_right("client.pem");
     papers.put_right("client.key");
-    arrive(&scene, &mut client, &[2]);
+    arrive(&fixture, &mut client, &[2]);
     streams_at(&mut client, ground().ports.demanding);
 }

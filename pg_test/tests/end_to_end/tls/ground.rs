@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use pg_test::{
-    Authority, CertificateFiles, DEADLINE, Identity, RabbitMq, Scene, Subject, Testbed,
+    Authority, CertificateFiles, DEADLINE, Fixture, Identity, RabbitMq, Subject, Testbed,
     TlsListener, wait_until, wait_until_confirmed,
 };
 use postgres::Client;
 
-use crate::stage::{ask, first_deliveries, make_blog, published_so_far, run};
+use crate::helpers::{ask, first_deliveries, make_blog, published_so_far, run};
 
 /// The broker's user that a client certificate stands for.
 pub const USER: &str = "cdc";
@@ -178,13 +178,13 @@ pub fn bed(port: u16, conf: &[String]) -> Testbed {
     Testbed::beside(&ground.rabbitmq, &lines)
 }
 
-/// A scene with `blog_articles`.
+/// A fixture with `blog_articles`.
 #[track_caller]
-pub fn scene<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let scene = bed.scene(name);
-    let mut client = scene.client();
+pub fn fixture<'bed>(bed: &'bed Testbed, name: &str) -> (Fixture<'bed>, Client) {
+    let fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 #[track_caller]
@@ -225,8 +225,8 @@ pub fn stands_still(client: &mut Client, id: i64, words: &[&str]) -> String {
 
 /// Waits until all that was committed is confirmed, and says that it was these rows, which come in this order.
 #[track_caller]
-pub fn arrive(scene: &Scene<'_>, client: &mut Client, ids: &[i64]) {
-    let events = published_so_far(scene, client);
+pub fn arrive(fixture: &Fixture<'_>, client: &mut Client, ids: &[i64]) {
+    let events = published_so_far(fixture, client);
     assert_eq!(first_deliveries(&events), ids);
     wait_until_confirmed(client);
 }
@@ -245,19 +245,19 @@ pub fn streams_at(client: &mut Client, port: u16) {
 #[track_caller]
 pub fn assert_refused(name: &str, port: u16, conf: &[String], words: &[&str]) {
     let bed = bed(port, conf);
-    let (scene, mut client) = scene(&bed, name);
+    let (fixture, mut client) = fixture(&bed, name);
     stands_still(&mut client, 1, words);
     set(&bed, &[("amqp.port", &ground().ports.right.to_string())]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 /// A broker at this port gets everything of a server with this configuration.
 #[track_caller]
 pub fn assert_accepted(name: &str, port: u16, conf: &[String]) {
     let bed = bed(port, conf);
-    let (scene, mut client) = scene(&bed, name);
+    let (fixture, mut client) = fixture(&bed, name);
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     streams_at(&mut client, port);
     assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
 }

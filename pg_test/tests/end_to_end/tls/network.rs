@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use pg_test::{
-    Authority, CertificateFiles, DEADLINE, Proxy, Scene, Shutdown, Subject, TlsListener,
+    Authority, CertificateFiles, DEADLINE, Fixture, Proxy, Shutdown, Subject, TlsListener,
     send_signal, wait_until, wait_until_confirmed, wait_until_confirmed_within,
 };
 use postgres::Client;
@@ -14,10 +14,10 @@ use serde_json::json;
 
 use super::eavesdropper::Eavesdropper;
 use super::ground::{
-    arrive, assert_accepted, bed, file, ground, insert, line, scene, set, stands_still, streams_at,
-    was_interrupted,
+    arrive, assert_accepted, bed, file, fixture, ground, insert, line, set, stands_still,
+    streams_at, was_interrupted,
 };
-use crate::stage::{
+use crate::helpers::{
     ask, first_deliveries, published_so_far, replace_worker, run, wait_until_read,
     wait_until_streaming, worker_pid,
 };
@@ -28,19 +28,19 @@ const LONG: usize = 5_000_000;
 #[test]
 fn plain_text_to_a_tls_port_names_the_setting() {
     let bed = bed(ground().ports.right, &[line("amqp.sslmode", "disable")]);
-    let (scene, mut client) = scene(&bed, "tls_plain_to_tls");
+    let (fixture, mut client) = fixture(&bed, "tls_plain_to_tls");
     stands_still(&mut client, 1, &["amqp.sslmode"]);
     set(&bed, &[("amqp.sslmode", "verify-full")]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
 fn tls_to_a_plain_port_says_that_it_is_none() {
     let bed = bed(ground().rabbitmq.port(), &[]);
-    let (scene, mut client) = scene(&bed, "tls_to_plain");
+    let (fixture, mut client) = fixture(&bed, "tls_to_plain");
     stands_still(&mut client, 1, &["does not speak TLS on this port"]);
     set(&bed, &[("amqp.sslmode", "disable")]);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn a_broker_may_speak_either_version() {
 fn a_broker_may_take_new_keys_at_any_time() {
     const ROWS: i64 = 5000;
     let bed = bed(ground().ports.new_keys, &[]);
-    let (scene, mut client) = scene(&bed, "tls_new_keys");
+    let (fixture, mut client) = fixture(&bed, "tls_new_keys");
     run(
         &mut client,
         &format!("INSERT INTO blog_articles SELECT g FROM generate_series(1, {ROWS}) g"),
     );
-    arrive(&scene, &mut client, &(1..=ROWS).collect::<Vec<_>>());
+    arrive(&fixture, &mut client, &(1..=ROWS).collect::<Vec<_>>());
     assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
 }
 
@@ -74,9 +74,9 @@ fn insert_long(client: &mut Client, id: i64) {
 }
 
 #[track_caller]
-fn assert_long_ones_arrive(scene: &Scene<'_>, client: &mut Client, ids: &[i64]) {
+fn assert_long_ones_arrive(fixture: &Fixture<'_>, client: &mut Client, ids: &[i64]) {
     wait_until_confirmed_within(client, 2 * DEADLINE);
-    let events = published_so_far(scene, client);
+    let events = published_so_far(fixture, client);
     assert_eq!(first_deliveries(&events), ids);
     for (event, &id) in events.iter().zip(ids) {
         assert!(event.json()["current"]["title"] == json!(long_text(id)), "row {id} differs");
@@ -88,9 +88,9 @@ fn long_messages_arrive_as_they_are() {
     let ports = &ground().ports;
     for port in [ports.only_1_2, ports.only_1_3] {
         let bed = bed(port, &[]);
-        let (scene, mut client) = scene(&bed, "tls_long");
+        let (fixture, mut client) = fixture(&bed, "tls_long");
         (1..=4).for_each(|id| insert_long(&mut client, id));
-        assert_long_ones_arrive(&scene, &mut client, &[1, 2, 3, 4]);
+        assert_long_ones_arrive(&fixture, &mut client, &[1, 2, 3, 4]);
         assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
     }
 }
@@ -102,7 +102,7 @@ fn long_messages_arrive_over_a_network_that_is_slow_at_times() {
     let proxy = Proxy::start(ground().ports.right);
     let conf = [line("amqp.heartbeat", 600), line("amqp.confirm_timeout", "10s")];
     let bed = bed(proxy.port(), &conf);
-    let (scene, mut client) = scene(&bed, "tls_slow");
+    let (fixture, mut client) = fixture(&bed, "tls_slow");
     streams_at(&mut client, proxy.port());
     for id in 1..=3 {
         proxy.set_slow(true);
@@ -114,7 +114,7 @@ fn long_messages_arrive_over_a_network_that_is_slow_at_times() {
         proxy.set_slow(false);
         wait_until_confirmed(&mut client);
     }
-    arrive(&scene, &mut client, &[1, 2, 3]);
+    arrive(&fixture, &mut client, &[1, 2, 3]);
     assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
 }
 
@@ -122,9 +122,9 @@ fn long_messages_arrive_over_a_network_that_is_slow_at_times() {
 #[test]
 fn long_messages_that_are_returned_are_read_to_their_end() {
     let bed = bed(ground().ports.right, &[line("amqp.heartbeat", 600)]);
-    let (scene, mut client) = scene(&bed, "tls_returned");
+    let (fixture, mut client) = fixture(&bed, "tls_returned");
     wait_until_streaming(&mut client);
-    let nobody = format!("{}-nobody", scene.exchange);
+    let nobody = format!("{}-nobody", fixture.exchange);
     for id in 1..=4 {
         run(&mut client, &format!("SET amqp.exchange = '{nobody}'"));
         insert_long(&mut client, id);
@@ -133,7 +133,7 @@ fn long_messages_that_are_returned_are_read_to_their_end() {
         assert_eq!(returned, id);
     }
     run(&mut client, "RESET amqp.exchange");
-    arrive(&scene, &mut client, &[]);
+    arrive(&fixture, &mut client, &[]);
     assert!(!was_interrupted(&bed), "{}", bed.postgres.log());
 }
 
@@ -144,11 +144,11 @@ fn a_broker_that_stops_in_the_middle_of_the_handshake_is_given_up_and_tried_agai
         let proxy = Proxy::start(ground().ports.right);
         proxy.stop_after(bytes);
         let bed = bed(proxy.port(), &[line("amqp.connect_timeout", "1s")]);
-        let (scene, mut client) = scene(&bed, "tls_handshake");
+        let (fixture, mut client) = fixture(&bed, "tls_handshake");
         stands_still(&mut client, 1, &["did not answer within 1s"]);
         assert!(bed.postgres.log().contains("did not answer within 1s"));
         proxy.heal();
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -158,7 +158,7 @@ fn a_frozen_broker_does_not_keep_the_worker_from_leaving() {
     let proxy = Proxy::start(ground().ports.right);
     proxy.stop_after(0);
     let bed = bed(proxy.port(), &[line("amqp.connect_timeout", "1h")]);
-    let (scene, mut client) = scene(&bed, "tls_leaving");
+    let (fixture, mut client) = fixture(&bed, "tls_leaving");
     insert(&mut client, 1);
     let worker = worker_pid(&mut client);
     run(&mut client, &format!("SELECT pg_terminate_backend({worker})"));
@@ -167,7 +167,7 @@ fn a_frozen_broker_does_not_keep_the_worker_from_leaving() {
         (!ask::<bool>(&mut client, &format!("{lives}{worker}"))).then_some(())
     });
     proxy.heal();
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
 }
 
 /// Inside a record, and without a word.
@@ -176,20 +176,20 @@ fn a_connection_that_breaks_loses_nothing() {
     let proxy = Proxy::start(ground().ports.right);
     let conf = [line("amqp.heartbeat", 1), line("amqp.confirm_timeout", "4s")];
     let bed = bed(proxy.port(), &conf);
-    let (scene, mut client) = scene(&bed, "tls_breaks");
+    let (fixture, mut client) = fixture(&bed, "tls_breaks");
     streams_at(&mut client, proxy.port());
-    let rows = write_while(&scene, || {
+    let rows = write_while(&fixture, || {
         for breaks in [Proxy::cut_mid_frame, Proxy::silence, Proxy::cut, Proxy::cut_mid_frame] {
             go_on(&mut client, 50);
             breaks(&proxy);
         }
     });
-    arrive(&scene, &mut client, &(1..=rows).collect::<Vec<_>>());
+    arrive(&fixture, &mut client, &(1..=rows).collect::<Vec<_>>());
     assert!(was_interrupted(&bed), "{}", bed.postgres.log());
 }
 
 /// Writes rows from 1 on, one by one, until this is done, and says how many there are.
-fn write_while(scene: &Scene<'_>, work: impl FnOnce()) -> i64 {
+fn write_while(fixture: &Fixture<'_>, work: impl FnOnce()) -> i64 {
     let is_over = AtomicBool::new(false);
     /// Also when it is left by a panic: the scope waits for the writer.
     struct End<'a>(&'a AtomicBool);
@@ -198,7 +198,7 @@ fn write_while(scene: &Scene<'_>, work: impl FnOnce()) -> i64 {
             self.0.store(true, Ordering::Relaxed);
         }
     }
-    let mut client = scene.client();
+    let mut client = fixture.client();
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut rows = 0;
@@ -232,9 +232,9 @@ fn certificates_are_renewed_under_load_without_a_reload() {
     let proxy = Proxy::start(ground.ports.renewed);
     let root = files.put("root.pem", ground.authority.certificate());
     let bed = bed(proxy.port(), &[line("amqp.sslrootcert", root.display())]);
-    let (scene, mut client) = scene(&bed, "tls_renewed");
+    let (fixture, mut client) = fixture(&bed, "tls_renewed");
     let worker = worker_pid(&mut client);
-    let rows = write_while(&scene, || {
+    let rows = write_while(&fixture, || {
         for number in 0..3 {
             go_on(&mut client, 50);
             let authority = Authority::new(&format!("trusted since {number}"));
@@ -247,32 +247,32 @@ fn certificates_are_renewed_under_load_without_a_reload() {
         }
         go_on(&mut client, 50);
     });
-    arrive(&scene, &mut client, &(1..=rows).collect::<Vec<_>>());
+    arrive(&fixture, &mut client, &(1..=rows).collect::<Vec<_>>());
     assert_eq!(worker_pid(&mut client), worker);
 }
 
 #[test]
 fn a_restart_of_the_server_or_of_its_worker_loses_nothing() {
     let bed = bed(ground().ports.right, &[]);
-    let (scene, mut client) = scene(&bed, "tls_restart");
+    let (fixture, mut client) = fixture(&bed, "tls_restart");
     insert(&mut client, 1);
     bed.postgres.restart(Shutdown::Fast);
-    let mut client_2 = scene.client();
+    let mut client_2 = fixture.client();
     insert(&mut client_2, 2);
     replace_worker(&mut client_2);
     insert(&mut client_2, 3);
     bed.postgres.restart(Shutdown::Immediate);
-    client = scene.client();
+    client = fixture.client();
     insert(&mut client, 4);
     let worker = worker_pid(&mut client);
     send_signal(worker, "KILL");
     wait_until("the server starts anew", DEADLINE, || client.simple_query("").err());
     let mut client = wait_until("sessions are let in", DEADLINE, || {
-        let connection = bed.postgres.connection_string(&scene.database);
+        let connection = bed.postgres.connection_string(&fixture.database);
         Client::connect(&connection, postgres::NoTls).ok()
     });
     insert(&mut client, 5);
-    arrive(&scene, &mut client, &[1, 2, 3, 4, 5]);
+    arrive(&fixture, &mut client, &[1, 2, 3, 4, 5]);
 }
 
 /// The password is what a false broker is after.
@@ -299,7 +299,7 @@ fn nothing_is_said_to_a_broker_that_is_not_trusted() {
             line("amqp.password", PASSWORD),
         ];
         let bed = bed(eavesdropper.port(), &conf);
-        let (scene, mut client) = scene(&bed, "tls_eavesdropper");
+        let (fixture, mut client) = fixture(&bed, "tls_eavesdropper");
         stands_still(&mut client, 1, &[words]);
         eavesdropper.assert_has_heard_nothing_but_the_handshake(&[PASSWORD, "guest"]);
         // It does hear who trusts it.
@@ -309,7 +309,7 @@ fn nothing_is_said_to_a_broker_that_is_not_trusted() {
         });
         let right = ground().ports.right.to_string();
         set(&bed, &[("amqp.port", &right), ("amqp.password", "guest")]);
-        arrive(&scene, &mut client, &[1]);
+        arrive(&fixture, &mut client, &[1]);
     }
 }
 
@@ -324,11 +324,11 @@ fn nothing_is_said_to_who_has_the_certificate_and_not_the_key() {
             let eavesdropper = Eavesdropper::speaking(&[version], &stolen);
             let conf = [line("amqp.sslmode", mode), line("amqp.sslrootcert", root.display())];
             let bed = bed(eavesdropper.port(), &conf);
-            let (scene, mut client) = scene(&bed, "tls_stolen");
+            let (fixture, mut client) = fixture(&bed, "tls_stolen");
             stands_still(&mut client, 1, &["signature"]);
             eavesdropper.assert_has_heard_nothing_but_the_handshake(&["guest"]);
             set(&bed, &[("amqp.port", &ground().ports.right.to_string())]);
-            arrive(&scene, &mut client, &[1]);
+            arrive(&fixture, &mut client, &[1]);
         }
     }
 }

@@ -5,12 +5,12 @@ use std::fs;
 use std::sync::{Arc, LazyLock};
 
 use pg_test::{
-    Authority, CertificateFiles, RabbitMq, Scene, Shutdown, Subject, Testbed, TlsListener,
+    Authority, CertificateFiles, Fixture, RabbitMq, Shutdown, Subject, Testbed, TlsListener,
     ordinary_user, wait_until_confirmed,
 };
 use postgres::Client;
 
-use super::ground::{arrive, insert, scene, stands_still, streams_at};
+use super::ground::{arrive, fixture, insert, stands_still, streams_at};
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tls.md");
@@ -123,10 +123,10 @@ fn bed(rabbitmq: &Arc<RabbitMq>, settings: &[String]) -> Testbed {
 
 /// A row comes to the broker over TLS, from this user.
 #[track_caller]
-fn assert_arrives(scene: &Scene<'_>, client: &mut Client, user: &str) {
+fn assert_arrives(fixture: &Fixture<'_>, client: &mut Client, user: &str) {
     insert(client, 1);
-    arrive(scene, client, &[1]);
-    assert_is_connected(&scene.testbed.rabbitmq, client, user);
+    arrive(fixture, client, &[1]);
+    assert_is_connected(&fixture.testbed.rabbitmq, client, user);
 }
 
 #[track_caller]
@@ -151,14 +151,15 @@ fn assert_cloud_is_reached(heading: &'static str) {
     let rabbitmq = broker_of(&authority, &files);
     recipe.admit(&rabbitmq);
     let bed = bed(&rabbitmq, &recipe.settings(&files, rabbitmq.tls_port()));
-    let (scene, mut client) = scene(&bed, "tls_cloud");
+    let (fixture, mut client) = fixture(&bed, "tls_cloud");
     stands_still(&mut client, 1, &["amqp.sslrootcert"]);
     drop(client);
 
     bed.postgres.stop(Shutdown::Fast);
-    let known = files.put("known.pem", authority.certificate());
+    let machine = CertificateFiles::new();
+    let known = machine.put("known.pem", authority.certificate());
     bed.postgres.start_with(&[("SSL_CERT_FILE", known.as_os_str())]);
-    let mut client = bed.postgres.connect(&scene.database);
+    let mut client = bed.postgres.connect(&fixture.database);
     wait_until_confirmed(&mut client);
     assert_is_connected(&rabbitmq, &mut client, recipe.user());
 }
@@ -184,8 +185,8 @@ fn the_recipe_for_an_operator_s_own_authority_works() {
     let rabbitmq = broker_of(&authority, &files);
     recipe.admit(&rabbitmq);
     let bed = bed(&rabbitmq, &recipe.settings(&files, rabbitmq.tls_port()));
-    let (scene, mut client) = scene(&bed, "tls_operator");
-    assert_arrives(&scene, &mut client, recipe.user());
+    let (fixture, mut client) = fixture(&bed, "tls_operator");
+    assert_arrives(&fixture, &mut client, recipe.user());
 }
 
 /// Files as OpenSSL makes them.
@@ -213,8 +214,8 @@ fn the_recipe_for_an_authority_of_one_s_own_works() {
     let rabbitmq = broker_with(&recipe, &files, &[]);
     recipe.admit(&rabbitmq);
     let bed = bed(&rabbitmq, &recipe.settings(&files, rabbitmq.tls_port()));
-    let (scene, mut client) = scene(&bed, "tls_own_authority");
-    assert_arrives(&scene, &mut client, recipe.user());
+    let (fixture, mut client) = fixture(&bed, "tls_own_authority");
+    assert_arrives(&fixture, &mut client, recipe.user());
 }
 
 #[test]
@@ -229,12 +230,12 @@ fn the_recipe_for_a_certificate_in_place_of_the_password_works() {
     assert_eq!(plugins.len() + said("rabbitmqctl ").len(), recipe.commands().lines().count());
     let rabbitmq = broker_with(&recipe, &files, &plugins);
     for arguments in said("rabbitmqctl ") {
-        // The scene's exchange, too.
+        // The fixture's exchange, too.
         let arguments =
             shell(&files, &format!("printf '%s\\n' {arguments}")).replace("pg-messaging", ".*");
         rabbitmq.ctl(&arguments.lines().collect::<Vec<_>>());
     }
     let bed = bed(&rabbitmq, &recipe.settings(&files, rabbitmq.tls_port()));
-    let (scene, mut client) = scene(&bed, "tls_in_place_of_password");
-    assert_arrives(&scene, &mut client, "cdc");
+    let (fixture, mut client) = fixture(&bed, "tls_in_place_of_password");
+    assert_arrives(&fixture, &mut client, "cdc");
 }

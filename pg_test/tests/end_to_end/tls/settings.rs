@@ -3,9 +3,9 @@
 use pg_test::{CertificateFiles, DEADLINE, Subject, Testbed, wait_until};
 
 use super::ground::{
-    USER, arrive, bed, ground, insert, line, scene, set, stands_still, streams_at,
+    USER, arrive, bed, fixture, ground, insert, line, set, stands_still, streams_at,
 };
-use crate::stage::{ask, refusal};
+use crate::helpers::{ask, refusal};
 
 const SETTINGS: [&str; 6] =
     ["amqp.sslmode", "amqp.sslrootcert", "amqp.sslcert", "amqp.sslkey", "amqp.sslcrl", "amqp.auth"];
@@ -76,9 +76,9 @@ fn what_is_shown_of_them_is_names_of_files() {
         .map(|(name, text)| files.put(name, text).display().to_string());
     let conf = [line("amqp.sslcert", &certificate), line("amqp.sslkey", &key)];
     let bed = bed(ground().ports.demanding, &conf);
-    let (scene, mut client) = scene(&bed, "tls_shown");
+    let (fixture, mut client) = fixture(&bed, "tls_shown");
     insert(&mut client, 1);
-    arrive(&scene, &mut client, &[1]);
+    arrive(&fixture, &mut client, &[1]);
     let shown = |client: &mut postgres::Client, name: &str| -> String {
         ask(client, &format!("SHOW {name}"))
     };
@@ -105,7 +105,7 @@ fn a_reload_takes_the_stream_from_plain_text_to_tls_and_back() {
     let ports = &ground().ports;
     let plain = ground().rabbitmq.port();
     let bed = bed(plain, &[line("amqp.sslmode", "disable")]);
-    let (scene, mut client) = scene(&bed, "tls_and_back");
+    let (fixture, mut client) = fixture(&bed, "tls_and_back");
     for (id, port, mode) in [
         (1, plain, "disable"),
         (2, ports.right, "verify-full"),
@@ -122,5 +122,5 @@ fn a_reload_takes_the_stream_from_plain_text_to_tls_and_back() {
             insert(&mut client, id);
         }
     }
-    arrive(&scene, &mut client, &[1, 2, 3, 4, 5]);
+    arrive(&fixture, &mut client, &[1, 2, 3, 4, 5]);
 }

@@ -21,16 +21,16 @@ const CONF: &[&str] = &[
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Servers and session.
-pub struct Stage {
+pub struct Servers {
     // Dropped in this order: the servers last.
     pub client: Client,
     pub bed: Testbed,
 }
 
-impl Stage {
-    pub fn set() -> Stage {
+impl Servers {
+    pub fn start() -> Servers {
         let bed = Testbed::private(&[QUIET, CONF].concat());
-        Stage { client: bed.make_database(DATABASE), bed }
+        Servers { client: bed.make_database(DATABASE), bed }
     }
 
     pub fn postgres(&self) -> &Postgres {

@@ -3,16 +3,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::author::{Author, Call};
-use super::cast::{CALLS, Kind, PROCEDURES, TABLES, make_table};
+use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator};
+use super::tables::{Kind, MADE, TABLES, make_table};
 use crate::dice::Dice;
-
-/// What the names of tables begin with that are made on the way.
-pub(super) const MADE: &str = "made_";
 
 /// A transaction, or several: a procedure may commit.
 #[derive(Clone, Debug)]
-pub(super) struct Script {
+pub(super) struct PlannedTransaction {
     pub steps: Vec<Step>,
     pub end: End,
 }
@@ -39,18 +36,18 @@ pub(super) enum End {
     Prepare,
 }
 
-/// The scripts of a session. The first one fills the tables.
-pub(super) fn scripts(dice: &mut Dice) -> Vec<Script> {
+/// The transactions of a session. The first one fills the tables.
+pub(super) fn transactions(dice: &mut Dice) -> Vec<PlannedTransaction> {
     let count = dice.between(18, 26);
-    let mut scripts = vec![fill()];
+    let mut transactions = vec![fill()];
     for number in 1..=count {
-        let mut writer = Writer { dice, number, copied: 0, made: 0 };
-        scripts.push(writer.script());
+        let mut generator = TransactionGenerator { dice, number, copied: 0, made: 0 };
+        transactions.push(generator.transaction());
     }
-    scripts
+    transactions
 }
 
-fn fill() -> Script {
+fn fill() -> PlannedTransaction {
     let steps = TABLES.iter().filter(|table| table.kind != Kind::Log).map(|table| {
         let parent = if table.parent.is_some() { "nullif(g / 3, 0)" } else { "g * 10" };
         Step::Guarded(vec![Step::Run(format!(
@@ -58,19 +55,19 @@ fn fill() -> Script {
             table.name
         ))])
     });
-    Script { steps: steps.collect(), end: End::Commit }
+    PlannedTransaction { steps: steps.collect(), end: End::Commit }
 }
 
-/// Writes one script.
-struct Writer<'a> {
+/// Writes one transaction.
+struct TransactionGenerator<'a> {
     dice: &'a mut Dice,
     number: u64,
     copied: u64,
     made: u64,
 }
 
-impl Writer<'_> {
-    fn script(&mut self) -> Script {
+impl TransactionGenerator<'_> {
+    fn transaction(&mut self) -> PlannedTransaction {
         let end = match self.dice.between(1, 100) {
             1..=20 => End::Alone,
             21..=78 => End::Commit,
@@ -79,7 +76,7 @@ impl Writer<'_> {
         };
         if end == End::Alone {
             let steps = (0..self.dice.between(1, 3)).map(|_| self.alone()).collect();
-            return Script { steps, end };
+            return PlannedTransaction { steps, end };
         }
         let guarded = self.dice.chance(75);
         let mut steps = Vec::new();
@@ -87,12 +84,12 @@ impl Writer<'_> {
             let step = self.part();
             steps.push(if guarded { Step::Guarded(step) } else { Step::Guarded(step).flat() });
         }
-        Script { steps, end }
+        PlannedTransaction { steps, end }
     }
 
     /// A step that is a transaction, or some.
     fn alone(&mut self) -> Step {
-        let k = self.author().constant();
+        let k = self.statements().constant();
         Step::Run(match self.dice.between(1, 10) {
             1..=3 => format!("CALL {}({k})", self.dice.pick(&PROCEDURES)),
             4 => self.anonymous(),
@@ -104,29 +101,29 @@ impl Writer<'_> {
         })
     }
 
-    fn author(&mut self) -> Author<'_> {
-        Author::new(self.dice, Call::only(&CALLS))
+    fn statements(&mut self) -> StatementGenerator<'_> {
+        StatementGenerator::new(self.dice, Call::only(&CALLS))
     }
 
     fn anonymous(&mut self) -> String {
-        let k = self.author().constant();
-        let body = self.author().block("k", None);
+        let k = self.statements().constant();
+        let body = self.statements().block("k", None);
         format!("DO $$ DECLARE k int := {k}; r record; BEGIN {body} END $$")
     }
 
     /// One statement.
     fn statement(&mut self) -> String {
-        let mut author = self.author();
-        let k = author.constant();
-        match author.dice.between(1, 100) {
-            1..=70 => author.single(&k, None),
+        let mut generator = self.statements();
+        let k = generator.constant();
+        match generator.dice.between(1, 100) {
+            1..=70 => generator.single(&k, None),
             71..=78 => {
-                let function = author.function().unwrap_or("f1");
+                let function = generator.function().unwrap_or("f1");
                 format!("SELECT {function}(g) FROM generate_series({k}, {k} + 2) g")
             }
             79..=86 => {
-                let function = author.function().unwrap_or("f1");
-                let table = author.table(None);
+                let function = generator.function().unwrap_or("f1");
+                let table = generator.table(None);
                 format!(
                     "UPDATE {} SET v = 'r' WHERE id BETWEEN {k} AND {k} + 3 RETURNING {function}(id)",
                     table.name
@@ -134,8 +131,8 @@ impl Writer<'_> {
             }
             87..=94 => self.anonymous(),
             _ => {
-                let table = author.table(None);
-                author.truncate(table)
+                let table = generator.table(None);
+                generator.truncate(table)
             }
         }
     }
@@ -145,7 +142,7 @@ impl Writer<'_> {
         match self.dice.between(1, 100) {
             1..=55 => vec![Step::Run(self.statement())],
             56..=61 => {
-                let table = self.author().table(None).name;
+                let table = self.statements().table(None).name;
                 vec![self.copy(table, false)]
             }
             62..=68 => self.freeze(),
@@ -183,7 +180,7 @@ impl Writer<'_> {
     fn freeze(&mut self) -> Vec<Step> {
         let table = self.dice.pick(&["a", "b", "grand", "child", "a", "b", "unlogged"]);
         let emptied = TABLES.into_iter().find(|one| one.name == table).unwrap_or(TABLES[0]);
-        let mut steps = vec![Step::Run(self.author().truncate(emptied))];
+        let mut steps = vec![Step::Run(self.statements().truncate(emptied))];
         if self.dice.chance(30) {
             steps.push(Step::Run(self.statement()));
         }
@@ -192,12 +189,12 @@ impl Writer<'_> {
     }
 
     fn truncate(&mut self) -> Vec<Step> {
-        let mut author = self.author();
+        let mut generator = self.statements();
         let mut steps = Vec::new();
-        if author.dice.chance(30) {
-            let table = author.table(None).name;
+        if generator.dice.chance(30) {
+            let table = generator.table(None).name;
             steps.push(Step::Run(format!("LOCK TABLE {table}")));
-            let k = author.constant();
+            let k = generator.constant();
             let insert = format!("INSERT INTO {table} (id) VALUES ({k}) ON CONFLICT DO NOTHING");
             steps.push(Step::Run(insert));
             let truncate = format!("TRUNCATE {table} CASCADE");
@@ -205,25 +202,25 @@ impl Writer<'_> {
             return steps;
         }
         let mut names: Vec<&str> =
-            (0..author.dice.between(1, 3)).map(|_| author.table(None).name).collect();
+            (0..generator.dice.between(1, 3)).map(|_| generator.table(None).name).collect();
         names.dedup();
         if names.len() > 1 {
-            // A trigger of another table may write to it before it is emptied: see `cast::truncate`.
+            // A trigger of another table may write to it before it is emptied: see `Schema::truncate`.
             names.retain(|name| *name != "deferred");
         }
-        let identity = author.dice.pick(&["", "", " RESTART IDENTITY"]);
+        let identity = generator.dice.pick(&["", "", " RESTART IDENTITY"]);
         steps.push(Step::Run(format!("TRUNCATE {}{identity} CASCADE", names.join(", "))));
         steps
     }
 
     /// A query that writes as it is fetched, with others in between.
     fn cursor(&mut self) -> Vec<Step> {
-        let function = self.author().function().unwrap_or("f1");
+        let function = self.statements().function().unwrap_or("f1");
         let (first, second) = (self.dice.between(1, 3), self.dice.between(1, 5));
         let source = if self.dice.chance(50) {
             "generate_series(1, 5) g".to_owned()
         } else {
-            let table = self.author().table(None).name;
+            let table = self.statements().table(None).name;
             format!("(SELECT id AS g FROM {table} WHERE id > 0 ORDER BY id) g")
         };
         let between = self.statement();
@@ -258,7 +255,7 @@ impl Writer<'_> {
                 3 => Step::Run(format!("TRUNCATE {name}")),
                 4 => Step::Run(format!("UPDATE {name} SET v = 'u', id = id + 5000 WHERE id > 0")),
                 _ => {
-                    let function = self.author().function().unwrap_or("f1");
+                    let function = self.statements().function().unwrap_or("f1");
                     Step::Run(format!(
                         "INSERT INTO {name} (id, n) SELECT g, {function}(g) \
                          FROM generate_series(1, 3) g ON CONFLICT DO NOTHING"
@@ -272,8 +269,8 @@ impl Writer<'_> {
 
     /// The same in a function, in the middle of a captured statement.
     fn make_in_a_function(&mut self) -> Vec<Step> {
-        let mut author = self.author();
-        let (k, table) = (author.constant(), author.table(None).name);
+        let mut generator = self.statements();
+        let (k, table) = (generator.constant(), generator.table(None).name);
         vec![Step::Run(format!(
             "INSERT INTO {table} (id, v) SELECT make(g), 'mk' FROM generate_series({k}, {k} + 1) g \
              ON CONFLICT (id) DO UPDATE SET v = 'mk2'"
@@ -312,7 +309,7 @@ impl Display for Step {
     }
 }
 
-impl Display for Script {
+impl Display for PlannedTransaction {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (begin, end) = match self.end {
             End::Alone => ("", ""),

@@ -1,4 +1,4 @@
-//! Finds in the catalogs how the values of types become JSON. Only in a transaction.
+//! Looks up in the catalogs how the values of a type become JSON. Only in a transaction.
 
 use super::kind::{Elements, Kind, Portable};
 use crate::pg::function::JsonFunction;
@@ -7,17 +7,17 @@ use crate::pg::plan_memory::PlanMemory;
 use crate::pg::types::{Made, TypeId};
 use crate::pg::worker_types::WorkerType;
 
-/// Finds the rendering of types.
-pub struct Kinds<'a> {
+/// Looks up types.
+pub struct TypeLookup<'a> {
     pub memory: &'a PlanMemory,
     pub dependencies: &'a mut Dependencies,
     /// Whether a type was asked for whose values look different under other string settings.
     pub depend_on_settings: bool,
 }
 
-impl Kinds<'_> {
-    /// The rendering of a type.
-    pub fn of(&mut self, type_id: TypeId) -> Kind {
+impl TypeLookup<'_> {
+    /// Returns how values of a type are rendered.
+    pub fn kind(&mut self, type_id: TypeId) -> Kind {
         type_id.note(self.dependencies);
         let base = type_id.base();
         base.note(self.dependencies);
@@ -27,7 +27,7 @@ impl Kinds<'_> {
         }
     }
 
-    /// The type as one of those that need no database.
+    /// Returns the type as one that needs no database to be rendered, if it is one.
     pub fn portable(&self, type_id: TypeId) -> Option<Portable> {
         let base = type_id.base();
         if let Some(of) = WorkerType::of(base) {
@@ -60,7 +60,7 @@ impl Kinds<'_> {
     fn elements(&mut self, type_id: TypeId) -> Elements {
         Elements {
             type_id,
-            kind: self.of(type_id),
+            kind: self.kind(type_id),
             storage: type_id.storage(),
             to_json: Some(JsonFunction::of_arrays()),
         }

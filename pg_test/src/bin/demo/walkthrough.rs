@@ -1,5 +1,5 @@
-//! What the story is played on: both servers, one session, one consumer; and the count of what
-//! was done and what came.
+//! What the story runs on: both servers, one session, one consumer; and the count of what was done
+//! and what came.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use pg_test::{Consumer, DEADLINE, Message, Queue, Testbed, wait_until};
 use postgres::Client;
 
+use crate::failure::Failure;
 use crate::page::{Page, Pen, duration};
 use crate::story::{SCHEMA, STATUS, Step};
-use crate::{Failure, message_view, tally};
+use crate::{message_view, tally};
 
 const DATABASE: &str = "blog";
 
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AFTERMATH: Duration = Duration::from_millis(300);
 
 /// Servers, session and consumer.
-pub struct Stage<'page> {
+pub struct Walkthrough<'page> {
     page: &'page Page,
     // Dropped in this order: the servers last.
     client: Client,
@@ -39,9 +40,9 @@ pub struct Stage<'page> {
     complaints: Vec<String>,
 }
 
-impl<'page> Stage<'page> {
+impl<'page> Walkthrough<'page> {
     /// Starts the servers and makes the blog.
-    pub fn set(page: &'page Page) -> Result<Stage<'page>, Failure> {
+    pub fn start(page: &'page Page) -> Result<Walkthrough<'page>, Failure> {
         let version = find_postgres_with_extension()?;
         page.line("amqp_cdc: what commits in PostgreSQL arrives in RabbitMQ\n");
         let what = format!("starting {version} and RabbitMQ");
@@ -50,7 +51,7 @@ impl<'page> Stage<'page> {
         run(&mut bed.postgres.connect("postgres"), &format!("CREATE DATABASE {DATABASE}"))?;
         let client = bed.postgres.connect(DATABASE);
         let consumer = consume(&bed);
-        let mut stage = Stage {
+        let mut walkthrough = Walkthrough {
             page,
             client,
             consumer,
@@ -62,14 +63,14 @@ impl<'page> Stage<'page> {
         };
         page.remark(&format!(
             "PostgreSQL is on port {}, {} on port {}",
-            stage.bed.postgres.port(),
-            broker_version(&stage.bed.rabbitmq.log()),
-            stage.bed.rabbitmq.port(),
+            walkthrough.bed.postgres.port(),
+            broker_version(&walkthrough.bed.rabbitmq.log()),
+            walkthrough.bed.rabbitmq.port(),
         ));
         page.remark(&format!("a consumer gets whatever is published to exchange {EXCHANGE}"));
         page.title("The extension, a small blog, and one trigger for each of its tables");
-        stage.run(SCHEMA)?;
-        Ok(stage)
+        walkthrough.run(SCHEMA)?;
+        Ok(walkthrough)
     }
 
     /// Runs a step and shows the messages that come of it.
@@ -80,7 +81,7 @@ impl<'page> Stage<'page> {
         Ok(())
     }
 
-    /// Like [`Stage::perform`], but the broker is down while the statements run.
+    /// Like [`Walkthrough::perform`], but the broker is down while the statements run.
     pub fn perform_without_broker(&mut self, step: &Step) -> Result<(), Failure> {
         let page = self.page;
         page.title(step.title);

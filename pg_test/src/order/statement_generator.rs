@@ -1,9 +1,15 @@
-//! Writes random statements: single ones, for scripts as for the bodies of functions and triggers,
+//! Writes random statements: single ones, for transactions as for the bodies of functions and triggers,
 //! and blocks of PL/pgSQL. Rows are always found through an index, in its order: what a statement
 //! does must not depend on where a vacuum left room in the heap.
 
-use super::cast::{KEYS, Kind, TABLES, Table};
+use super::tables::{KEYS, Kind, TABLES, Table};
 use crate::dice::Dice;
+
+/// Functions that write, each of which calls those before it but for the first two.
+pub(super) const CALLS: [&str; 4] = ["f1", "f2", "f3", "f4"];
+
+/// Procedures that commit on the way.
+pub(super) const PROCEDURES: [&str; 2] = ["p1", "p2"];
 
 /// The functions that a statement may call.
 #[derive(Clone, Debug, Default)]
@@ -17,14 +23,14 @@ impl Call {
 }
 
 /// Writes statements.
-pub(super) struct Author<'a> {
+pub(super) struct StatementGenerator<'a> {
     pub dice: &'a mut Dice,
     call: Call,
 }
 
-impl<'a> Author<'a> {
-    pub fn new(dice: &'a mut Dice, call: Call) -> Author<'a> {
-        Author { dice, call }
+impl<'a> StatementGenerator<'a> {
+    pub fn new(dice: &'a mut Dice, call: Call) -> StatementGenerator<'a> {
+        StatementGenerator { dice, call }
     }
 
     /// An id.

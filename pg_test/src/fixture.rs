@@ -1,6 +1,6 @@
-//! One test's stage on a testbed: a database with the extension, an exchange that this database
-//! publishes to, and a consumer that gets everything sent there. Tests on different scenes do not
-//! see each other's events.
+//! What one test works with on a testbed: a database with the extension, an exchange that this
+//! database publishes to, and a consumer that gets everything sent there. Tests with different
+//! fixtures do not see each other's events.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -15,7 +15,7 @@ use crate::wait::{DEADLINE, wait_until};
 
 /// A database, an exchange and a consumer for one test.
 #[derive(Debug)]
-pub struct Scene<'bed> {
+pub struct Fixture<'bed> {
     /// The servers behind it.
     pub testbed: &'bed Testbed,
     /// The name of the database.
@@ -26,24 +26,33 @@ pub struct Scene<'bed> {
     pub consumer: Consumer,
 }
 
-impl Scene<'_> {
+impl Testbed {
+    /// Makes a fixture for one test: a database, an exchange and a consumer of its own. `name` should
+    /// name the test; a number makes it unique.
     #[track_caller]
-    pub(crate) fn set<'bed>(testbed: &'bed Testbed, name: &str) -> Scene<'bed> {
-        static SET: AtomicU32 = AtomicU32::new(1);
-        let database = unique(name, SET.fetch_add(1, Ordering::Relaxed));
+    pub fn scene(&self, name: &str) -> Fixture<'_> {
+        Fixture::make(self, name)
+    }
+}
+
+impl Fixture<'_> {
+    #[track_caller]
+    fn make<'bed>(testbed: &'bed Testbed, name: &str) -> Fixture<'bed> {
+        static MADE: AtomicU32 = AtomicU32::new(1);
+        let database = unique(name, MADE.fetch_add(1, Ordering::Relaxed));
         let exchange = format!("{database}-exchange");
 
         let broker = testbed.rabbitmq.broker();
         broker.declare_exchange(&exchange, "topic");
-        let consumer = broker.consume(&Scene::queue_of(&database, &exchange));
+        let consumer = broker.consume(&Fixture::queue_of(&database, &exchange));
         // After the extension, so that the setting is the extension's and not a placeholder.
         let set = format!("ALTER DATABASE \"{database}\" SET amqp.exchange = '{exchange}'");
         let done = testbed.make_database(&database).batch_execute(&set);
         done.unwrap_or_else(|error| panic!("{set}: {error:?}"));
-        Scene { testbed, database, exchange, consumer }
+        Fixture { testbed, database, exchange, consumer }
     }
 
-    /// A new session in the scene's database.
+    /// A new session in the fixture's database.
     #[track_caller]
     pub fn client(&self) -> Client {
         self.testbed.postgres.connect(&self.database)
@@ -54,12 +63,12 @@ impl Scene<'_> {
         self.testbed.rabbitmq.broker()
     }
 
-    /// The durable queue that the scene's consumer consumes.
+    /// The durable queue that the fixture's consumer consumes.
     pub fn queue(&self) -> Queue {
-        Scene::queue_of(&self.database, &self.exchange)
+        Fixture::queue_of(&self.database, &self.exchange)
     }
 
-    /// Consumes the scene's queue anew: the consumer does not survive a restart of the broker, the
+    /// Consumes the fixture's queue anew: the consumer does not survive a restart of the broker, the
     /// queue does.
     #[track_caller]
     pub fn consume_again(&mut self) {
@@ -71,7 +80,7 @@ impl Scene<'_> {
     }
 }
 
-impl Drop for Scene<'_> {
+impl Drop for Fixture<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.testbed.print_logs_once();

@@ -1,18 +1,13 @@
-//! Who plays in a world: for each session a schema of its own with captured tables, triggers and
-//! functions that write in the middle of statements, and the script of its transactions. All of it
-//! follows from a seed and the world's number, and no statement has more than one possible outcome,
-//! so that the same world can be played again elsewhere.
+//! The schema of a session: captured tables, and triggers and functions that write in the middle of
+//! statements.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::author::{Author, Call};
-use super::change::{Change, Operation};
-use super::script::{self, Script};
+use super::captured::{Captured, Promise};
+use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator};
+use super::tables::{KEYS, Kind, MADE, TABLES, Table, capture_rows, capture_truncate, make_table};
 use crate::dice::Dice;
-
-/// Ids that statements choose among; few, so that they meet.
-pub(super) const KEYS: u64 = 24;
 
 /// How many partitions `part` has, of eight ids each; the last has all further ones.
 const PARTITIONS: u64 = 3;
@@ -24,190 +19,41 @@ const CAPTURE_NAMES: [&str; 3] = ["A_cdc", "m_cdc", "zz_cdc"];
 /// What the names of other triggers begin with, for the same reason.
 const NAMES: [&str; 6] = ["0_", "B_", "S_", "c_", "q_", "zzz_"];
 
-/// What is special about a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Plain,
-    Partitioned,
-    Unlogged,
-    /// Its capture trigger is a deferred one.
-    Deferred,
-    /// A log, with ids of its own.
-    Log,
-    Uncaptured,
-}
+/// After so many calls of triggers and functions in a transaction the further ones write nothing.
+const SPEND: u64 = 60;
 
-/// A table. All have the columns `id int`, `n int` and `v text`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Table {
-    pub name: &'static str,
-    pub kind: Kind,
-    /// The table that its column `n` refers to.
-    pub parent: Option<&'static str>,
-}
-
-const fn table(name: &'static str, kind: Kind, parent: Option<&'static str>) -> Table {
-    Table { name, kind, parent }
-}
-
-/// The tables of every schema.
-pub(super) const TABLES: [Table; 10] = [
-    table("a", Kind::Plain, None),
-    table("b", Kind::Plain, None),
-    table("part", Kind::Partitioned, None),
-    table("parent", Kind::Plain, None),
-    table("child", Kind::Plain, Some("parent")),
-    table("grand", Kind::Plain, Some("child")),
-    table("unlogged", Kind::Unlogged, None),
-    table("deferred", Kind::Deferred, None),
-    table("audit", Kind::Log, None),
-    table("plain", Kind::Uncaptured, None),
-];
-
-/// What can be said of a table's events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Promise {
-    /// They stand where the changes stand.
-    Ordered,
-    /// They come.
-    Counted,
-    /// Nothing is in the WAL to compare them with.
-    Unseen,
-}
-
-/// What is captured of a table.
-#[derive(Clone, Debug)]
-pub(super) struct Captured {
-    pub promise: Promise,
-    /// The resources of its row triggers, in the order in which these fire.
-    pub rows: Vec<String>,
-    /// The same of its TRUNCATE triggers.
-    pub truncates: Vec<String>,
-}
-
-/// Everything that happens in a world is decided here before it begins.
-#[derive(Debug)]
-pub(super) struct World {
-    pub number: u64,
-    pub sessions: Vec<Session>,
-}
-
-/// A session's schema and script.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub schema: String,
-    /// Makes the schema.
-    pub setup: String,
-    pub scripts: Vec<Script>,
-    captured: BTreeMap<String, Captured>,
-}
-
-impl World {
-    /// The world of this number.
-    pub fn new(seed: u64, number: u64) -> World {
-        let mut dice = Dice::new(seed, number * 8);
-        let sessions = dice.between(1, 2);
-        let session = |place: u64| {
-            let schema = format!("w{number}{}", if place == 0 { 'a' } else { 'b' });
-            Session::new(schema, &mut Dice::new(seed, number * 8 + 1 + place))
-        };
-        World { number, sessions: (0..sessions).map(session).collect() }
-    }
-
-    /// The session with this schema.
-    pub fn session(&self, schema: &str) -> Option<&Session> {
-        self.sessions.iter().find(|session| session.schema == schema)
-    }
-
-    /// What is captured of a table, by its full name.
-    pub fn captured(&self, table: &str) -> Option<Captured> {
-        let (schema, name) = table.split_once('.')?;
-        self.session(schema)?.captured(name)
-    }
-
-    /// Whether this change is one of those that together make up a table: in the order of the
-    /// changes, and of the first capture trigger only.
-    pub fn is_replayed(&self, change: &Change) -> bool {
-        self.captured(&change.table).is_some_and(|captured| {
-            let resources = match change.operation {
-                Operation::Truncate => &captured.truncates,
-                _ => &captured.rows,
-            };
-            captured.promise == Promise::Ordered && resources.first() == Some(&change.resource)
-        })
-    }
-}
-
-impl Session {
-    fn new(schema: String, dice: &mut Dice) -> Session {
-        let mut setup = Setup::new(&schema);
-        setup.tables(dice);
-        setup.functions(dice);
-        setup.triggers(dice);
-        let Setup { sql, captured, .. } = setup;
-        let scripts = script::scripts(dice);
-        Session { schema, setup: sql, scripts, captured }
-    }
-
-    fn captured(&self, name: &str) -> Option<Captured> {
-        // Tables that are made on the way all have the same triggers.
-        let made = || {
-            let resource = vec!["made".to_owned()];
-            let (rows, truncates) = (resource.clone(), resource);
-            Captured { promise: Promise::Ordered, rows, truncates }
-        };
-        let known = || self.captured.get(name).cloned();
-        if name.starts_with(script::MADE) { Some(made()) } else { known() }
-    }
-}
-
-/// Statements that make a table, captured as those are that are made on the way.
-pub(super) fn make_table(name: &str) -> String {
-    format!(
-        "CREATE TABLE {name} (id int PRIMARY KEY, n int, v text);\n\
-         ALTER TABLE {name} REPLICA IDENTITY FULL;\n\
-         {};\n{}",
-        capture_rows("m_cdc", name, "made"),
-        capture_truncate("m_cdc_t", name, "made"),
-    )
-}
-
-fn capture_rows(trigger: &str, table: &str, resource: &str) -> String {
-    format!(
-        "CREATE TRIGGER \"{trigger}\" AFTER INSERT OR UPDATE OR DELETE ON {table} \
-         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
-    )
-}
-
-fn capture_truncate(trigger: &str, table: &str, resource: &str) -> String {
-    format!(
-        "CREATE TRIGGER \"{trigger}\" AFTER TRUNCATE ON {table} \
-         FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture('{resource}')"
-    )
-}
-
-/// The setup as it grows.
-struct Setup {
-    sql: String,
-    captured: BTreeMap<String, Captured>,
+/// A schema, as it grows.
+pub(super) struct Schema {
+    /// The statements that make it.
+    pub sql: String,
+    /// What is captured of each of its tables.
+    pub captured: BTreeMap<String, Captured>,
     triggers: usize,
 }
 
-impl Setup {
-    fn new(schema: &str) -> Setup {
-        let mut setup = Setup { sql: String::new(), captured: BTreeMap::new(), triggers: 0 };
-        setup.add(&format!("CREATE SCHEMA {schema}"));
-        setup.add(&format!("SET search_path = {schema}, public"));
+impl Schema {
+    /// A schema of this name.
+    pub fn new(name: &str, dice: &mut Dice) -> Schema {
+        let mut schema = Schema { sql: String::new(), captured: BTreeMap::new(), triggers: 0 };
+        schema.sequences(name);
+        schema.tables(dice);
+        schema.functions(dice);
+        schema.triggers(dice);
+        schema
+    }
+
+    fn sequences(&mut self, schema: &str) {
+        self.add(&format!("CREATE SCHEMA {schema}"));
+        self.add(&format!("SET search_path = {schema}, public"));
         // Names for tables that functions make, and ids for the log.
-        setup.add("CREATE SEQUENCE names");
-        setup.add("CREATE SEQUENCE ids");
-        // What a script has done in triggers and functions, that of rolled back parts included: with
+        self.add("CREATE SEQUENCE names");
+        self.add("CREATE SEQUENCE ids");
+        // What a transaction has done in triggers and functions, that of rolled back parts included: with
         // those forgotten, they would call each other for ever.
-        setup.add("CREATE SEQUENCE spending");
-        setup.add(
+        self.add("CREATE SEQUENCE spending");
+        self.add(
             "CREATE FUNCTION spent() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('spending') $$",
         );
-        setup
     }
 
     fn add(&mut self, statement: &str) {
@@ -215,7 +61,7 @@ impl Setup {
     }
 
     fn tables(&mut self, dice: &mut Dice) {
-        // Tells in the stream which script is played.
+        // Tells in the stream which transaction comes.
         self.add("CREATE TABLE tag (id int PRIMARY KEY)");
         self.add("ALTER TABLE tag REPLICA IDENTITY FULL");
         self.add(&capture_rows("m_cdc", "tag", "tag"));
@@ -319,8 +165,8 @@ impl Setup {
     fn functions(&mut self, dice: &mut Dice) {
         for (level, name) in CALLS.iter().enumerate() {
             let below = &CALLS[..if level < 2 { 0 } else { level }];
-            let mut author = Author::new(dice, Call::only(below));
-            let body = author.block("k", None);
+            let mut generator = StatementGenerator::new(dice, Call::only(below));
+            let body = generator.block("k", None);
             self.add(&format!(
                 "CREATE FUNCTION {name}(k int) RETURNS int LANGUAGE plpgsql AS $$\n\
                  DECLARE r record;\nBEGIN\n\
@@ -330,12 +176,12 @@ impl Setup {
         }
         self.add(&made_in_a_function());
         for name in PROCEDURES {
-            let mut author = Author::new(dice, Call::only(&CALLS));
-            let [first, second, third] = [(); 3].map(|()| author.block("k", None));
+            let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+            let [first, second, third] = [(); 3].map(|()| generator.block("k", None));
             self.add(&format!(
                 "CREATE PROCEDURE {name}(k int) LANGUAGE plpgsql AS $$\n\
                  DECLARE r record;\nBEGIN\n{first}\nCOMMIT;\n{second}\n{}; \n{third}\nCOMMIT;\nEND $$",
-                if author.dice.chance(50) { "COMMIT" } else { "ROLLBACK" },
+                if generator.dice.chance(50) { "COMMIT" } else { "ROLLBACK" },
             ));
         }
     }
@@ -379,8 +225,8 @@ impl Setup {
         let (trigger, function) = self.name(dice);
         let name = table.name;
         let mut events = events(dice);
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = match author.dice.between(1, 8) {
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = match generator.dice.between(1, 8) {
             1 | 2 => {
                 events = "INSERT".to_owned();
                 format!("DELETE FROM {name} WHERE id = NEW.id;")
@@ -395,13 +241,13 @@ impl Setup {
                 let missing = format!("INSERT INTO {parent} (id, v) VALUES (k, 'p')");
                 format!("{missing} ON CONFLICT DO NOTHING; NEW.n := k;")
             }
-            4 | 5 => author.log("k"),
+            4 | 5 => generator.log("k"),
             6 => {
                 events = "INSERT".to_owned();
-                let others = author.block("k", Some(name));
+                let others = generator.block("k", Some(name));
                 format!("{others}\nIF NEW.id % 7 = 3 THEN RETURN NULL; END IF;")
             }
-            _ => author.block("k", Some(name)),
+            _ => generator.block("k", Some(name)),
         };
         self.trigger_function(&function, &body);
         self.add(&format!(
@@ -414,11 +260,11 @@ impl Setup {
         let (trigger, function) = self.name(dice);
         let name = table.name;
         let events = events(dice);
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = match author.dice.between(1, 6) {
-            1 | 2 => author.log("k"),
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = match generator.dice.between(1, 6) {
+            1 | 2 => generator.log("k"),
             3 | 4 => format!("UPDATE {name} SET v = left(v || '+', 8) WHERE id = k;"),
-            _ => author.block("k", None),
+            _ => generator.block("k", None),
         };
         self.trigger_function(&function, &body);
         self.add(&format!(
@@ -431,7 +277,7 @@ impl Setup {
         let (trigger, function) = self.name(dice);
         let when = dice.pick(&["BEFORE", "AFTER"]);
         let events = events(dice);
-        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        let body = StatementGenerator::new(dice, Call::only(&CALLS)).block("k", None);
         self.trigger_function(&function, &body);
         self.add(&format!(
             "CREATE TRIGGER \"{trigger}\" {when} {events} ON {} \
@@ -459,7 +305,7 @@ impl Setup {
         }
         let (trigger, function) = self.name(dice);
         let events = events(dice);
-        let body = Author::new(dice, Call::only(&CALLS)).block("k", None);
+        let body = StatementGenerator::new(dice, Call::only(&CALLS)).block("k", None);
         self.trigger_function(&function, &body);
         self.add(&format!(
             "CREATE CONSTRAINT TRIGGER \"{trigger}\" AFTER {events} ON {} \
@@ -475,12 +321,12 @@ impl Setup {
         // A row that a trigger writes behind TRUNCATE's check for pending trigger events is gone when
         // its deferred trigger fires: PostgreSQL gives that trigger whatever row has the place then.
         let when = if table.kind == Kind::Deferred { "AFTER" } else { when };
-        let mut author = Author::new(dice, Call::only(&CALLS));
-        let body = if author.dice.chance(50) {
-            let key = author.constant();
+        let mut generator = StatementGenerator::new(dice, Call::only(&CALLS));
+        let body = if generator.dice.chance(50) {
+            let key = generator.constant();
             format!("INSERT INTO {name} (id, v) VALUES ({key}, 'seed') ON CONFLICT DO NOTHING;")
         } else {
-            author.block("k", None)
+            generator.block("k", None)
         };
         self.trigger_function(&function, &body);
         self.add(&format!(
@@ -489,15 +335,6 @@ impl Setup {
         ));
     }
 }
-
-/// Functions that write, each of which calls those before it but for the first two.
-pub(super) const CALLS: [&str; 4] = ["f1", "f2", "f3", "f4"];
-
-/// Procedures that commit on the way.
-pub(super) const PROCEDURES: [&str; 2] = ["p1", "p2"];
-
-/// After so many calls of triggers and functions in a script the further ones write nothing.
-const SPEND: u64 = 60;
 
 /// A function that makes a table, fills it, empties it and fills it again: the same file and the
 /// same places in it mean different rows.
@@ -514,7 +351,7 @@ fn made_in_a_function() -> String {
          IF k % 2 = 0 THEN EXECUTE format('UPDATE %I SET v = ''third'' WHERE id > 0', t); END IF;\n\
          INSERT INTO audit (n, v) VALUES (k, 'made');\n\
          RETURN k;\nEND $f$",
-        script::MADE,
+        MADE,
     )
 }
 

@@ -1,4 +1,4 @@
-//! A server that worlds are played on, at one `wal_level`: its database, its consumer, and at
+//! A server that runs worlds, at one `wal_level`: its database, its consumer, and at
 //! `logical` the slot whose `test_decoding` says in which order changes were made.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,14 @@ use std::thread;
 
 use ::postgres::Client;
 
-use super::cast::{Promise, World};
+use super::captured::Promise;
 use super::change::{Row, row};
 use super::decoded::{Decoded, transactions};
 use super::published::Published;
 use super::replay::Tables;
 use super::session::{self, Errors};
-use crate::{Scene, Testbed};
+use super::world::World;
+use crate::{Fixture, Testbed};
 
 /// Rows are found through indexes, in their order, and joins go through the rows of the one side in
 /// theirs: what a world's statements do must not depend on statistics, or on where rows lie.
@@ -34,14 +35,14 @@ const SETTINGS: [&str; 8] = [
 const SLOT: &str = "oracle";
 
 /// A server.
-pub(super) struct Stage<'bed> {
-    scene: Scene<'bed>,
+pub(super) struct Server<'bed> {
+    fixture: Fixture<'bed>,
     admin: Client,
     has_oracle: bool,
 }
 
 /// What was seen of a world.
-pub(super) struct Played {
+pub(super) struct Observed {
     pub published: Published,
     /// In commit order; empty at `wal_level = replica`.
     pub decoded: Vec<Decoded>,
@@ -50,13 +51,13 @@ pub(super) struct Played {
     pub errors: Errors,
 }
 
-impl Stage<'_> {
-    /// On this testbed; with `has_oracle` its `wal_level` must be `logical`.
-    pub fn set<'bed>(bed: &'bed Testbed, has_oracle: bool) -> Stage<'bed> {
-        let scene = bed.scene("order");
-        let mut admin = scene.client();
+impl Server<'_> {
+    /// Prepares the server of this testbed; with `has_oracle` its `wal_level` must be `logical`.
+    pub fn prepare<'bed>(bed: &'bed Testbed, has_oracle: bool) -> Server<'bed> {
+        let fixture = bed.scene("order");
+        let mut admin = fixture.client();
         for setting in SETTINGS {
-            run(&mut admin, &format!("ALTER DATABASE {} SET {setting}", scene.database));
+            run(&mut admin, &format!("ALTER DATABASE {} SET {setting}", fixture.database));
         }
         run(
             &mut admin,
@@ -69,25 +70,25 @@ impl Stage<'_> {
             admin.query(slot, &[&SLOT]).expect("could not make a slot with test_decoding");
         }
         // The settings are those of new sessions.
-        let admin = scene.client();
-        Stage { scene, admin, has_oracle }
+        let admin = fixture.client();
+        Server { fixture, admin, has_oracle }
     }
 
-    /// Plays a world, and removes it.
-    pub fn play(&mut self, world: &World) -> Played {
+    /// Runs a world, and removes it.
+    pub fn run_world(&mut self, world: &World) -> Observed {
         for session in &world.sessions {
             run(&mut self.admin, &session.setup);
         }
-        let errors = perform(&self.scene, world);
+        let errors = run_sessions(&self.fixture, world);
         run(&mut self.admin, "INSERT INTO public.markers VALUES (1)");
-        let messages = self.scene.consumer.wait_for_marker("cdc.marker.insert");
+        let messages = self.fixture.consumer.wait_for_marker("cdc.marker.insert");
         let mut decoded = if self.has_oracle { self.decoded() } else { Vec::new() };
         decoded.retain(|transaction| world.session(transaction.schema()).is_some());
         let tables = self.tables(world);
         for session in &world.sessions {
             run(&mut self.admin, &format!("DROP SCHEMA {} CASCADE", session.schema));
         }
-        Played { published: Published::of(&messages), decoded, tables, errors }
+        Observed { published: Published::of(&messages), decoded, tables, errors }
     }
 
     fn decoded(&mut self) -> Vec<Decoded> {
@@ -129,19 +130,19 @@ impl Stage<'_> {
 }
 
 /// All sessions at once, and checkpoints and vacuums beside them.
-fn perform(scene: &Scene<'_>, world: &World) -> Errors {
-    let (say, played) = mpsc::channel();
+fn run_sessions(fixture: &Fixture<'_>, world: &World) -> Errors {
+    let (say, done) = mpsc::channel();
     thread::scope(|scope| {
         let sessions: Vec<_> = world
             .sessions
             .iter()
             .map(|session| {
                 let say = say.clone();
-                scope.spawn(move || session::play(&mut scene.client(), session, &say))
+                scope.spawn(move || session::run(&mut fixture.client(), session, &say))
             })
             .collect();
         drop(say);
-        scope.spawn(|| disturb(scene, world, played));
+        scope.spawn(|| disturb(fixture, world, done));
         let mut errors = Errors::default();
         for session in sessions {
             errors.add(session.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -150,14 +151,14 @@ fn perform(scene: &Scene<'_>, world: &World) -> Errors {
     })
 }
 
-/// Moves rows, and has whole pages come into the WAL anew, after every few scripts.
-fn disturb(scene: &Scene<'_>, world: &World, played: Receiver<()>) {
-    let mut client = scene.client();
+/// Moves rows, and has whole pages come into the WAL anew, after every few transactions.
+fn disturb(fixture: &Fixture<'_>, world: &World, done: Receiver<()>) {
+    let mut client = fixture.client();
     let tables = world.sessions.iter().flat_map(|session| {
         ["a", "b", "part", "parent", "child", "audit"].map(|table| (&session.schema, table))
     });
     for (number, (schema, table)) in tables.collect::<Vec<_>>().into_iter().cycle().enumerate() {
-        if played.recv().is_err() {
+        if done.recv().is_err() {
             return;
         }
         match number % 4 {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::slice;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use pg_test::{DEADLINE, Message, Postgres, Scene, Testbed, c_library, testbed, wait_until};
+use pg_test::{DEADLINE, Fixture, Message, Postgres, Testbed, c_library, testbed, wait_until};
 use postgres::Client;
 use postgres::error::DbError;
 
@@ -13,12 +13,12 @@ pub const TRIGGER: &str = "CREATE TRIGGER article_change_data_capture_trig
     AFTER INSERT OR DELETE OR UPDATE ON blog_articles
     FOR EACH ROW EXECUTE PROCEDURE AMQP_CHANGE_DATA_CAPTURE('article');";
 
-/// A scene on the shared servers with the captured table `blog_articles` and a session.
-pub fn blog(name: &str) -> (Scene<'static>, Client) {
-    let scene = testbed().scene(name);
-    let mut client = scene.client();
+/// A fixture on the shared servers with the captured table `blog_articles` and a session.
+pub fn blog(name: &str) -> (Fixture<'static>, Client) {
+    let fixture = testbed().scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
-    (scene, client)
+    (fixture, client)
 }
 
 /// Makes the captured table `blog_articles`, and the one that [`published_so_far`] writes to.
@@ -36,14 +36,14 @@ pub fn make_blog(client: &mut Client) {
 /// The exchange that a server's worker announces gaps to, where a test sets it as `amqp.exchange`.
 pub const OPERATIONS: &str = "operations";
 
-/// A scene with `blog_articles` that also gets what is published to [`OPERATIONS`].
-pub fn blog_and_operations<'bed>(bed: &'bed Testbed, name: &str) -> (Scene<'bed>, Client) {
-    let scene = bed.scene(name);
-    let mut client = scene.client();
+/// A fixture with `blog_articles` that also gets what is published to [`OPERATIONS`].
+pub fn blog_and_operations<'bed>(bed: &'bed Testbed, name: &str) -> (Fixture<'bed>, Client) {
+    let fixture = bed.scene(name);
+    let mut client = fixture.client();
     make_blog(&mut client);
-    scene.broker().declare_exchange(OPERATIONS, "topic");
-    scene.broker().declare_queue(&scene.queue().bound_to(OPERATIONS, "#"));
-    (scene, client)
+    fixture.broker().declare_exchange(OPERATIONS, "topic");
+    fixture.broker().declare_queue(&fixture.queue().bound_to(OPERATIONS, "#"));
+    (fixture, client)
 }
 
 /// Runs statements.
@@ -166,14 +166,14 @@ pub fn wait_until_saved(client: &mut Client, message: &Message) {
 
 /// Everything that was published before now.
 #[track_caller]
-pub fn published_so_far(scene: &Scene<'_>, client: &mut Client) -> Vec<Message> {
+pub fn published_so_far(fixture: &Fixture<'_>, client: &mut Client) -> Vec<Message> {
     // One of its own for each call: a marker of an earlier one may be sent again.
     static NUMBER: AtomicI64 = AtomicI64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     run(client, &format!("INSERT INTO markers VALUES ({number})"));
     let is_marker = |message: &Message| message.routing_key == "cdc.marker.insert";
     let is_it = |message: &Message| is_marker(message) && ids(slice::from_ref(message)) == [number];
-    let mut before = scene.consumer.wait_for(&format!("marker {number}"), is_it);
+    let mut before = fixture.consumer.wait_for(&format!("marker {number}"), is_it);
     before.retain(|message| !is_marker(message));
     before
 }

@@ -1,5 +1,5 @@
 //! What a transaction is to do, rolled with the dice before it begins: the same seed gives the
-//! same scripts, whatever the servers do. Pure.
+//! same plans, whatever the servers do. Pure.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use super::giants;
 use super::tables::{APART, BULK, ENORMOUS, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
 use crate::dice::Dice;
 
-/// A transaction to be.
+/// A transaction, before it begins.
 #[derive(Debug, PartialEq)]
-pub(super) struct Script {
+pub(super) struct PlannedTransaction {
     pub isolation: &'static str,
     pub steps: Vec<Step>,
     pub ending: Ending,
@@ -57,9 +57,9 @@ pub(super) enum Ending {
     },
 }
 
-impl Script {
-    /// Rolls a script. `is_patient`: for one of the clients that hold transactions open for long.
-    pub fn roll(dice: &mut Dice, is_patient: bool) -> Script {
+impl PlannedTransaction {
+    /// Rolls a transaction. `is_patient`: for one of the clients that hold transactions open for long.
+    pub fn roll(dice: &mut Dice, is_patient: bool) -> PlannedTransaction {
         let isolation = match dice.between(1, 10) {
             1 => "SERIALIZABLE",
             2 => "REPEATABLE READ",
@@ -82,18 +82,18 @@ impl Script {
         if dice.chance(3) {
             steps.push(Step::Fail);
         }
-        Script { isolation, steps, ending: ending(dice) }
+        PlannedTransaction { isolation, steps, ending: ending(dice) }
     }
 
-    /// Rolls a script for the client that writes enormous values.
-    pub fn roll_giants(dice: &mut Dice) -> Script {
+    /// Rolls a transaction for the client that writes enormous values.
+    pub fn roll_giants(dice: &mut Dice) -> PlannedTransaction {
         let step = |dice: &mut Dice| {
             let keys = giants::keys(dice);
             let is_delete = dice.chance(20);
             if is_delete { Step::Delete { table: ENORMOUS, keys } } else { Step::Giants { keys } }
         };
         let steps = (0..dice.between(1, 2)).map(|_| step(dice)).collect();
-        Script { isolation: "READ COMMITTED", steps, ending: ending(dice) }
+        PlannedTransaction { isolation: "READ COMMITTED", steps, ending: ending(dice) }
     }
 }
 
@@ -175,9 +175,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_dice_roll_the_same_script() {
-        let script = |number| Script::roll(&mut Dice::new(1, number), true);
-        assert!((0..50).all(|number| script(number) == script(number)));
-        assert!((0..50).any(|number| script(number) != script(number + 1)));
+    fn the_same_dice_roll_the_same_transaction() {
+        let planned = |number| PlannedTransaction::roll(&mut Dice::new(1, number), true);
+        assert!((0..50).all(|number| planned(number) == planned(number)));
+        assert!((0..50).any(|number| planned(number) != planned(number + 1)));
     }
 }

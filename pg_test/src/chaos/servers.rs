@@ -1,4 +1,4 @@
-//! What a run plays on: a testbed whose worker reaches the broker through the proxy, as a user of
+//! The servers of a run: a testbed whose worker reaches the broker through the proxy, as a user of
 //! its own; the exchanges that it publishes to; and behind them, through one more exchange, the
 //! queues. These bindings between exchanges are what faults take away: both queues always
 //! get the same.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::postgres::{Client, NoTls};
 
 use super::exchanges::{self, DEAD, EXCHANGE, LETTERING, SKIPPING};
-use super::tables;
+use super::schema;
 use crate::broker::{Broker, Queue};
 use crate::certificates::{Authority, CertificateFiles, Subject};
 use crate::proxy::Proxy;
@@ -43,7 +43,7 @@ const CONF: &[&str] = &[
 
 /// The servers and the network between them.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct Servers {
     pub bed: Testbed,
     pub proxy: Proxy,
     /// Whether the worker holds what no queue is bound for: else faults that unbind lose messages,
@@ -53,9 +53,9 @@ pub(super) struct Stage {
     _certificates: Option<CertificateFiles>,
 }
 
-impl Stage {
+impl Servers {
     /// Starts everything. `tls`: the worker speaks TLS to the broker, and verifies it in full.
-    pub fn set(tls: bool) -> Stage {
+    pub fn start(tls: bool) -> Servers {
         let certificates = tls.then(CertificateFiles::new);
         let bed = match &certificates {
             Some(files) => testbed_with_tls(files),
@@ -67,15 +67,16 @@ impl Stage {
         // Exchanges that are gone it does not make anew where what it does without them is to be seen.
         let configure = format!("^(?!({SKIPPING}|{LETTERING})$)");
         bed.rabbitmq.ctl(&["set_permissions", USER, &configure, ".*", ".*"]);
-        let mut stage = Stage { bed, proxy, holds_unroutable: false, _certificates: certificates };
-        let broker = stage.broker();
+        let mut servers =
+            Servers { bed, proxy, holds_unroutable: false, _certificates: certificates };
+        let broker = servers.broker();
         broker.declare_exchange(FAN, "fanout");
-        for queue in Stage::queues() {
+        for queue in Servers::queues() {
             broker.declare_queue(&queue);
         }
-        exchanges::ALL.iter().for_each(|exchange| stage.bind(exchange));
-        stage.configure();
-        stage
+        exchanges::ALL.iter().for_each(|exchange| servers.bind(exchange));
+        servers.configure();
+        servers
     }
 
     /// The queues that are drained.
@@ -156,7 +157,7 @@ impl Stage {
         run(&mut postgres.connect("postgres"), &format!("CREATE DATABASE {DATABASE}"));
         let mut client = self.connect();
         run(&mut client, "CREATE EXTENSION amqp_cdc");
-        tables::make(&mut client).unwrap_or_else(|error| panic!("tables: {error:?}"));
+        schema::make(&mut client).unwrap_or_else(|error| panic!("tables: {error:?}"));
         let known = client.query_one("SELECT current_setting('amqp.unroutable', true)", &[]);
         let known = known.unwrap_or_else(|error| panic!("amqp.unroutable: {error:?}"));
         self.holds_unroutable = known.get::<_, Option<String>>(0).is_some();
@@ -189,7 +190,7 @@ fn testbed_with_tls(files: &CertificateFiles) -> Testbed {
     Testbed::beside(&Arc::new(rabbitmq), &conf)
 }
 
-impl Drop for Stage {
+impl Drop for Servers {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.bed.print_logs_once();
