@@ -101,8 +101,7 @@ impl Socket {
         if tls.connection.wants_write() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let written = tls.connection.writer().write(bytes);
-        let count = written.map_err(|error| tls.explain_io(error))?;
+        let count = tls.encrypt(bytes)?;
         if count == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }

@@ -4,16 +4,25 @@ mod files;
 mod verifier;
 mod words;
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SupportedCipherSuite,
+};
 
 use verifier::Verifier;
+
+/// Bytes in the largest record.
+const RECORD: usize = 16 * 1024;
+
+/// Records that are left to a key when it counts as used up: more than one write needs, and what the session says of
+/// itself.
+const SPARE: u64 = 1000;
 
 /// How a connection is secured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +88,7 @@ impl Tls {
             connection,
             is_unverified: self.verify == Verify::Nothing,
             has_identity: self.identity.is_some(),
+            records: 0,
         }))
     }
 
@@ -145,9 +155,29 @@ pub(crate) struct Session {
     pub connection: ClientConnection,
     pub is_unverified: bool,
     has_identity: bool,
+    /// How many were written, about.
+    records: u64,
 }
 
 impl Session {
+    /// Encrypts of these bytes what there is room for.
+    ///
+    /// # Errors
+    ///
+    /// If the session has failed, or has used its key up: TLS 1.2 has no new ones for it. rustls would take the bytes all
+    /// the same, and send a farewell in their place.
+    pub fn encrypt(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(SupportedCipherSuite::Tls12(suite)) = self.connection.negotiated_cipher_suite()
+            && self.records > suite.common.confidentiality_limit.saturating_sub(SPARE)
+        {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words::USED_UP));
+        }
+        let written = self.connection.writer().write(bytes);
+        let count = written.map_err(|error| self.explain_io(error))?;
+        self.records += count.div_ceil(RECORD) as u64;
+        Ok(count)
+    }
+
     /// What went wrong, for the operator.
     pub fn explain(&self, error: &rustls::Error) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, words::of(error, self.has_identity))

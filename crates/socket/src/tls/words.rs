@@ -6,6 +6,10 @@ use rustls::{AlertDescription, CertificateError, Error};
 
 use super::verifier::is_ca;
 
+/// A connection that has sent all that it may.
+pub const USED_UP: &str = "this connection has sent as many records as one key of TLS 1.2 is good for; \
+                           the next one has another";
+
 /// Names of a certificate that are said at most.
 const NAMES: usize = 5;
 

@@ -381,3 +381,37 @@ fn a_chain_of_certificates_may_be_long_and_not_longer() {
         }
     }
 }
+
+/// Of TLS 1.2, which has no new keys for a connection. rustls says nothing of it: it takes what is written then, and
+/// sends a farewell instead.
+#[test]
+#[ignore = "16 million writes take a minute"]
+fn a_key_that_has_been_used_up_is_said_to_be() {
+    let Pair { mut owner, mut wire, .. } = Pair::open(&server(&TLS12));
+    wire.set_nonblocking(false).unwrap();
+    let heard = std::thread::spawn(move || {
+        let (mut count, mut bytes) = (0, vec![0; 1 << 20]);
+        loop {
+            match wire.read(&mut bytes).unwrap() {
+                0 => return count,
+                some => count += some,
+            }
+        }
+    });
+    let mut taken = 0;
+    let said = loop {
+        match owner.socket.write(b"x") {
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => break error.to_string(),
+        }
+        assert!(taken < 1 << 25);
+    };
+    assert!(said.contains("TLS 1.2"), "{said}");
+    while owner.socket.awaits_room(false) {
+        owner.socket.flush().unwrap();
+    }
+    drop(owner);
+    // A head, a number, the byte and a tag.
+    assert_eq!(heard.join().unwrap(), taken * (5 + 8 + 1 + 16));
+}
