@@ -2,12 +2,14 @@
 
 use pg_test::{
     DEADLINE, Fixture, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+    wait_until_confirmed,
 };
 use postgres::Client;
 use serde_json::json;
 
 use crate::helpers::{
-    ask, first_deliveries, lsn, make_blog, published_so_far, run, wait_until_saved, worker_pid,
+    ask, commit_lsn, first_deliveries, lsn, make_blog, published_so_far, replace_worker, run,
+    wait_until_saved, worker_pid,
 };
 
 /// So that a few rows fill some of them.
@@ -184,8 +186,12 @@ fn a_standby_that_lacks_something_says_so_to_the_consumers_when_it_is_promoted()
     send_signal(bed.rabbitmq.pid(), "CONT");
     let mut client = standby.connect(&fixture.database);
     let events = published_so_far(&fixture, &mut client);
-    let is_gap = |kind: &Option<String>| kind.as_deref() == Some("gap");
-    assert!(events.iter().any(|event| is_gap(&event.kind)), "{events:?}");
+    let place = |kind: &str| {
+        let told = events.iter().find(|event| event.kind.as_deref() == Some(kind));
+        told.map(commit_lsn).unwrap_or_else(|| panic!("no {kind}: {events:?}"))
+    };
+    // Confirmed both or none: a worker that knew what is confirmed would announce no gap.
+    assert_eq!(place("gap"), place("timeline"));
 }
 
 #[test]
@@ -295,4 +301,32 @@ fn what_was_prepared_on_the_old_primary_is_committed_on_the_new_one() {
     let mut client = standby.connect(&fixture.database);
     run(&mut client, "COMMIT PREPARED 'p'");
     assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [3]);
+}
+
+/// Whoever comes third has heard of nothing that the second one confirmed.
+#[test]
+fn each_of_several_promotions_in_a_row_is_told_of() {
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let first = bed.postgres.standby("first", &[]);
+    let second = first.standby("second", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = second.connect(&fixture.database);
+    for (primary, next) in [(&bed.postgres, &first), (&first, &second)] {
+        wait_until_replayed(&mut reader, insert_lsn(&mut primary.connect(&fixture.database)));
+        primary.stop(Shutdown::Immediate);
+        next.promote();
+    }
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    let told = |events: &[Message]| -> Vec<_> {
+        let told = events.iter().filter(|event| event.kind.as_deref() == Some("timeline"));
+        told.map(Message::json).map(|body| (body["from"].clone(), body["to"].clone())).collect()
+    };
+    let events = published_so_far(&fixture, &mut reader);
+    assert_eq!(told(&events), [(json!(1), json!(2)), (json!(2), json!(3))], "{events:?}");
+    assert_eq!(first_deliveries(&events).last(), Some(&2));
+    // Each once: what a worker that comes later tells would be the same again.
+    wait_until_confirmed(&mut reader);
+    replace_worker(&mut reader);
+    assert_eq!(told(&published_so_far(&fixture, &mut reader)), []);
 }
