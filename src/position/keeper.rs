@@ -147,13 +147,15 @@ impl PositionKeeper {
 
     /// Writes a position record, and returns its end. The record is behind the R that it names, so it is there as
     /// long as the WAL from R on is. Where that WAL is gone, as on a standby that keeps no slot, some record should
-    /// still be there, or the loss would look like a first start. So each segment gets one.
+    /// still be there, or the loss would look like a first start. So each segment gets one. While a gap is not
+    /// announced it is empty: a standby would retain nothing any more where it hears of nobody.
     fn record(&mut self, position: Position, notes: Notes) -> Option<Lsn> {
-        let record = record::encode(&position, &notes);
+        let is_known = position.confirmed.is_valid();
+        let record = if is_known { record::encode(&position, &notes) } else { Vec::new() };
         self.recorded = notes;
         self.recorded_in = self.newest_segment();
-        let is_known = position.confirmed.is_valid();
-        is_known.then(|| logical_message::write_unimportant(POSITION_PREFIX, &record))
+        let end = logical_message::write_unimportant(POSITION_PREFIX, &record);
+        is_known.then_some(end)
     }
 
     /// Saves the position at the worker's end, if there is anything new in it.

@@ -223,10 +223,9 @@ impl Following {
                 Step::Record(Record::PlainMessage { prefix, payload })
                     if prefix == POSITION_PREFIX =>
                 {
-                    if let Some((position, notes)) = position::decode(payload) {
-                        notes.into_iter().for_each(|notes| self.notes.update(notes));
-                        self.follower.hear(position, self.reader.position());
-                    }
+                    let (position, notes) = position::decode(payload).unzip();
+                    notes.flatten().into_iter().for_each(|notes| self.notes.update(notes));
+                    self.follower.hear(position, self.reader.position());
                 }
                 Step::Record(_) | Step::Skipped => {}
                 Step::EndOfWal => return Ok(true),

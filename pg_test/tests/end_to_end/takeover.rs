@@ -330,3 +330,30 @@ fn each_of_several_promotions_in_a_row_is_told_of() {
     replace_worker(&mut reader);
     assert_eq!(told(&published_so_far(&fixture, &mut reader)), []);
 }
+
+/// Until it is told of, the primary does not know what is confirmed.
+#[test]
+fn a_standby_retains_what_the_primary_retains_behind_a_gap() {
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = [standby.connect(&fixture.database)];
+    bed.postgres.set("max_slot_wal_keep_size", "4MB");
+    fill_segments(&mut client, &mut reader, 10);
+    wait_until("the primary has lost its WAL", DEADLINE, || {
+        bed.postgres.log().contains("events are lost").then_some(())
+    });
+    bed.postgres.reset("max_slot_wal_keep_size");
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    for _ in 0..9 {
+        fill_segments(&mut client, &mut reader, 8);
+        // Its worker looks once a second.
+        let begin = insert_lsn(&mut client);
+        wait_until("the primary gives a sign of life", DEADLINE, || {
+            (insert_lsn(&mut client) > begin).then_some(())
+        });
+    }
+    wait_until_it_says(&standby, &fixture.database, READY);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 3, 9]);
+}
