@@ -46,6 +46,7 @@ impl PositionKeeper {
         timelines: &Timelines,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
+        let was_promoted = held.is_some();
         let (slot, stored, known) = match held {
             Some((slot, notes)) => {
                 let stored = slot.stored();
@@ -56,6 +57,7 @@ impl PositionKeeper {
                 (slot, stored, Notes::default())
             }
         };
+        let stored = of_this_history(stored, was_promoted, timelines);
         let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
         let (position, origin, notes) = if let Some(gap) = begun_gap {
@@ -184,6 +186,28 @@ impl PositionKeeper {
     pub fn write_something(&self) {
         logical_message::write_unimportant(POSITION_PREFIX, &[]);
     }
+}
+
+/// What the slot stores; nothing, if it is of another history: where a standby recovers anew, up to a time before what
+/// it had replayed already, its slot knows of what has never been. Behind the end of the WAL there is nothing that
+/// could be known, nor, right after a promotion, behind the end of the timeline before.
+fn of_this_history(stored: SlotData, was_promoted: bool, timelines: &Timelines) -> SlotData {
+    let end = server::flushed_lsn();
+    let is_new = |lsn: Lsn| lsn > end || was_promoted && timelines.of(lsn) == timelines.current();
+    if !stored.confirmed_flush.is_valid() || !is_new(stored.confirmed_flush.max(stored.restart)) {
+        return stored;
+    }
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!(
+            "replication slot \"{}\" is of another history: everything up to {} was confirmed there",
+            slot::NAME,
+            stored.confirmed_flush
+        ),
+    )
+    .detail("The last position that was recorded in the WAL is looked for.")
+    .warn();
+    SlotData::default()
 }
 
 /// Returns the gap that was not announced when the slot was saved, if the WAL behind it is there. The slot's word

@@ -357,3 +357,41 @@ fn a_standby_retains_what_the_primary_retains_behind_a_gap() {
     wait_until_it_says(&standby, &fixture.database, READY);
     assert_eq!(take_over(&bed, &fixture, &standby), [2, 3, 9]);
 }
+
+/// It knows of what has never been in the history that begins then.
+#[test]
+fn the_slot_of_a_standby_that_recovers_to_an_earlier_time_is_not_believed() {
+    // No checkpoint.
+    let bed = Testbed::private_with(&[SMALL_SEGMENTS], &[]);
+    let (fixture, mut client) = fixture(&bed);
+    // What is written to disk is what must be replayed before it is consistent.
+    let standby = bed.postgres.standby("follower", &["bgwriter_lru_maxpages = 0"]);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
+    let target: String = ask(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+    let mut later = String::new();
+    for id in 2..5 {
+        run(&mut client, "SELECT pg_switch_wal()");
+        later = ask(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+        run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
+        wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
+    }
+    let mut reader = standby.connect(&fixture.database);
+    wait_until("the standby has saved what came later", DEADLINE, || {
+        let query = format!("SELECT restart_lsn > '{later}' FROM pg_replication_slots");
+        ask::<bool>(&mut reader, &query).then_some(())
+    });
+    standby.set("recovery_target_lsn", &target);
+    standby.set("recovery_target_action", "promote");
+    bed.postgres.stop(Shutdown::Immediate);
+    standby.restart(Shutdown::Immediate);
+    let mut client = standby.connect(&fixture.database);
+    wait_until("the recovery has ended", DEADLINE, || {
+        (!ask::<bool>(&mut client, "SELECT pg_is_in_recovery()")).then_some(())
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (9)");
+    let events = published_so_far(&fixture, &mut client);
+    assert!(first_deliveries(&events).contains(&9), "{events:?}");
+    let log = standby.log();
+    assert!(log.contains("is of another history"), "{log}");
+}
