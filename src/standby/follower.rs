@@ -63,6 +63,11 @@ impl Follower {
         }
     }
 
+    /// What lies before this is gone.
+    pub fn lose(&mut self, start: Lsn) {
+        self.start = start;
+    }
+
     /// This was saved: what lies before its R may be removed.
     pub fn note_saved(&mut self, stored: SlotData) {
         self.start = stored.restart;

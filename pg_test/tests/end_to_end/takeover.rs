@@ -1,5 +1,7 @@
 //! A standby keeps what it needs to go on with the stream, and says whether it could.
 
+use std::fs;
+
 use pg_test::{
     DEADLINE, Fixture, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
     wait_until_confirmed,
@@ -394,4 +396,28 @@ fn the_slot_of_a_standby_that_recovers_to_an_earlier_time_is_not_believed() {
     assert!(first_deliveries(&events).contains(&9), "{events:?}");
     let log = standby.log();
     assert!(log.contains("is of another history"), "{log}");
+}
+
+/// Somebody removed a file: what comes behind it is not retained for ever.
+#[test]
+fn a_standby_goes_on_behind_wal_that_is_gone() {
+    const SEGMENT: u64 = 1 << 20;
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    wait_until_it_says(&standby, &fixture.database, READY);
+    let mut reader = [standby.connect(&fixture.database)];
+    let worker = worker_pid(&mut reader[0]);
+    send_signal(worker, "STOP");
+    let gone = insert_lsn(&mut client) / SEGMENT + 2;
+    fill_segments(&mut client, &mut reader, 5);
+    let [high, low] = [gone * SEGMENT >> 32, (gone * SEGMENT & 0xFFFF_FFFF) / SEGMENT];
+    let file = standby.data_dir().join(format!("pg_wal/00000001{high:08X}{low:08X}"));
+    fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    send_signal(worker, "CONT");
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    wait_until_it_says(&standby, &fixture.database, READY);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
 }
