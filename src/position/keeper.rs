@@ -46,6 +46,7 @@ impl PositionKeeper {
         timelines: &Timelines,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Option<(PositionKeeper, Position, Origin, Notes)>, ReadError> {
+        let was_promoted = held.is_some();
         let (slot, stored, known) = match held {
             Some((slot, notes)) => {
                 let stored = slot.stored();
@@ -56,6 +57,7 @@ impl PositionKeeper {
                 (slot, stored, Notes::default())
             }
         };
+        let stored = of_this_history(stored, was_promoted, timelines);
         let begun_gap = unannounced_gap(stored, timelines)?;
         let (stored, is_sealed) = Position::from_stored(stored);
         let (position, origin, notes) = if let Some(gap) = begun_gap {
@@ -147,13 +149,15 @@ impl PositionKeeper {
 
     /// Writes a position record, and returns its end. The record is behind the R that it names, so it is there as
     /// long as the WAL from R on is. Where that WAL is gone, as on a standby that keeps no slot, some record should
-    /// still be there, or the loss would look like a first start. So each segment gets one.
+    /// still be there, or the loss would look like a first start. So each segment gets one. While a gap is not
+    /// announced it is empty: a standby would retain nothing any more where it hears of nobody.
     fn record(&mut self, position: Position, notes: Notes) -> Option<Lsn> {
-        let record = record::encode(&position, &notes);
+        let is_known = position.confirmed.is_valid();
+        let record = if is_known { record::encode(&position, &notes) } else { Vec::new() };
         self.recorded = notes;
         self.recorded_in = self.newest_segment();
-        let is_known = position.confirmed.is_valid();
-        is_known.then(|| logical_message::write_unimportant(POSITION_PREFIX, &record))
+        let end = logical_message::write_unimportant(POSITION_PREFIX, &record);
+        is_known.then_some(end)
     }
 
     /// Saves the position at the worker's end, if there is anything new in it.
@@ -182,6 +186,28 @@ impl PositionKeeper {
     pub fn write_something(&self) {
         logical_message::write_unimportant(POSITION_PREFIX, &[]);
     }
+}
+
+/// What the slot stores; nothing, if it is of another history: where a standby recovers anew, up to a time before what
+/// it had replayed already, its slot knows of what has never been. Behind the end of the WAL there is nothing that
+/// could be known, nor, right after a promotion, behind the end of the timeline before.
+fn of_this_history(stored: SlotData, was_promoted: bool, timelines: &Timelines) -> SlotData {
+    let end = server::flushed_lsn();
+    let is_new = |lsn: Lsn| lsn > end || was_promoted && timelines.of(lsn) == timelines.current();
+    if !stored.confirmed_flush.is_valid() || !is_new(stored.confirmed_flush.max(stored.restart)) {
+        return stored;
+    }
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        format!(
+            "replication slot \"{}\" is of another history: everything up to {} was confirmed there",
+            slot::NAME,
+            stored.confirmed_flush
+        ),
+    )
+    .detail("The last position that was recorded in the WAL is looked for.")
+    .warn();
+    SlotData::default()
 }
 
 /// Returns the gap that was not announced when the slot was saved, if the WAL behind it is there. The slot's word

@@ -37,10 +37,17 @@ impl Follower {
         Follower { segment_size, start, last, heard_at: start }
     }
 
-    /// A position record was replayed, which ends there.
-    pub fn hear(&mut self, position: Position, at: Lsn) {
-        self.last = Some(position);
+    /// A position record was replayed, which ends there. One that cannot be read, or says nothing, has no position;
+    /// somebody publishes all the same.
+    pub fn hear(&mut self, position: Option<Position>, at: Lsn) {
         self.heard_at = at;
+        let Some(position) = position else { return };
+        let known = self.last.unwrap_or_default();
+        let is_further = (position.confirmed, position.tx_seq) >= (known.confirmed, known.tx_seq);
+        // A primary that crashed goes on from an older position than it had recorded. What was confirmed by then
+        // stays so, and no later transaction needs what lies before that R.
+        let last = if is_further { position } else { known };
+        self.last = Some(Position { restart: position.restart.max(known.restart), ..last });
     }
 
     /// Where things stand, when all WAL up to `read` was read.
@@ -54,6 +61,11 @@ impl Follower {
             Some(Position { confirmed, .. }) => Standing::Lacking { confirmed, start },
             None => Standing::Unknown { start },
         }
+    }
+
+    /// What lies before this is gone.
+    pub fn lose(&mut self, start: Lsn) {
+        self.start = start;
     }
 
     /// This was saved: what lies before its R may be removed.
@@ -110,21 +122,35 @@ mod tests {
     fn a_position_whose_wal_is_here_can_be_gone_on_from() {
         let mut follower = Follower::new(Lsn(5000), None, SEGMENT);
         assert_eq!(follower.standing(Lsn(5100)), Standing::Unknown { start: Lsn(5000) });
-        follower.hear(position(5100, 5050), Lsn(5200));
+        follower.hear(Some(position(5100, 5050)), Lsn(5200));
         let standing = follower.standing(Lsn(5300));
         assert_eq!(standing, Standing::Ready(position(5100, 5050)));
         let stored = standing.to_stored();
         assert_eq!(Position::from_stored(stored), (position(5100, 5050), true));
-        follower.note_saved(stored);
-        // What came before that may be gone by now.
-        follower.hear(position(5110, 5049), Lsn(5400));
-        assert!(matches!(follower.standing(Lsn(5500)), Standing::Lacking { .. }));
+    }
+
+    #[test]
+    fn what_was_confirmed_once_stays_so_when_the_primary_goes_on_from_an_older_position() {
+        let mut follower = Follower::new(Lsn(5000), None, SEGMENT);
+        follower.hear(Some(position(5100, 5050)), Lsn(5200));
+        let known = follower.standing(Lsn(5300));
+        follower.note_saved(known.to_stored());
+        let older = [position(5090, 5049), Position { tx_seq: 2, ..position(5100, 5050) }];
+        for (n, older) in (0..).zip(older) {
+            follower.hear(Some(older), Lsn(5400 + n));
+            assert_eq!(follower.standing(Lsn(5500)), known, "{older:?}");
+        }
+        // Its WAL may be gone by now, and is not needed.
+        follower.hear(Some(position(5110, 5049)), Lsn(5500));
+        assert_eq!(follower.standing(Lsn(5600)), Standing::Ready(position(5110, 5050)));
+        follower.hear(Some(position(5120, 5115)), Lsn(5600));
+        assert_eq!(follower.standing(Lsn(5700)), Standing::Ready(position(5120, 5115)));
     }
 
     #[test]
     fn what_lies_before_the_wal_that_is_here_is_missed_until_it_is_confirmed() {
         let mut follower = Follower::new(Lsn(5000), None, SEGMENT);
-        follower.hear(position(4000, 3000), Lsn(5200));
+        follower.hear(Some(position(4000, 3000)), Lsn(5200));
         let standing = follower.standing(Lsn(5300));
         assert_eq!(standing, Standing::Lacking { confirmed: Lsn(4000), start: Lsn(5000) });
         let stored = standing.to_stored();
@@ -133,7 +159,7 @@ mod tests {
         let (known, _) = Position::from_stored(stored);
         let mut follower = Follower::new(stored.restart, Some(known), SEGMENT);
         assert_eq!(follower.standing(Lsn(5300)), standing);
-        follower.hear(position(5600, 5500), Lsn(5700));
+        follower.hear(Some(position(5600, 5500)), Lsn(5700));
         assert_eq!(follower.standing(Lsn(5800)), Standing::Ready(position(5600, 5500)));
     }
 
@@ -145,9 +171,12 @@ mod tests {
         let later = Lsn(end.0 + 1);
         assert_eq!(follower.standing(later), Standing::Unknown { start: later });
         // Nor where somebody did once. What was confirmed then is still known.
-        follower.hear(position(70_000, 70_000), Lsn(70_000));
+        follower.hear(Some(position(70_000, 70_000)), Lsn(70_000));
         assert!(matches!(follower.standing(Lsn(70_000 + SILENCE * SEGMENT)), Standing::Ready(_)));
-        let end = Lsn(70_001 + SILENCE * SEGMENT);
+        // A record that says nothing shows that somebody is there.
+        follower.hear(None, Lsn(70_001));
+        assert!(matches!(follower.standing(Lsn(70_001 + SILENCE * SEGMENT)), Standing::Ready(_)));
+        let end = Lsn(70_002 + SILENCE * SEGMENT);
         let standing = follower.standing(end);
         assert_eq!(standing, Standing::Lacking { confirmed: Lsn(70_000), start: end });
     }

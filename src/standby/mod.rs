@@ -199,9 +199,15 @@ impl Following {
         if self.trouble.as_ref().is_some_and(|&(_, again_at)| Instant::now() < again_at) {
             return;
         }
-        if self.trouble.take().is_some() {
+        if let Some((error, _)) = self.trouble.take() {
             // The timeline may be another one now, as where the server that is followed was promoted.
             self.reader = XLogReader::new(self.reader.position());
+            if error.is_missing
+                && let Err(error) = self.pass_missing()
+            {
+                self.trouble = Some((error, Instant::now() + READ_AGAIN));
+                return;
+            }
         }
         while !worker_process::must_end() {
             match self.read_batch() {
@@ -215,6 +221,17 @@ impl Following {
         }
     }
 
+    /// Goes on behind WAL that is gone, if it is: what comes behind it would be retained for ever.
+    fn pass_missing(&mut self) -> Result<(), ReadError> {
+        let start = retain_everything(&self.slot, &Timelines::read())?;
+        if start > self.reader.position() {
+            let (reader, first) = first_record_after(start)?;
+            self.reader = reader;
+            self.follower.lose(first);
+        }
+        Ok(())
+    }
+
     /// Whether that was all there is.
     fn read_batch(&mut self) -> Result<bool, ReadError> {
         let batch = Batch::begin(&self.reader);
@@ -223,10 +240,9 @@ impl Following {
                 Step::Record(Record::PlainMessage { prefix, payload })
                     if prefix == POSITION_PREFIX =>
                 {
-                    if let Some((position, notes)) = position::decode(payload) {
-                        notes.into_iter().for_each(|notes| self.notes.update(notes));
-                        self.follower.hear(position, self.reader.position());
-                    }
+                    let (position, notes) = position::decode(payload).unzip();
+                    notes.flatten().into_iter().for_each(|notes| self.notes.update(notes));
+                    self.follower.hear(position, self.reader.position());
                 }
                 Step::Record(_) | Step::Skipped => {}
                 Step::EndOfWal => return Ok(true),
@@ -269,10 +285,14 @@ fn find_beginning(
         return Ok((XLogReader::new(known.restart), known.restart, Some(known)));
     }
     let start = retain_everything(slot, &timelines)?;
-    let (reader, first) = XLogReader::at_first_record_after(start)
-        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
+    let (reader, first) = first_record_after(start)?;
     // What the slot knew is worth less than what the WAL will say, and more than nothing.
     let confirmed = known.confirmed;
     let last = confirmed.is_valid().then(|| Position { confirmed, ..Position::default() });
     Ok((reader, first, last))
+}
+
+fn first_record_after(start: Lsn) -> Result<(XLogReader, Lsn), ReadError> {
+    XLogReader::at_first_record_after(start)
+        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::notice::Notice;
+use super::notice::{Notice, Place, tell};
 use crate::event::Operation;
 use crate::lsn::Lsn;
 use crate::wal::committed::CommittedTransaction;
@@ -52,16 +52,22 @@ impl Gap {
     /// Makes the events that announce the gap to these exchanges, as a transaction of their own at the start of
     /// what follows. `time` is in microseconds since 2000-01-01 UTC.
     pub fn into_transaction(self, exchanges: &[Rc<str>], time: i64) -> CommittedTransaction {
-        let notice = Notice {
+        tell(&[self.notice()], exchanges, self.place(time))
+    }
+
+    pub(super) fn notice(self) -> Notice {
+        Notice {
             operation: Operation::Gap,
             routing_key: ROUTING_KEY,
             body: self.body(),
             lsn: self.to,
-            first_lsn: self.to,
-            // What was confirmed before `from` is not sent again.
-            commit_lsn: self.from.map_or(self.to, |from| from.max(self.to)),
-        };
-        notice.into_transaction(exchanges, time)
+        }
+    }
+
+    pub(super) fn place(self, time: i64) -> Place {
+        // What was confirmed before `from` is not sent again.
+        let commit_lsn = self.from.map_or(self.to, |from| from.max(self.to));
+        Place { first_lsn: self.to, commit_lsn, time }
     }
 
     /// Returns the body of the message that announces the gap.

@@ -13,7 +13,7 @@ use crate::settings;
 use crate::status;
 use crate::stream::Stream;
 use crate::stream::gap::{Gap, OwedGap};
-use crate::stream::takeover::Takeover;
+use crate::stream::takeover::{Switch, Takeover};
 use crate::wal::reader::TransactionReader;
 
 impl Worker {
@@ -49,25 +49,32 @@ impl Worker {
         }
     }
 
-    /// Tells the consumers, before anything else is published, that the stream goes on on another timeline.
-    pub(super) fn tell_of(&mut self, takeover: Takeover) {
-        report::log(format!(
-            "stream of timeline {} goes on on timeline {}, which began at {}",
-            takeover.from, takeover.to, takeover.at
-        ));
+    /// Tells the consumers, before anything else is published, that the stream goes on on another timeline, and of the
+    /// gap, if there is one.
+    pub(super) fn tell_of(&mut self, takeover: Takeover, gap: Option<Gap>) {
+        for Switch { from, to, at } in &takeover.switches {
+            report::log(format!(
+                "stream of timeline {from} goes on on timeline {to}, which began at {at}"
+            ));
+        }
         let addressees = self.handover.addressees(&settings::exchange());
-        self.stream.push(takeover.into_transaction(&addressees, server::now()));
+        self.stream.push(takeover.into_transaction(gap, &addressees, server::now()));
     }
 
     /// Announces a gap in the log, in the status and, before anything else is published, to the consumers.
     pub(super) fn announce(&mut self, gap: Gap, problem: String) {
+        self.note_gap(gap, problem);
+        let addressees = self.handover.addressees(&settings::exchange());
+        self.stream.push(gap.into_transaction(&addressees, server::now()));
+    }
+
+    /// Tells of a gap in the log and in the status.
+    pub(super) fn note_gap(&mut self, gap: Gap, problem: String) {
         self.condition.lose(problem.clone());
         status::set_gap(gap);
         Report::new(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, problem)
             .detail("Transactions that committed in that time may be missing from the stream, wholly or their first events.")
             .hint("Bring consumers in line with the tables; they are told by an event of type \"gap\".")
             .warn();
-        let addressees = self.handover.addressees(&settings::exchange());
-        self.stream.push(gap.into_transaction(&addressees, server::now()));
     }
 }

@@ -21,7 +21,7 @@ use crate::settings;
 use crate::status;
 use crate::status::condition::Condition;
 use crate::stream::Stream;
-use crate::stream::takeover::Takeover;
+use crate::stream::takeover::{Switch, Takeover};
 use crate::wal::reader::TransactionReader;
 
 impl Worker {
@@ -90,12 +90,18 @@ impl Worker {
             damage: None,
             giving_up: None,
         };
-        if let Some(takeover) = takeover {
-            worker.tell_of(takeover);
-        }
-        if let Origin::Lost(gap) = origin {
-            let problem = format!("events are lost: WAL of the time {gap} is gone");
-            worker.announce(gap, problem);
+        let gap = match origin {
+            Origin::Lost(gap) => Some(gap),
+            _ => None,
+        };
+        let lost = gap.map(|gap| (gap, format!("events are lost: WAL of the time {gap} is gone")));
+        match (takeover, lost) {
+            (Some(takeover), lost) => {
+                worker.tell_of(takeover, gap);
+                lost.into_iter().for_each(|(gap, problem)| worker.note_gap(gap, problem));
+            }
+            (None, Some((gap, problem))) => worker.announce(gap, problem),
+            (None, None) => {}
         }
         if let Some(records) = settings::skipped_wal() {
             report::log(format!(
@@ -108,21 +114,25 @@ impl Worker {
     }
 }
 
-/// Whether what was confirmed last is of another timeline.
+/// Whether what was confirmed last is of another timeline. Where nothing was published, nobody is to be told.
 fn takeover(position: Position, origin: Origin, timelines: &Timelines) -> Option<Takeover> {
     let confirmed = match origin {
         Origin::Lost(gap) => gap.from.unwrap_or_default(),
+        Origin::FirstStart => Lsn::INVALID,
         _ => position.confirmed,
     };
-    let (from, to) = (timelines.of(confirmed), timelines.current());
-    let is_one = confirmed.is_valid() && from != to;
-    is_one.then(|| Takeover {
-        from,
-        to,
-        at: timelines.end_of(from),
-        confirmed,
-        restart: position.restart,
-    })
+    if !confirmed.is_valid() {
+        return None;
+    }
+    let mut switches = Vec::new();
+    let mut from = timelines.of(confirmed);
+    while from != timelines.current() {
+        let at = timelines.end_of(from);
+        let to = timelines.of(at);
+        switches.push(Switch { from, to, at });
+        from = to;
+    }
+    Takeover::new(switches, confirmed, position.restart)
 }
 
 /// Says in the log where the stream goes on. What is lost is announced otherwise.

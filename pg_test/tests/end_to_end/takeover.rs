@@ -1,13 +1,17 @@
 //! A standby keeps what it needs to go on with the stream, and says whether it could.
 
+use std::fs;
+
 use pg_test::{
     DEADLINE, Fixture, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
+    wait_until_confirmed,
 };
 use postgres::Client;
 use serde_json::json;
 
 use crate::helpers::{
-    ask, first_deliveries, lsn, make_blog, published_so_far, run, wait_until_saved, worker_pid,
+    ask, commit_lsn, first_deliveries, lsn, make_blog, published_so_far, replace_worker, run,
+    wait_until_saved, worker_pid,
 };
 
 /// So that a few rows fill some of them.
@@ -184,8 +188,12 @@ fn a_standby_that_lacks_something_says_so_to_the_consumers_when_it_is_promoted()
     send_signal(bed.rabbitmq.pid(), "CONT");
     let mut client = standby.connect(&fixture.database);
     let events = published_so_far(&fixture, &mut client);
-    let is_gap = |kind: &Option<String>| kind.as_deref() == Some("gap");
-    assert!(events.iter().any(|event| is_gap(&event.kind)), "{events:?}");
+    let place = |kind: &str| {
+        let told = events.iter().find(|event| event.kind.as_deref() == Some(kind));
+        told.map(commit_lsn).unwrap_or_else(|| panic!("no {kind}: {events:?}"))
+    };
+    // Confirmed both or none: a worker that knew what is confirmed would announce no gap.
+    assert_eq!(place("gap"), place("timeline"));
 }
 
 #[test]
@@ -295,4 +303,121 @@ fn what_was_prepared_on_the_old_primary_is_committed_on_the_new_one() {
     let mut client = standby.connect(&fixture.database);
     run(&mut client, "COMMIT PREPARED 'p'");
     assert_eq!(first_deliveries(&published_so_far(&fixture, &mut client)), [3]);
+}
+
+/// Whoever comes third has heard of nothing that the second one confirmed.
+#[test]
+fn each_of_several_promotions_in_a_row_is_told_of() {
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let first = bed.postgres.standby("first", &[]);
+    let second = first.standby("second", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = second.connect(&fixture.database);
+    for (primary, next) in [(&bed.postgres, &first), (&first, &second)] {
+        wait_until_replayed(&mut reader, insert_lsn(&mut primary.connect(&fixture.database)));
+        primary.stop(Shutdown::Immediate);
+        next.promote();
+    }
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    let told = |events: &[Message]| -> Vec<_> {
+        let told = events.iter().filter(|event| event.kind.as_deref() == Some("timeline"));
+        told.map(Message::json).map(|body| (body["from"].clone(), body["to"].clone())).collect()
+    };
+    let events = published_so_far(&fixture, &mut reader);
+    assert_eq!(told(&events), [(json!(1), json!(2)), (json!(2), json!(3))], "{events:?}");
+    assert_eq!(first_deliveries(&events).last(), Some(&2));
+    // Each once: what a worker that comes later tells would be the same again.
+    wait_until_confirmed(&mut reader);
+    replace_worker(&mut reader);
+    assert_eq!(told(&published_so_far(&fixture, &mut reader)), []);
+}
+
+/// Until it is told of, the primary does not know what is confirmed.
+#[test]
+fn a_standby_retains_what_the_primary_retains_behind_a_gap() {
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    let mut reader = [standby.connect(&fixture.database)];
+    bed.postgres.set("max_slot_wal_keep_size", "4MB");
+    fill_segments(&mut client, &mut reader, 10);
+    wait_until("the primary has lost its WAL", DEADLINE, || {
+        bed.postgres.log().contains("events are lost").then_some(())
+    });
+    bed.postgres.reset("max_slot_wal_keep_size");
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    for _ in 0..9 {
+        fill_segments(&mut client, &mut reader, 8);
+        // Its worker looks once a second.
+        let begin = insert_lsn(&mut client);
+        wait_until("the primary gives a sign of life", DEADLINE, || {
+            (insert_lsn(&mut client) > begin).then_some(())
+        });
+    }
+    wait_until_it_says(&standby, &fixture.database, READY);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 3, 9]);
+}
+
+/// It knows of what has never been in the history that begins then.
+#[test]
+fn the_slot_of_a_standby_that_recovers_to_an_earlier_time_is_not_believed() {
+    // No checkpoint.
+    let bed = Testbed::private_with(&[SMALL_SEGMENTS], &[]);
+    let (fixture, mut client) = fixture(&bed);
+    // What is written to disk is what must be replayed before it is consistent.
+    let standby = bed.postgres.standby("follower", &["bgwriter_lru_maxpages = 0"]);
+    run(&mut client, "INSERT INTO blog_articles VALUES (1)");
+    wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
+    let target: String = ask(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+    let mut later = String::new();
+    for id in 2..5 {
+        run(&mut client, "SELECT pg_switch_wal()");
+        later = ask(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+        run(&mut client, &format!("INSERT INTO blog_articles VALUES ({id})"));
+        wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
+    }
+    let mut reader = standby.connect(&fixture.database);
+    wait_until("the standby has saved what came later", DEADLINE, || {
+        let query = format!("SELECT restart_lsn > '{later}' FROM pg_replication_slots");
+        ask::<bool>(&mut reader, &query).then_some(())
+    });
+    standby.set("recovery_target_lsn", &target);
+    standby.set("recovery_target_action", "promote");
+    bed.postgres.stop(Shutdown::Immediate);
+    standby.restart(Shutdown::Immediate);
+    let mut client = standby.connect(&fixture.database);
+    wait_until("the recovery has ended", DEADLINE, || {
+        (!ask::<bool>(&mut client, "SELECT pg_is_in_recovery()")).then_some(())
+    });
+    run(&mut client, "INSERT INTO blog_articles VALUES (9)");
+    let events = published_so_far(&fixture, &mut client);
+    assert!(first_deliveries(&events).contains(&9), "{events:?}");
+    let log = standby.log();
+    assert!(log.contains("is of another history"), "{log}");
+}
+
+/// Somebody removed a file: what comes behind it is not retained for ever.
+#[test]
+fn a_standby_goes_on_behind_wal_that_is_gone() {
+    const SEGMENT: u64 = 1 << 20;
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    leave_one_unconfirmed(&bed, &fixture, &mut client);
+    wait_until_it_says(&standby, &fixture.database, READY);
+    let mut reader = [standby.connect(&fixture.database)];
+    let worker = worker_pid(&mut reader[0]);
+    send_signal(worker, "STOP");
+    let gone = insert_lsn(&mut client) / SEGMENT + 2;
+    fill_segments(&mut client, &mut reader, 5);
+    let [high, low] = [gone * SEGMENT >> 32, (gone * SEGMENT & 0xFFFF_FFFF) / SEGMENT];
+    let file = standby.data_dir().join(format!("pg_wal/00000001{high:08X}{low:08X}"));
+    fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    send_signal(worker, "CONT");
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    wait_until_it_says(&standby, &fixture.database, READY);
+    assert_eq!(take_over(&bed, &fixture, &standby), [2, 9]);
 }
