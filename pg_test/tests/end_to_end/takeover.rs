@@ -412,7 +412,7 @@ fn a_standby_goes_on_behind_wal_that_is_gone() {
     send_signal(worker, "STOP");
     let gone = insert_lsn(&mut client) / SEGMENT + 2;
     fill_segments(&mut client, &mut reader, 5);
-    let [high, low] = [gone * SEGMENT >> 32, (gone * SEGMENT & 0xFFFF_FFFF) / SEGMENT];
+    let [high, low] = [(gone * SEGMENT) >> 32, ((gone * SEGMENT) & 0xFFFF_FFFF) / SEGMENT];
     let file = standby.data_dir().join(format!("pg_wal/00000001{high:08X}{low:08X}"));
     fs::remove_file(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     send_signal(worker, "CONT");
