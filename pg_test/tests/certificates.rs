@@ -38,7 +38,13 @@ impl<'a> Client<'a> {
         let mut greeting = [0; 7];
         let greeted =
             stream.write_all(b"AMQP\0\0\x09\x01").and_then(|()| stream.read_exact(&mut greeting));
-        greeted.map_err(|error| error.to_string())?;
+        if let Err(error) = greeted {
+            // Who refuses us may hang up before it has taken all of that: what it said counts.
+            while let Ok(1..) = session.read_tls(&mut socket) {
+                session.process_new_packets().map_err(|said| said.to_string())?;
+            }
+            return Err(error.to_string());
+        }
         session.protocol_version().ok_or_else(|| "no version".to_owned())
     }
 
