@@ -22,6 +22,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "idle",
             "order",
             "growth",
+            "tls",
             "capture",
         ],
     ),
