@@ -28,5 +28,5 @@ pub use keeper::{PositionKeeper, is_usable};
 pub use origin::Origin;
 pub use pair::Position;
 pub use record::{Notes, POSITION_PREFIX, decode};
-pub use search::{retain_everything, survey};
+pub use search::{first_record_after, retain_everything, survey};
 pub use taking::take_slot;

@@ -75,6 +75,16 @@ pub fn retain_everything(slot: &Slot, timelines: &Timelines) -> Result<Lsn, Read
     }
 }
 
+/// A reader that begins at the first record there or later, and where that is.
+///
+/// # Errors
+///
+/// [`ReadError`] if there is none.
+pub fn first_record_after(start: Lsn) -> Result<(XLogReader, Lsn), ReadError> {
+    XLogReader::at_first_record_after(start)
+        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))
+}
+
 /// What a look through the whole WAL found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Survey {
@@ -98,8 +108,7 @@ pub fn survey(
     start: Lsn,
     mut keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Survey>, ReadError> {
-    let (mut reader, first_record) = XLogReader::at_first_record_after(start)
-        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))?;
+    let (mut reader, first_record) = first_record_after(start)?;
     let (last_position, notes) = (None, Notes::default());
     let mut survey = Survey { first_record, last_position, notes, first_event: None };
     while keep_going() {

@@ -18,7 +18,8 @@ use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 use crate::pg::{server, worker_process};
 use crate::position::{
-    self, Notes, POSITION_PREFIX, Position, is_usable, retain_everything, take_slot,
+    self, Notes, POSITION_PREFIX, Position, first_record_after, is_usable, retain_everything,
+    take_slot,
 };
 use crate::settings;
 use crate::status::{self, State};
@@ -290,9 +291,4 @@ fn find_beginning(
     let confirmed = known.confirmed;
     let last = confirmed.is_valid().then(|| Position { confirmed, ..Position::default() });
     Ok((reader, first, last))
-}
-
-fn first_record_after(start: Lsn) -> Result<(XLogReader, Lsn), ReadError> {
-    XLogReader::at_first_record_after(start)
-        .ok_or_else(|| ReadError::new(start, "no record begins there or later"))
 }
