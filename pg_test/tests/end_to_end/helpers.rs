@@ -155,6 +155,20 @@ pub fn wait_until_read(client: &mut Client, what: &str) {
     });
 }
 
+/// Whether it is no word of a failover.
+pub fn is_change(event: &Message) -> bool {
+    event.kind.as_deref() != Some("timeline")
+}
+
+/// Waits until a standby has replayed the WAL up to there.
+#[track_caller]
+pub fn wait_until_replayed(standby: &mut Client, end: u64) {
+    wait_until("the standby has everything", DEADLINE, || {
+        let replayed: String = ask(standby, "SELECT pg_last_wal_replay_lsn()::text");
+        (lsn(&replayed) >= end).then_some(())
+    });
+}
+
 /// Waits until it is saved, durably, that this message's transaction is confirmed.
 #[track_caller]
 pub fn wait_until_saved(client: &mut Client, message: &Message) {

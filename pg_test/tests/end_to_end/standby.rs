@@ -12,8 +12,8 @@ use pg_test::{
 use postgres::Client;
 
 use crate::helpers::{
-    ask, first_deliveries, ids, lsn, make_blog, published_so_far, replace_worker, run,
-    shown_restart, wait_until_read, wait_until_saved,
+    ask, first_deliveries, ids, is_change, lsn, make_blog, published_so_far, replace_worker, run,
+    shown_restart, wait_until_read, wait_until_replayed, wait_until_saved,
 };
 
 /// The end of a recovery removes what the slot would have retained; this keeps it.
@@ -253,15 +253,6 @@ fn a_switchover_and_back_loses_nothing() {
     assert!(!tells_of_loss(&bed.postgres.log()), "{}", bed.postgres.log());
 }
 
-/// Waits until a standby has replayed the WAL up to there.
-#[track_caller]
-fn wait_until_replayed(standby: &mut Client, end: u64) {
-    wait_until("the standby has everything", DEADLINE, || {
-        let replayed: String = ask(standby, "SELECT pg_last_wal_replay_lsn()::text");
-        (lsn(&replayed) >= end).then_some(())
-    });
-}
-
 /// Without `wal_keep_size` the checkpoint at the end of the recovery removes the WAL of the backup
 /// before any worker can run.
 #[test]
@@ -378,11 +369,6 @@ fn assert_goes_on(fixture: &Fixture<'_>, server: &Postgres, client: &mut Client,
     wait_until("the transaction that died retains nothing", DEADLINE, || {
         (shown_restart(client) >= old.wal.end).then_some(())
     });
-}
-
-/// Whether it is no word of the stream itself.
-fn is_change(event: &Message) -> bool {
-    event.kind.as_deref() != Some("timeline")
 }
 
 /// Timeline and LSN of an event, from its message_id.

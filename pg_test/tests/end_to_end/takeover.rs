@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::helpers::{
     ask, commit_lsn, first_deliveries, lsn, make_blog, published_so_far, replace_worker, run,
-    wait_until_saved, worker_pid,
+    wait_until_replayed, wait_until_saved, worker_pid,
 };
 
 /// So that a few rows fill some of them.
@@ -51,20 +51,22 @@ fn fill_segments(primary: &mut Client, standbys: &mut [Client], count: usize) {
     }
 }
 
-#[track_caller]
-fn wait_until_replayed(standby: &mut Client, end: u64) {
-    wait_until("the standby has everything", DEADLINE, || {
-        let replayed: String = ask(standby, "SELECT pg_last_wal_replay_lsn()::text");
-        (lsn(&replayed) >= end).then_some(())
-    });
-}
-
 /// Row 1 is confirmed, row 2 is not, and the broker does not answer any more.
 fn leave_one_unconfirmed(bed: &Testbed, fixture: &Fixture<'_>, client: &mut Client) {
     run(client, "INSERT INTO blog_articles VALUES (1)");
     wait_until_saved(client, &fixture.consumer.wait_for_events(1)[0]);
     send_signal(bed.rabbitmq.pid(), "STOP");
     run(client, "INSERT INTO blog_articles VALUES (2)");
+}
+
+/// A standby that never had the WAL of what is not confirmed, and says so.
+fn made_during_an_outage(bed: &Testbed, fixture: &Fixture<'_>, client: &mut Client) -> Postgres {
+    leave_one_unconfirmed(bed, fixture, client);
+    fill_segments(client, &mut [], 5);
+    let standby = bed.postgres.standby("follower", &[]);
+    fill_segments(client, &mut [standby.connect(&fixture.database)], 2);
+    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
+    standby
 }
 
 /// The primary is lost, this one is promoted, and the broker answers again: what is published then.
@@ -161,11 +163,7 @@ fn each_of_several_standbys_can_take_over() {
 fn a_standby_that_was_made_during_an_outage_says_what_it_lacks_until_it_does_not() {
     let bed = bed();
     let (fixture, mut client) = fixture(&bed);
-    leave_one_unconfirmed(&bed, &fixture, &mut client);
-    fill_segments(&mut client, &mut [], 5);
-    let standby = bed.postgres.standby("follower", &[]);
-    fill_segments(&mut client, &mut [standby.connect(&fixture.database)], 2);
-    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
+    let standby = made_during_an_outage(&bed, &fixture, &mut client);
     standby.restart(Shutdown::Fast);
     wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
     send_signal(bed.rabbitmq.pid(), "CONT");
@@ -178,11 +176,7 @@ fn a_standby_that_was_made_during_an_outage_says_what_it_lacks_until_it_does_not
 fn a_standby_that_lacks_something_says_so_to_the_consumers_when_it_is_promoted() {
     let bed = bed();
     let (fixture, mut client) = fixture(&bed);
-    leave_one_unconfirmed(&bed, &fixture, &mut client);
-    fill_segments(&mut client, &mut [], 5);
-    let standby = bed.postgres.standby("follower", &[]);
-    fill_segments(&mut client, &mut [standby.connect(&fixture.database)], 2);
-    wait_until_it_says(&standby, &fixture.database, "standby: cannot take over yet");
+    let standby = made_during_an_outage(&bed, &fixture, &mut client);
     bed.postgres.stop(Shutdown::Immediate);
     standby.promote();
     send_signal(bed.rabbitmq.pid(), "CONT");
