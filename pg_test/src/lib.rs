@@ -26,6 +26,7 @@
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
 //! | `c_library` | a few lines of C that a server loads |
 //! | `numbers`, `record` | medians and percentiles, how figures are written, and into which document |
+//! | `lsn`, `history` | places in the WAL, and what of an old timeline is no more |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `last_panic` | what a test failed with, said once more after the logs |
@@ -43,9 +44,11 @@ mod consumer;
 mod dice;
 mod fixture;
 mod folder;
+pub mod history;
 pub mod installation;
 mod janitor;
 mod last_panic;
+pub mod lsn;
 pub mod machine;
 mod message;
 pub mod numbers;
