@@ -6,11 +6,13 @@
 //! | module | owns |
 //! |---|---|
 //! | `broker` | a RabbitMQ cluster of three nodes |
+//! | `patroni` | a PostgreSQL cluster of two servers, by Patroni |
 //! | `report` | what a subject has to tell in the end |
 
 #![forbid(unsafe_code)]
 
 mod broker;
+mod patroni;
 mod report;
 
 use std::process::ExitCode;
@@ -20,14 +22,14 @@ use pg_test::{machine, record};
 
 use report::Report;
 
-const USAGE: &str = "usage: ha [--only broker] [--seed N] [--record FILE]";
+const USAGE: &str = "usage: ha [--only broker|patroni] [--seed N] [--record FILE]";
 
 /// Tries one subject. The seed decides what is left to chance.
 type Try = fn(u64) -> Report;
 
 /// What is tried, in this order; the name is the one of `--only`, and with `ha-` before it that of the table's place
 /// in the document.
-const SUBJECTS: &[(&str, Try)] = &[("broker", broker::run)];
+const SUBJECTS: &[(&str, Try)] = &[("broker", broker::run), ("patroni", patroni::run)];
 
 fn main() -> ExitCode {
     let known = Arguments::of_this_process(&[ONLY, SEED, RECORD]);
