@@ -19,12 +19,12 @@ LIBRARIES = $(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)
 EXTENSIONS = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
 SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: help setup setup-demo build install copy test check advisories demo chaos order fuzz bench bench-quick bench-capture clean
+.PHONY: help setup setup-demo build install copy test check advisories demo chaos order ha fuzz bench bench-quick bench-capture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, clients for tests), saying what and why; FOR=build, check, demo or bench: what these need
+setup: ## install what is missing on Debian (compilers, PostgreSQL, RabbitMQ, clients for tests), saying what and why; FOR=build, check, demo, bench or ha: what these need
 	@scripts/setup $(FOR)
 
 setup-demo:
@@ -81,6 +81,11 @@ order: install ## random transactions whose triggers and functions write, held a
 	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin order -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
+
+ha: install ## a RabbitMQ cluster of three nodes, and a PostgreSQL cluster of Patroni's, whose nodes fail under load, and what must be true then; SEED=7, ONLY=broker or patroni; RECORD=1: docs/guarantees.md gets the tables; ONLY=broker needs root
+	@scripts/setup --check ha
+	cargo run --release --package pg_test --bin ha -- $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(RECORD),--record docs/guarantees.md)
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= event event_layouts transactions row_layout array numeric jsonb amqp_frames amqp_session tls

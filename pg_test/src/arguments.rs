@@ -1,5 +1,5 @@
 //! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`, the document that gets
-//! the result, `--record FILE`, and what is there or not, `--tls`.
+//! the result, `--record FILE`, the one part that is asked for, `--only NAME`, and what is there or not, `--tls`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,6 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Names a document, not a number.
 pub const RECORD: &str = "--record";
+
+/// Names a part of the whole, not a number.
+pub const ONLY: &str = "--only";
+
+/// Decides what is left to chance.
+pub const SEED: &str = "--seed";
 
 /// Has no value.
 pub const TLS: &str = "--tls";
@@ -18,6 +24,7 @@ pub struct Arguments {
     /// Names without a value.
     flags: BTreeSet<String>,
     record: Option<PathBuf>,
+    only: Option<String>,
 }
 
 impl Arguments {
@@ -38,7 +45,7 @@ impl Arguments {
         known: &[&str],
     ) -> Result<Arguments, String> {
         let (mut numbers, mut flags) = (BTreeMap::new(), BTreeSet::new());
-        let mut record = None;
+        let (mut record, mut only) = (None, None);
         while let Some(name) = words.next() {
             if !known.contains(&name.as_str()) {
                 return Err(format!("{name} is not known"));
@@ -52,10 +59,14 @@ impl Arguments {
                 record = Some(PathBuf::from(value));
                 continue;
             }
+            if name == ONLY {
+                only = Some(value);
+                continue;
+            }
             let number = value.parse().map_err(|error| format!("{name} {value}: {error}"))?;
             numbers.insert(name, number);
         }
-        Ok(Arguments { numbers, flags, record })
+        Ok(Arguments { numbers, flags, record, only })
     }
 
     /// The number given for this name.
@@ -73,6 +84,11 @@ impl Arguments {
         self.record.as_deref()
     }
 
+    /// The part that is asked for; none: all of them.
+    pub fn only(&self) -> Option<&str> {
+        self.only.as_deref()
+    }
+
     /// `--seconds`, or a minute.
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.number("--seconds").unwrap_or(60))
@@ -80,7 +96,7 @@ impl Arguments {
 
     /// `--seed`, or another one each time.
     pub fn seed(&self) -> u64 {
-        self.number("--seed").unwrap_or_else(seed_of_now)
+        self.number(SEED).unwrap_or_else(seed_of_now)
     }
 }
 
@@ -96,7 +112,7 @@ mod tests {
     fn parsed(line: &str) -> Result<Arguments, String> {
         Arguments::parse(
             line.split_whitespace().map(str::to_owned),
-            &["--seconds", "--seed", RECORD, TLS],
+            &["--seconds", SEED, RECORD, TLS, ONLY],
         )
     }
 
@@ -111,6 +127,8 @@ mod tests {
         let arguments = parsed("--tls --seed 7").unwrap();
         assert!(arguments.has(TLS) && arguments.seed() == 7);
         assert!(!parsed("--seed 7").unwrap().has(TLS));
+        assert_eq!(parsed("--only broker").unwrap().only(), Some("broker"));
+        assert_eq!(parsed("").unwrap().only(), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod other_versions;
 mod policy;
 mod position;
 mod refusals;
+mod rejoined;
 mod rows;
 mod settings;
 mod stalls;
