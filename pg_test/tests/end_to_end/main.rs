@@ -21,6 +21,7 @@ mod order;
 mod other_versions;
 mod policy;
 mod position;
+mod publish;
 mod refusals;
 mod rows;
 mod settings;
