@@ -280,7 +280,7 @@ impl Following {
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
             match self.reader.read()? {
-                Step::Record(Record::PlainMessage { prefix, payload })
+                Step::Record(Record::PlainMessage { prefix, payload, .. })
                     if prefix == POSITION_PREFIX =>
                 {
                     let (position, notes) = position::decode(payload).unzip();

@@ -22,6 +22,7 @@ mod order;
 mod other_versions;
 mod policy;
 mod position;
+mod publish;
 mod refusals;
 mod rejoined;
 mod removal;
