@@ -60,16 +60,15 @@ impl Cluster {
                  FROM pg_stat_replication WHERE application_name = $1";
             let row = client.query_one(query, &[&self.other(leader).name]).ok()?;
             let is_there = row.get::<_, String>(0) == format!("streaming {sync_state}");
-            let timelines = self.timelines(leader)?;
-            (is_there && timelines.len() == 2 && timelines[0] == timelines[1]).then_some(())
+            // What Patroni itself knows of them.
+            let known = leader.ask("/cluster")?.json()?;
+            let members = known["members"].as_array()?;
+            let role = if is_synchronous { "sync_standby" } else { "replica" };
+            let is_known = members.iter().any(|member| member["role"] == role);
+            let timelines: Vec<_> = members.iter().map(|member| &member["timeline"]).collect();
+            let [one, two] = timelines[..] else { return None };
+            (is_there && is_known && one == two).then_some(())
         });
-    }
-
-    /// Of each member that runs.
-    fn timelines(&self, asked: &Member) -> Option<Vec<u64>> {
-        let known = asked.ask("/cluster")?.json()?;
-        let members = known["members"].as_array()?.iter();
-        Some(members.filter_map(|member| member["timeline"].as_u64()).collect())
     }
 
     /// Has the other member take over, in good order.

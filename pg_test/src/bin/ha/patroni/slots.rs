@@ -43,6 +43,9 @@ pub fn run_all(trials: &mut Trials<'_>, rabbitmq: &RabbitMq) {
     for (what, ignored, segments) in ways {
         let is_ignored = !ignored.is_null();
         trials.cluster.configure(&json!({"ignore_slots": ignored}));
+        // Patroni looks for slots that it does not know when a role changes, and then until it has dropped them.
+        trials.cluster.switch_over();
+        trials.cluster.wait_until_whole(false);
         let name = format!("t{}", trials.count());
         let mut client = trials.cluster.connect(DATABASE);
         write_confirmed(trials, &mut client, &format!("{name}-first"));
