@@ -27,6 +27,7 @@
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
 //! | [`position`] | how far the stream is confirmed: in the slot, in position records, searched for where both are gone |
 //! | [`standby`] | the worker of a standby: what it keeps to take the stream over |
+//! | [`restore`] | whether this server was restored from a backup, and may publish |
 //! | [`worker`] | the loop, how it sleeps; `composer`: an event's message, with its name, properties and headers |
 //! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff` |
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
@@ -68,6 +69,7 @@ mod memory;
 mod pg;
 mod place;
 mod position;
+mod restore;
 mod row;
 mod running;
 mod settings;
@@ -102,6 +104,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();
+        restore::note_recovery();
         // pg_upgrade resets the WAL of the clusters it starts: nothing must be published from them.
         if !pg::server::is_binary_upgrade() {
             pg::worker_process::register();

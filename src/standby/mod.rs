@@ -21,6 +21,7 @@ use crate::position::{
     self, Notes, POSITION_PREFIX, Position, first_record_after, is_usable, retain_everything,
     take_slot,
 };
+use crate::restore;
 use crate::settings;
 use crate::status::{self, State};
 use crate::wal::batch::Batch;
@@ -49,6 +50,7 @@ pub fn follow() -> Followed {
     // Whether something is unconfirmed only the primary knows.
     status::set_caught_up(true);
     let wait = WaitSet::new();
+    let mut watch = restore::Watch::default();
     let mut standby = Standby { following: None, try_at: Instant::now(), shown: None };
     loop {
         if worker_process::must_end() {
@@ -58,6 +60,7 @@ pub fn follow() -> Followed {
             return Followed::Ended;
         }
         worker_process::settings_reloaded();
+        watch.look();
         let was_promoted = !server::in_recovery();
         standby.go_on(was_promoted);
         if was_promoted {

@@ -44,6 +44,7 @@ use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::WaitSet;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Notes, Position, PositionKeeper};
+use crate::restore::Restored;
 use crate::settings;
 use crate::standby::{self, Followed};
 use crate::status::condition::Condition;
@@ -112,8 +113,10 @@ struct Worker {
     stream: Stream,
     keeper: PositionKeeper,
     handover: Handover,
-    /// None while the settings are wrong.
+    /// None while the settings are wrong, or do not let a restored server publish.
     delivery: Option<Delivery>,
+    /// Until it publishes.
+    restored: Option<Restored>,
     wait: WaitSet,
     /// Whether the broker has said something since the delivery last looked.
     is_readable: bool,
@@ -212,9 +215,16 @@ impl Worker {
     fn apply_settings(&mut self) {
         match (settings::broker(), &self.delivery) {
             (Ok(settings), Some(delivery)) => delivery.reconfigure(settings),
-            (Ok(settings), None) => {
-                self.delivery = Some(Delivery::new(settings, threads::spawn));
-            }
+            (Ok(settings), None) => match self.restored.take() {
+                Some(restored) if !settings::publish_after_restore() => {
+                    self.condition.fail(Cause::new(restored.stand_still(&settings)));
+                    self.restored = Some(restored);
+                }
+                restored => {
+                    restored.into_iter().for_each(|restored| restored.announce(&settings));
+                    self.delivery = Some(Delivery::new(settings, threads::spawn));
+                }
+            },
             (Err(problem), None) => self.condition.fail(Cause::new(problem)),
             // The delivery goes on with the settings that it has.
             (Err(problem), Some(_)) => {

@@ -2,6 +2,7 @@
 //! a claim that README.md or docs/ make.
 
 mod consumers;
+mod copies;
 mod crash;
 mod damaged;
 mod ddl;
