@@ -71,15 +71,30 @@ impl Cluster {
         });
     }
 
+    /// Waits until the leader knows that this member streams from it.
+    #[track_caller]
+    pub fn wait_until_streams(&self, replica: &Member) {
+        wait_until("the replica streams", PATIENCE, || {
+            let mut client = self.other(replica).try_connect("postgres")?;
+            let query = "SELECT count(*) > 0 FROM pg_stat_replication \
+                 WHERE application_name = $1 AND state = 'streaming'";
+            let row = client.query_one(query, &[&replica.name]).ok()?;
+            let is_running = replica.ask("/replica")?.status == 200;
+            (row.get::<_, bool>(0) && is_running).then_some(())
+        });
+    }
+
     /// Has the other member take over, in good order.
     #[track_caller]
     pub fn switch_over(&self) {
         let leader = self.leader();
         let next = self.other(leader);
-        let order = json!({"leader": leader.name, "candidate": next.name});
-        let answer = leader.order("POST", "/switchover", &order.to_string());
-        let answer = answer.unwrap_or_else(|| panic!("{} does not answer", leader.name));
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let order = json!({"leader": leader.name, "candidate": next.name}).to_string();
+        // It is refused until Patroni knows that the other one is synchronous again.
+        wait_until("the switchover is taken on", PATIENCE, || {
+            let answer = leader.order("POST", "/switchover", &order)?;
+            (answer.status == 200).then_some(())
+        });
         self.wait_for_leader(next);
     }
 

@@ -22,7 +22,6 @@ mod trial;
 mod writers;
 
 use pg_test::{Queue, RabbitMq};
-use serde_json::json;
 
 use crate::report::Report;
 use cluster::Cluster;
@@ -42,9 +41,7 @@ pub fn run(seed: u64) -> Report {
     let cluster = Cluster::start(rabbitmq.port());
     make_tables(&cluster);
     let mut trials = Trials::new(&cluster, &collector, seed);
-    trials.run_all(true);
-    cluster.configure(&json!({"synchronous_mode": false}));
-    trials.run_all(false);
+    trial::WAYS.iter().for_each(|way| trials.run_all(way));
     slots::run_all(&mut trials, &rabbitmq);
     trials.report()
 }

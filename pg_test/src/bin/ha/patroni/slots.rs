@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pg_test::history::Commit;
-use pg_test::{RabbitMq, send_signal, wait_until};
+use pg_test::{RabbitMq, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
@@ -49,13 +49,19 @@ pub fn run_all(trials: &mut Trials<'_>, rabbitmq: &RabbitMq) {
         let name = format!("t{}", trials.count());
         let mut client = trials.cluster.connect(DATABASE);
         write_confirmed(trials, &mut client, &format!("{name}-first"));
-        send_signal(rabbitmq.pid(), "STOP");
+        // It takes nothing more. One that is stopped would still have what was sent to it.
+        rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
         let mut ledger = Ledger::default();
+        ledger.enter(written(&mut client, format!("{name}-refused")));
+        wait_until("the broker takes nothing more", PATIENCE, || {
+            ask::<bool>(&mut client, "SELECT state = 'standing still' FROM amqp.status")
+                .then_some(())
+        });
         for number in 0..UNCONFIRMED {
             ledger.enter(written(&mut client, format!("{name}-{number}")));
         }
         let was_dropped = end_worker(&mut client, segments, is_ignored);
-        send_signal(rabbitmq.pid(), "CONT");
+        rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
         trials.enter(ledger);
         let verdict = trials.close(what, &name, None);
         if was_dropped == is_ignored {
