@@ -31,6 +31,7 @@
 //! | [`worker`] | the loop, how it sleeps; `composer`: an event's message, with its name, properties and headers |
 //! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff` |
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
+//! | [`removal`] | `amqp.uninstall`: what it refuses, and how it waits |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
@@ -69,6 +70,7 @@ mod memory;
 mod pg;
 mod place;
 mod position;
+mod removal;
 mod restore;
 mod row;
 mod running;

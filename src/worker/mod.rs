@@ -10,6 +10,7 @@
 //! | [`composer`], [`rendering`] | the message of an event: its body, name, properties and headers |
 //! | [`handing_out`], [`held`] | handing messages to the delivery; an event that no message can be made of |
 //! | [`losses`] | gaps, and a backlog that is given up |
+//! | [`removed`] | the worker of a server that the extension is removed from |
 //! | [`waiting`], [`sleep`], [`commit_rate`] | when to sleep, how long, and what ends it |
 //! | [`catch_up`] | how fast the lag falls |
 //!
@@ -27,6 +28,7 @@ mod held;
 mod losses;
 mod reading;
 mod release;
+mod removed;
 mod rendering;
 mod sleep;
 mod start;
@@ -40,6 +42,7 @@ use crate::delivery::{Counts, Delivery};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
+use crate::pg::shared::RemovalOrder;
 use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::WaitSet;
 use crate::pg::{server, shared, threads, worker_process};
@@ -75,8 +78,12 @@ pub fn run() -> ! {
         Some(Followed::Promoted(held)) => held,
         Some(Followed::Ended) => leave(),
     };
+    if !removed::stay_away() {
+        leave()
+    }
     if let Some(mut worker) = Worker::start(held) {
         match worker_process::catch(|| worker.work()) {
+            Ok(()) if worker.is_to_be_removed() => worker.remove(),
             Ok(()) => worker.end(),
             Err(failure) => {
                 worker.save_in_spite_of(&failure);
@@ -154,12 +161,14 @@ struct Worker {
     damage: Option<Damage>,
     /// Up to where an operator wants the backlog given up.
     giving_up: Option<Lsn>,
+    /// Whether an operator wants the extension removed.
+    removal: Option<RemovalOrder>,
 }
 
 impl Worker {
     /// Goes round until it is told to end, or had better begin anew.
     fn work(&mut self) {
-        while !worker_process::must_end() && !self.must_try_anew() {
+        while !worker_process::must_end() && !self.must_try_anew() && !self.is_to_be_removed() {
             self.go_round();
         }
     }
@@ -199,6 +208,7 @@ impl Worker {
     }
 
     fn take_orders(&mut self) {
+        self.take_removal_order();
         if let Some(until) = shared::take_giving_up_request() {
             self.giving_up = Some(until);
             self.keeper.write_something();

@@ -91,6 +91,7 @@ impl Worker {
             unordered_since: None,
             damage: None,
             giving_up: None,
+            removal: None,
         };
         let gap = match origin {
             Origin::Lost(gap) => Some(gap),

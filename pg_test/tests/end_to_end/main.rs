@@ -24,6 +24,7 @@ mod policy;
 mod position;
 mod refusals;
 mod rejoined;
+mod removal;
 mod rows;
 mod settings;
 mod stalls;
