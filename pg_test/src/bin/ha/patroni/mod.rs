@@ -26,10 +26,8 @@ use pg_test::{Queue, RabbitMq};
 use crate::report::Report;
 use cluster::Cluster;
 use collector::Collector;
+use settings::DATABASE;
 use trial::Trials;
-
-/// The database that everybody works in.
-const DATABASE: &str = "ha";
 
 /// Runs all trials.
 pub fn run(seed: u64) -> Report {

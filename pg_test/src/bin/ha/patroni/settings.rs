@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// Seconds until a leader that gives no sign of life is one no more. As short as Patroni works with here: 30 is usual.
 pub const TTL: u64 = 8;
 
+/// The database that everybody works in.
+pub const DATABASE: &str = "ha";
+
 /// The exchange that the worker publishes to.
 pub const EXCHANGE: &str = "ha-patroni";
 

@@ -8,9 +8,8 @@ use pg_test::{RabbitMq, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
-use super::DATABASE;
 use super::ledger::{Ledger, Outcome, Transaction};
-use super::settings::{self, KEPT};
+use super::settings::{self, DATABASE, KEPT};
 use super::trial::{Trials, timeline_of, write};
 
 const PATIENCE: Duration = Duration::from_secs(60);

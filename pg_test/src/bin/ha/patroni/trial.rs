@@ -7,13 +7,12 @@ use pg_test::{send_signal, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
-use super::DATABASE;
 use super::books::{Rows, Verdict};
 use super::cluster::Cluster;
 use super::collector::Collector;
 use super::ledger::{Ledger, Outcome, Transaction};
 use super::member::Member;
-use super::settings::{self, TTL};
+use super::settings::{self, DATABASE, TTL};
 use super::writers::Writers;
 use crate::report::Report;
 
