@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A source of random numbers.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice {
+pub struct Dice {
     state: u64,
 }
 

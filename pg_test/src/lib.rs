@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `testbed`, `fixture` | what tests share: both servers, and one test's database, exchange and consumer |
 //! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
+//! | `network`, `rabbitmq_cluster`, `haproxy` | machines in network namespaces, a RabbitMQ cluster on them, and a load balancer before it |
 //! | `certificates`, `tls_listener` | authorities and what they sign; how a RabbitMQ is to show it |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
@@ -40,14 +41,16 @@ pub mod c_library;
 mod certificates;
 pub mod chaos;
 mod consumer;
-mod dice;
+pub mod dice;
 mod fixture;
 mod folder;
+mod haproxy;
 pub mod installation;
 mod janitor;
 mod last_panic;
 pub mod machine;
 mod message;
+pub mod network;
 pub mod numbers;
 pub mod order;
 pub mod ordinary_user;
@@ -56,6 +59,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod rabbitmq;
+pub mod rabbitmq_cluster;
 pub mod record;
 mod testbed;
 mod tls_listener;
@@ -65,6 +69,7 @@ pub use broker::{Broker, Queue};
 pub use certificates::{Authority, CertificateFiles, Identity, Subject};
 pub use consumer::Consumer;
 pub use fixture::{Fixture, wait_until_confirmed, wait_until_confirmed_within};
+pub use haproxy::HaProxy;
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown, insert_lsn};
 pub use process::send_signal;
@@ -72,4 +77,4 @@ pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use testbed::{QUIET, Testbed, testbed};
 pub use tls_listener::TlsListener;
-pub use wait::{DEADLINE, wait_until};
+pub use wait::{DEADLINE, poll, wait_until};
