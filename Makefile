@@ -82,7 +82,7 @@ order: install ## random transactions whose triggers and functions write, held a
 	cargo run --release --package pg_test --bin order -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(WORLD),--world $(WORLD))
 
-ha: install ## a RabbitMQ cluster of three nodes whose nodes fail under load, and what must be true then; SEED=7, ONLY=broker; RECORD=1: docs/guarantees.md gets the tables; needs root
+ha: install ## a RabbitMQ cluster of three nodes, and a PostgreSQL cluster of Patroni's, whose nodes fail under load, and what must be true then; SEED=7, ONLY=broker or patroni; RECORD=1: docs/guarantees.md gets the tables; ONLY=broker needs root
 	@scripts/setup --check ha
 	cargo build --release --package pg_test --bin ha
 	$(SUDO) env PG_CONFIG="$(PG_CONFIG)" $(or $(CARGO_TARGET_DIR),target)/release/ha $(if $(ONLY),--only $(ONLY)) \

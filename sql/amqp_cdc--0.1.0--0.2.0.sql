@@ -79,7 +79,12 @@ CREATE FUNCTION amqp.give_up_backlog(current_lsn pg_lsn) RETURNS void
     STRICT VOLATILE PARALLEL RESTRICTED
     LANGUAGE c AS 'MODULE_PATHNAME', 'give_up_backlog_wrapper';
 
+CREATE FUNCTION amqp.uninstall(discard_unconfirmed boolean DEFAULT false) RETURNS void
+    STRICT VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'uninstall_wrapper';
+
 REVOKE ALL ON FUNCTION amqp.give_up_backlog(pg_lsn) FROM PUBLIC;
+REVOKE ALL ON FUNCTION amqp.uninstall(boolean) FROM PUBLIC;
 
 -- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
 -- execute these functions does not matter: event triggers run for everybody.

@@ -97,6 +97,10 @@ CREATE FUNCTION amqp.give_up_backlog(current_lsn pg_lsn) RETURNS void
     STRICT VOLATILE PARALLEL RESTRICTED
     LANGUAGE c AS 'MODULE_PATHNAME', 'give_up_backlog_wrapper';
 
+CREATE FUNCTION amqp.uninstall(discard_unconfirmed boolean DEFAULT false) RETURNS void
+    STRICT VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'uninstall_wrapper';
+
 -- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
 -- execute these functions does not matter: event triggers run for everybody.
 CREATE FUNCTION amqp.on_sql_drop() RETURNS event_trigger

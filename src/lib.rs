@@ -27,9 +27,11 @@
 //! | [`stream`] | what is committed and not confirmed, in order; the event that says that others are missing (`gap`) |
 //! | [`position`] | how far the stream is confirmed: in the slot, in position records, searched for where both are gone |
 //! | [`standby`] | the worker of a standby: what it keeps to take the stream over |
+//! | [`restore`] | whether this server was restored from a backup, and may publish |
 //! | [`worker`] | the loop, how it sleeps; `composer`: an event's message, with its name, properties and headers |
 //! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff`, `rota` |
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
+//! | [`removal`] | `amqp.uninstall`: what it refuses, and how it waits |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
@@ -68,6 +70,8 @@ mod memory;
 mod pg;
 mod place;
 mod position;
+mod removal;
+mod restore;
 mod row;
 mod running;
 mod settings;
@@ -102,6 +106,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::init();
     if pg::server::is_preloading() {
         pg::shared::init();
+        restore::note_recovery();
         // pg_upgrade resets the WAL of the clusters it starts: nothing must be published from them.
         if !pg::server::is_binary_upgrade() {
             pg::worker_process::register();

@@ -66,6 +66,7 @@ pub mod amqp {
     use crate::pg::worker_process::MISSING_HINT;
     use crate::pg::{server, shared};
     use crate::position::beginning;
+    use crate::removal;
     use crate::status::Status;
 
     /// One row: the state of the worker. `amqp.status` is the view to use. Columns are only ever added, at the
@@ -218,6 +219,22 @@ pub mod amqp {
         shared::request_giving_up(until);
     }
 
+    /// Ends the stream of the cluster: nothing retains WAL any more, here and on standbys. Returns when that is so.
+    /// What comes after it is DROP EXTENSION, or CREATE EXTENSION, which begins anew.
+    ///
+    /// # Errors
+    ///
+    /// If a capture trigger is there in this database, or if events are not confirmed, unless they are to be
+    /// discarded.
+    #[pg_extern(sql = "
+        CREATE FUNCTION amqp.uninstall(discard_unconfirmed boolean DEFAULT false) RETURNS void
+            STRICT VOLATILE PARALLEL UNSAFE
+            LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+    ")]
+    fn uninstall(discard_unconfirmed: bool) {
+        removal::remove(discard_unconfirmed);
+    }
+
     /// Checks that this server can capture changes.
     ///
     /// # Errors
@@ -229,6 +246,7 @@ pub mod amqp {
         require_preload();
         if server::is_being_installed() {
             note_installation();
+            shared::set_removed(false);
         }
         if server::wal_level_is_minimal() {
             Report::new(

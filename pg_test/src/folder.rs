@@ -12,13 +12,13 @@ use crate::ordinary_user;
 
 /// A folder of a server.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     path: PathBuf,
 }
 
 /// Where a folder is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub enum Place {
     /// Under /tmp (not $TMPDIR: paths of Unix sockets must be short).
     Disk,
     /// In the shared memory's file system (shm_overview(7)): what is written there waits for no disk,
@@ -38,10 +38,12 @@ impl Folder {
         Folder { path }
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// A path in it.
     pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }

@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("janitor.sh");
 
 /// The signal that stops a server at once.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum StopSignal {
+pub enum StopSignal {
     /// PostgreSQL's immediate shutdown: the postmaster takes its children along.
     Quit,
     /// For what shuts down gracefully, or not at all, on anything else.

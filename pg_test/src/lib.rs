@@ -23,10 +23,11 @@
 //! | `proxy` | a bad network between two of them |
 //! | `chaos` | the chaos test: random changes, random faults, and what must be true in the end |
 //! | `order` | the order of changes inside a transaction, held against `test_decoding` |
-//! | `dice`, `arguments` | seeded randomness, and what the test programs are told |
+//! | `dice`, `arguments`, `end_signal` | seeded randomness, what the test programs are told, the end of a run |
 //! | `machine`, `installation` | what a measurement must know of the machine, and of its PostgreSQL |
 //! | `c_library` | a few lines of C that a server loads |
 //! | `numbers`, `record` | medians and percentiles, how figures are written, and into which document |
+//! | `lsn`, `history` | places in the WAL, and what of an old timeline is no more |
 //! | `wait` | waiting for something with a deadline |
 //! | `janitor` | stops the servers of a test process that died |
 //! | `last_panic` | what a test failed with, said once more after the logs |
@@ -42,12 +43,15 @@ mod certificates;
 pub mod chaos;
 mod consumer;
 pub mod dice;
+pub mod end_signal;
 mod fixture;
 mod folder;
 mod haproxy;
+pub mod history;
 pub mod installation;
 mod janitor;
 mod last_panic;
+pub mod lsn;
 pub mod machine;
 mod message;
 pub mod network;
@@ -69,10 +73,12 @@ pub use broker::{Broker, Queue};
 pub use certificates::{Authority, CertificateFiles, Identity, Subject};
 pub use consumer::Consumer;
 pub use fixture::{Fixture, wait_until_confirmed, wait_until_confirmed_within};
+pub use folder::{Folder, Place};
 pub use haproxy::HaProxy;
+pub use janitor::StopSignal;
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown, insert_lsn};
-pub use process::send_signal;
+pub use process::{Process, send_signal, try_to_signal};
 pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use testbed::{QUIET, Testbed, testbed};

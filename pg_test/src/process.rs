@@ -11,7 +11,7 @@ use crate::{janitor, wait};
 
 /// A child process that is killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     name: &'static str,
 }
@@ -35,6 +35,7 @@ impl Process {
         Process { child, name }
     }
 
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -102,9 +103,9 @@ pub fn send_signal(process_id: u32, signal: &str) {
     assert!(try_to_signal(process_id, signal), "could not send SIG{signal} to {process_id}");
 }
 
-/// By way of the shell, whose `kill` is built in: the standard library knows SIGKILL only, and
+/// Sends a signal to any process, and returns whether there was one. By way of the shell, whose `kill` is built in: the standard library knows SIGKILL only, and
 /// this crate has no unsafe code.
-pub(crate) fn try_to_signal(process_id: u32, signal: &str) -> bool {
+pub fn try_to_signal(process_id: u32, signal: &str) -> bool {
     Command::new("sh")
         .args(["-c", r#"kill -s "$1" "$2""#, "kill", signal, &process_id.to_string()])
         .stderr(Stdio::null())

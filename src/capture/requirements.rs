@@ -32,6 +32,15 @@ pub fn require_a_server_that_keeps_events() {
         .hint(MISSING_HINT)
         .raise();
     }
+    if shared::is_removed() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "amqp_cdc was removed from this server",
+        )
+        .detail("Since SELECT amqp.uninstall() nobody would publish the events of this change.")
+        .hint("DROP EXTENSION amqp_cdc, or have it begin anew: CREATE EXTENSION amqp_cdc in a database that does not have it.")
+        .raise();
+    }
     if missing.slot.load(Ordering::Relaxed) {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -79,6 +79,8 @@ pub struct BrokerSettings {
     pub unroutable: Unroutable,
     /// What becomes of events that it refuses.
     pub policies: Policies,
+    /// The queue that only one connection can have; only with it anything is published. None: nobody asks.
+    pub exclusive_queue: Option<String>,
 }
 
 /// What to do with a message that no queue is bound for.

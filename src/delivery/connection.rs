@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ::socket::Socket;
-use amqp::{Event, ExchangeDeclare, Login, Phase, Refusal, ReplyCode, Returned, TableBuf};
+use amqp::{
+    Event, ExchangeDeclare, Login, Phase, QueueDeclare, Refusal, ReplyCode, Returned, TableBuf,
+};
 
 use super::broker::{Address, BrokerSettings, Credentials};
 use super::client::{AmqpClient, News, Standing};
@@ -216,7 +218,16 @@ impl Connection {
                     self.open_channel(PUBLISHING)?;
                     self.transport.amqp.turn_confirms_on(PUBLISHING);
                 }
-                Event::ConfirmsOn { .. } => return Ok(true),
+                Event::ConfirmsOn { .. } => match &settings.exclusive_queue {
+                    Some(queue) => self.ask_to_be_alone(queue)?,
+                    None => return Ok(true),
+                },
+                Event::QueueDeclared { .. } => return Ok(true),
+                Event::ChannelRefused { channel: ASKING, refusal } => {
+                    let queue = settings.exclusive_queue.as_deref().unwrap_or_default();
+                    let text = refusal.text.to_string_lossy();
+                    return Err(Failure::not_alone(queue, refusal.code, &text));
+                }
                 Event::ChannelRefused { refusal, .. } => {
                     return Err(Failure::of_connection(format!(
                         "broker opens no channel: {refusal}"
@@ -243,6 +254,23 @@ impl Connection {
     fn open_channel(&mut self, number: u16) -> Result<(), Failure> {
         let opened = self.transport.amqp.open_channel(number);
         opened.map_err(|error| Failure::of_connection(format!("no channel can be opened: {error}")))
+    }
+
+    /// Asks for the queue that belongs to one connection at a time, and goes with it.
+    fn ask_to_be_alone(&mut self, queue: &str) -> Result<(), Failure> {
+        self.open_channel(ASKING)?;
+        self.is_asking_open = true;
+        let mut arguments = TableBuf::new();
+        // Where a virtual host makes queues quorum queues if nothing is said, which cannot be exclusive.
+        arguments.put_text("x-queue-type", "classic");
+        let declare = QueueDeclare {
+            queue,
+            is_exclusive: true,
+            arguments: arguments.as_table(),
+            ..QueueDeclare::default()
+        };
+        self.transport.amqp.declare_queue(ASKING, &declare);
+        Ok(())
     }
 
     fn is_to_be_declared(&self, exchange: &str) -> bool {

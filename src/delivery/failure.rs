@@ -158,6 +158,16 @@ impl Failure {
         Failure::of_connection(format!("broker did not answer within {timeout:?}"))
     }
 
+    /// The queue that only one server of a cluster can have was refused.
+    pub fn not_alone(queue: &str, code: ReplyCode, text: &str) -> Failure {
+        Failure::of_connection(match code {
+            ReplyCode::ResourceLocked => format!(
+                "another server of this cluster publishes, or its connection is not over yet (amqp.single_publisher): {text}"
+            ),
+            _ => format!("broker refuses queue \"{queue}\" (amqp.single_publisher): {text}"),
+        })
+    }
+
     /// The connection was in use.
     pub fn lost(trouble: &Trouble) -> Failure {
         let kind = match trouble {
@@ -273,6 +283,7 @@ mod tests {
             max_in_flight: 1,
             unroutable: Unroutable::Drop,
             policies: Policies::default(),
+            exclusive_queue: None,
         }
     }
 

@@ -22,6 +22,7 @@ fn settings(port: u16) -> BrokerSettings {
         max_in_flight: 2000,
         unroutable: Unroutable::Drop,
         policies: Policies::default(),
+        exclusive_queue: None,
     }
 }
 

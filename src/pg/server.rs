@@ -35,6 +35,22 @@ pub fn in_recovery() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
+/// Whether WAL came from another server, as to a standby, since this one was started.
+pub fn has_streamed() -> bool {
+    let mut chunk_start = 0;
+    // SAFETY: reads shared memory under its spinlock. Asking for WAL sets both places; where some was written, the
+    // last chunk of it began before its end (walreceiverfuncs.c: `RequestXLogStreaming`, walreceiver.c:
+    // `XLogWalRcvFlush`).
+    let end = unsafe { plain::GetWalRcvFlushRecPtr(&raw mut chunk_start, std::ptr::null_mut()) };
+    end > chunk_start
+}
+
+/// The port of this server.
+pub fn port() -> u16 {
+    // SAFETY: a plain read of a setting, which nothing changes.
+    unsafe { pg_sys::PostPortNumber as u16 }
+}
+
 /// Up to here the WAL is on disk.
 pub fn flushed_lsn() -> Lsn {
     // SAFETY: the argument may be null. In recovery this is the replay position instead, as

@@ -43,6 +43,10 @@ pub struct Numbers {
     skip_requested: AtomicBool,
     /// Up to here the backlog is to be given up, an order that the worker has not taken yet; 0: none is.
     give_up_until: AtomicU64,
+    /// Once what committed up to here is confirmed the extension is to be removed; 0: it is not.
+    remove_after: AtomicU64,
+    /// Whether that does not wait for what is unconfirmed.
+    removal_discards: AtomicBool,
     /// Whether the worker has read all WAL that was there when it started.
     pub caught_up: AtomicBool,
     /// Up to here the worker has read the WAL.
@@ -86,6 +90,8 @@ pub struct Missing {
     pub worker: AtomicBool,
     /// The worker tried to make its replication slot and could not. Written by [`super::slot`].
     pub slot: AtomicBool,
+    /// The extension was removed: nobody publishes, and nothing is retained.
+    removed: AtomicBool,
 }
 
 /// Texts that the worker publishes.
@@ -268,6 +274,45 @@ pub fn request_giving_up(until: Lsn) {
 pub fn take_giving_up_request() -> Option<Lsn> {
     let until = Lsn(numbers().give_up_until.swap(0, Ordering::AcqRel));
     until.is_valid().then_some(until)
+}
+
+/// An order to remove the extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalOrder {
+    /// Once what committed up to here is confirmed.
+    pub until: Lsn,
+    /// It does not wait for that.
+    pub discards: bool,
+}
+
+/// Orders the worker to remove the extension, until [`withdraw_removal`].
+pub fn order_removal(order: RemovalOrder) {
+    numbers().removal_discards.store(order.discards, Ordering::Relaxed);
+    numbers().remove_after.store(order.until.0, Ordering::Release);
+    wake_worker();
+}
+
+/// The order does not count any more.
+pub fn withdraw_removal() {
+    numbers().remove_after.store(0, Ordering::Release);
+}
+
+/// The order to remove the extension, if there is one.
+pub fn removal_order() -> Option<RemovalOrder> {
+    let until = Lsn(numbers().remove_after.load(Ordering::Acquire));
+    let discards = numbers().removal_discards.load(Ordering::Relaxed);
+    until.is_valid().then_some(RemovalOrder { until, discards })
+}
+
+/// Whether the extension was removed from this server.
+pub fn is_removed() -> bool {
+    numbers().missing.removed.load(Ordering::Acquire)
+}
+
+/// Says whether it was, and wakes the worker, which may have to begin anew.
+pub fn set_removed(is_removed: bool) {
+    numbers().missing.removed.store(is_removed, Ordering::Release);
+    wake_worker();
 }
 
 /// What becomes readable when the worker is to wake up.

@@ -122,6 +122,18 @@ fn make(socket: Option<Socket>) -> *mut pg_sys::WaitEventSet {
     }
 }
 
+/// Has a backend sleep for so long, or until something is wanted of it: a cancelled statement ends here.
+pub fn nap(longest: Duration) {
+    // SAFETY: in a backend or the worker; the latch is this process's own.
+    unsafe {
+        let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+        let timeout = longest.as_millis() as std::ffi::c_long;
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, timeout, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    serve_interrupts();
+}
+
 /// Serves PostgreSQL's requests to this process (procsignal barriers, log_memory_contexts).
 pub fn serve_interrupts() {
     pgrx::check_for_interrupts!();

@@ -167,6 +167,11 @@ impl PositionKeeper {
         }
     }
 
+    /// The slot, to be done with.
+    pub fn into_slot(self) -> Slot {
+        self.slot
+    }
+
     /// Lets the slot go.
     pub fn close(self) {
         self.slot.release();

@@ -11,6 +11,7 @@
 //! | [`keeper`], [`schedule`] | saving it, and when |
 //! | [`taking`] | the slot as it is found |
 //! | [`record`] | the position record in the WAL |
+//! | [`removal`] | the end of it, when the extension is removed |
 //! | [`search`], [`origin`], [`wal_files`] | where to go on if the slot does not say |
 //! | [`beginning`] | whether anything was ever captured, if nothing else says |
 
@@ -19,6 +20,7 @@ mod keeper;
 mod origin;
 mod pair;
 mod record;
+mod removal;
 mod schedule;
 mod search;
 mod taking;
@@ -28,5 +30,6 @@ pub use keeper::{PositionKeeper, is_usable};
 pub use origin::Origin;
 pub use pair::Position;
 pub use record::{Notes, POSITION_PREFIX, decode};
+pub use removal::{finish as finish_removal, remove};
 pub use search::{first_record_after, retain_everything, survey};
 pub use taking::take_slot;

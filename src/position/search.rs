@@ -34,6 +34,9 @@ pub fn search(
     // No transaction in the WAL ends before the first record, so that record may serve as C.
     let whole = begin(first_record);
     let lost = |from| (begin(Lsn::INVALID), Origin::Lost(Gap { from, to: first_record }));
+    if recorded.is_removal() {
+        return Ok(Some((Position { restart: first_record, ..recorded }, Origin::Record, notes)));
+    }
     if recorded.restart >= start {
         // R may be the start of a segment, which lies before its first record.
         let restart = recorded.restart.max(first_record);
@@ -48,6 +51,8 @@ pub fn search(
     let (position, origin) = match beginning::read().map_err(failed("read", beginning::FILE))? {
         Beginning::At(begin) if is_as_noted(begin) => (whole, Origin::Beginning),
         Beginning::Unknown => lost(None),
+        // The worker does not begin there (`crate::worker`): what is there was written since.
+        Beginning::Removed => (whole, Origin::Beginning),
         Beginning::At(_) | Beginning::Unnoted if first_event.is_some() => lost(None),
         Beginning::At(_) | Beginning::Unnoted => {
             match beginning::is_installed(None, keep_going).map_err(failed("read", "base"))? {

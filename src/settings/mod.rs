@@ -93,6 +93,10 @@ static DEAD_LETTER_EXCHANGE: GucSetting<Option<CString>> =
 static MAX_MESSAGE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(16 * 1024 * 1024);
 /// What to do with an event whose body would be larger.
 static OVERSIZE: GucSetting<Oversize> = GucSetting::<Oversize>::new(Oversize::Keys);
+/// Whether a server that was restored from a backup publishes without being told to.
+static PUBLISH_AFTER_RESTORE: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// Whether nothing is published while another server of the cluster does.
+static SINGLE_PUBLISHER: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// Damaged WAL records that an operator wants to be passed over.
 static SKIP_WAL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 /// Whether a standby retains what it needs to take the stream over.
@@ -221,6 +225,22 @@ pub fn init() {
         GucContext::Suset,
         plain,
     );
+    GucRegistry::define_bool_guc(
+        c"amqp.publish_after_restore",
+        c"Whether a server that was restored from a backup publishes; off: it stands still.",
+        c"",
+        &PUBLISH_AFTER_RESTORE,
+        GucContext::Sighup,
+        plain,
+    );
+    GucRegistry::define_bool_guc(
+        c"amqp.single_publisher",
+        c"Whether to publish only while no other server of this cluster does, which an exclusive queue shows.",
+        c"",
+        &SINGLE_PUBLISHER,
+        GucContext::Sighup,
+        plain,
+    );
     define_text(
         c"amqp.skip_wal",
         c"Damaged WAL records to pass, comma-separated, as amqp.status and the log name them.",
@@ -251,6 +271,11 @@ pub fn init() {
 /// Whether this server, while it is a standby, is to be able to take the stream over.
 pub fn standby_slot() -> bool {
     STANDBY_SLOT.get()
+}
+
+/// Whether this server publishes if it was restored from a backup.
+pub fn publish_after_restore() -> bool {
+    PUBLISH_AFTER_RESTORE.get()
 }
 
 /// Whether triggers write events in this session.
@@ -334,6 +359,9 @@ pub fn broker() -> Result<BrokerSettings, String> {
             UnroutableSetting::Hold => Unroutable::Hold,
         },
         policies: Policies::parse(&string(&EXCHANGE_POLICY), &string(&DEAD_LETTER_EXCHANGE))?,
+        exclusive_queue: SINGLE_PUBLISHER
+            .get()
+            .then(|| format!("amqp_cdc.{}", server::system_identifier())),
     })
 }
 

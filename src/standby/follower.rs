@@ -18,6 +18,8 @@ pub struct Follower {
     last: Option<Position>,
     /// Where that was heard of, or where listening began.
     heard_at: Lsn,
+    /// Whether the last that was heard is that nobody publishes any more.
+    is_removed: bool,
 }
 
 /// Whether the stream could be taken over now.
@@ -34,7 +36,7 @@ pub enum Standing {
 impl Follower {
     /// The WAL is here from `start` on, and this is what the slot knew.
     pub fn new(start: Lsn, last: Option<Position>, segment_size: u64) -> Follower {
-        Follower { segment_size, start, last, heard_at: start }
+        Follower { segment_size, start, last, heard_at: start, is_removed: false }
     }
 
     /// A position record was replayed, which ends there. One that cannot be read, or says nothing, has no position;
@@ -42,6 +44,7 @@ impl Follower {
     pub fn hear(&mut self, position: Option<Position>, at: Lsn) {
         self.heard_at = at;
         let Some(position) = position else { return };
+        self.is_removed = position.is_removal();
         let known = self.last.unwrap_or_default();
         let is_further = (position.confirmed, position.tx_seq) >= (known.confirmed, known.tx_seq);
         // A primary that crashed goes on from an older position than it had recorded. What was confirmed by then
@@ -61,6 +64,11 @@ impl Follower {
             Some(Position { confirmed, .. }) => Standing::Lacking { confirmed, start },
             None => Standing::Unknown { start },
         }
+    }
+
+    /// Whether the extension was removed upstream.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
     }
 
     /// What lies before this is gone.
@@ -161,6 +169,20 @@ mod tests {
         assert_eq!(follower.standing(Lsn(5300)), standing);
         follower.hear(Some(position(5600, 5500)), Lsn(5700));
         assert_eq!(follower.standing(Lsn(5800)), Standing::Ready(position(5600, 5500)));
+    }
+
+    #[test]
+    fn the_last_word_of_a_stream_is_taken_for_one_until_there_is_another() {
+        let mut follower = Follower::new(Lsn(5000), None, SEGMENT);
+        follower.hear(Some(position(5100, 5050)), Lsn(5200));
+        assert!(!follower.is_removed());
+        follower.hear(Some(position(5200, 0)), Lsn(5300));
+        assert!(follower.is_removed());
+        follower.hear(None, Lsn(5310));
+        assert!(follower.is_removed());
+        follower.hear(Some(position(5400, 5350)), Lsn(5420));
+        assert!(!follower.is_removed());
+        assert_eq!(follower.standing(Lsn(5500)), Standing::Ready(position(5400, 5350)));
     }
 
     #[test]

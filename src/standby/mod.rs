@@ -6,6 +6,7 @@
 //! position than the primary had only means that events come twice.
 
 mod follower;
+mod removed;
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,15 @@ use crate::pg::wait::{self, WaitSet};
 use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
 use crate::pg::{server, worker_process};
 use crate::position::{
-    self, Notes, POSITION_PREFIX, Position, first_record_after, is_usable, retain_everything,
-    take_slot,
+    self, Notes, POSITION_PREFIX, Position, beginning, first_record_after, is_usable,
+    retain_everything, take_slot,
 };
+use crate::restore;
 use crate::settings;
 use crate::status::{self, State};
 use crate::wal::batch::Batch;
 use follower::{Follower, Standing};
+use removed::Removed;
 
 /// Between two looks whether there is something to replay, and whether the server was promoted, which wakes nobody.
 const LOOK: Duration = Duration::from_millis(250);
@@ -49,7 +52,9 @@ pub fn follow() -> Followed {
     // Whether something is unconfirmed only the primary knows.
     status::set_caught_up(true);
     let wait = WaitSet::new();
-    let mut standby = Standby { following: None, try_at: Instant::now(), shown: None };
+    let mut watch = restore::Watch::default();
+    let removed = Removed::noted();
+    let mut standby = Standby { following: None, removed, try_at: Instant::now(), shown: None };
     loop {
         if worker_process::must_end() {
             if let Some(following) = standby.following {
@@ -58,6 +63,7 @@ pub fn follow() -> Followed {
             return Followed::Ended;
         }
         worker_process::settings_reloaded();
+        watch.look();
         let was_promoted = !server::in_recovery();
         standby.go_on(was_promoted);
         if was_promoted {
@@ -72,6 +78,8 @@ pub fn follow() -> Followed {
 struct Standby {
     /// None while there is no slot.
     following: Option<Following>,
+    /// While the extension is removed upstream.
+    removed: Option<Removed>,
     /// When to try again to get one.
     try_at: Instant,
     /// What the status and the log say.
@@ -84,6 +92,10 @@ impl Standby {
             self.let_go();
             return self.show("cannot take over: amqp.standby_slot is off".to_owned());
         }
+        if self.is_removed() {
+            return self
+                .show("amqp_cdc was removed upstream: there is nothing to take over".to_owned());
+        }
         if self.following.is_none() && !was_promoted && Instant::now() >= self.try_at {
             self.begin();
         }
@@ -92,6 +104,7 @@ impl Standby {
             let words = following.words();
             self.show(words);
         }
+        self.take_removal();
     }
 
     /// Takes or makes the slot. Not having one is no reason to end: the standby is there for other things, too.
@@ -103,6 +116,35 @@ impl Standby {
         }
         if self.following.is_none() {
             self.try_at = Instant::now() + RETRY;
+        }
+    }
+
+    /// Whether the extension is removed upstream, and stays so.
+    fn is_removed(&mut self) -> bool {
+        let Some(removed) = &mut self.removed else { return false };
+        if !removed.is_over() {
+            return true;
+        }
+        // What was captured since is for whoever is promoted to find.
+        match beginning::note(None) {
+            Ok(()) => self.removed = None,
+            Err(error) => {
+                report::log(format!("file \"{}\" cannot be written: {error}", beginning::FILE))
+            }
+        }
+        self.removed.is_some()
+    }
+
+    /// Lets the slot go, if the last word upstream was that the extension is removed.
+    fn take_removal(&mut self) {
+        if let Some(following) = self.following.take_if(|following| following.is_removed()) {
+            report::log("standby retains nothing: amqp_cdc was removed upstream".to_owned());
+            match Removed::now(following.slot, following.reader) {
+                Ok(removed) => self.removed = Some(removed),
+                Err(error) => {
+                    report::log(format!("file \"{}\" cannot be written: {error}", beginning::FILE))
+                }
+            }
         }
     }
 
@@ -250,6 +292,10 @@ impl Following {
             }
         }
         Ok(false)
+    }
+
+    fn is_removed(&self) -> bool {
+        self.follower.is_removed()
     }
 
     /// Whether the slot is to be saved: WAL can go, or what it says is old.

@@ -1,5 +1,5 @@
-//! A failover, as consumers are told of it: what they have of an old timeline behind its end is of a history that is
-//! no more. Pure.
+//! A failover, as consumers are told of it: what committed on an old timeline behind its end is of a history that is no
+//! more. Pure.
 
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ pub struct Switch {
     pub from: u32,
     /// The one that began there.
     pub to: u32,
-    /// An LSN from here on in a message_id of the old one is of what nobody has any more.
+    /// What committed behind this on the old one nobody has any more.
     pub at: Lsn,
 }
 

@@ -118,7 +118,7 @@ impl Composer {
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
         let Message { mut headers, mut message_id, .. } = spare;
-        headers.reserve(10);
+        headers.reserve(11);
         if operation.is_change() {
             headers.push(("database", text(database)));
             headers.push(("schema", text(schema)));
@@ -126,6 +126,12 @@ impl Composer {
             headers.push(("xid", number(u64::from(next.xid as u32))));
         }
         headers.push(("commit_lsn", text(next.commit_lsn.to_string().into())));
+        let timeline = self.timelines.of(lsn);
+        // The commit record ends there, so that its timeline is that of the byte before.
+        let commit_timeline = self.timelines.of(Lsn(next.commit_lsn.0 - 1));
+        if operation.is_change() && commit_timeline != timeline {
+            headers.push(("commit_timeline", number(u64::from(commit_timeline))));
+        }
         headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));

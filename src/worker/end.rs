@@ -18,6 +18,15 @@ impl Worker {
     /// Takes leave of the broker, records what was confirmed and lets the slot go, within a second. What is
     /// unconfirmed is sent again after the next start.
     pub(super) fn end(mut self) {
+        self.part();
+        let position = self.position();
+        let notes = notes(&self.handover, self.delivery.as_ref());
+        self.keeper.save_the_last(position, notes);
+        self.keeper.close();
+    }
+
+    /// Takes leave of the broker.
+    pub(super) fn part(&mut self) {
         let deadline = Instant::now() + FAREWELL;
         if let Some(delivery) = &self.delivery {
             delivery.stop();
@@ -29,10 +38,6 @@ impl Worker {
             self.sleep(left);
             self.deliver();
         }
-        let position = self.position();
-        let notes = notes(&self.handover, self.delivery.as_ref());
-        self.keeper.save_the_last(position, notes);
-        self.keeper.close();
     }
 
     /// Saves the position though something failed: what was confirmed until now is not to be sent again.

@@ -10,6 +10,7 @@
 //! | [`composer`], [`rendering`] | the message of an event: its body, name, properties and headers |
 //! | [`handing_out`], [`held`] | handing messages to the delivery; an event that no message can be made of |
 //! | [`losses`] | gaps, and a backlog that is given up |
+//! | [`removed`] | the worker of a server that the extension is removed from |
 //! | [`waiting`], [`sleep`], [`commit_rate`] | when to sleep, how long, and what ends it |
 //! | [`catch_up`] | how fast the lag falls |
 //!
@@ -27,6 +28,7 @@ mod held;
 mod losses;
 mod reading;
 mod release;
+mod removed;
 mod rendering;
 mod sleep;
 mod start;
@@ -40,10 +42,12 @@ use crate::delivery::{Counts, Delivery};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
+use crate::pg::shared::RemovalOrder;
 use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::WaitSet;
 use crate::pg::{server, shared, threads, worker_process};
 use crate::position::{Notes, Position, PositionKeeper};
+use crate::restore::Restored;
 use crate::settings;
 use crate::standby::{self, Followed};
 use crate::status::condition::Condition;
@@ -74,8 +78,12 @@ pub fn run() -> ! {
         Some(Followed::Promoted(held)) => held,
         Some(Followed::Ended) => leave(),
     };
+    if !removed::stay_away() {
+        leave()
+    }
     if let Some(mut worker) = Worker::start(held) {
         match worker_process::catch(|| worker.work()) {
+            Ok(()) if worker.is_to_be_removed() => worker.remove(),
             Ok(()) => worker.end(),
             Err(failure) => {
                 worker.save_in_spite_of(&failure);
@@ -112,8 +120,10 @@ struct Worker {
     stream: Stream,
     keeper: PositionKeeper,
     handover: Handover,
-    /// None while the settings are wrong.
+    /// None while the settings are wrong, or do not let a restored server publish.
     delivery: Option<Delivery>,
+    /// Until it publishes.
+    restored: Option<Restored>,
     wait: WaitSet,
     /// Whether the broker has said something since the delivery last looked.
     is_readable: bool,
@@ -151,12 +161,14 @@ struct Worker {
     damage: Option<Damage>,
     /// Up to where an operator wants the backlog given up.
     giving_up: Option<Lsn>,
+    /// Whether an operator wants the extension removed.
+    removal: Option<RemovalOrder>,
 }
 
 impl Worker {
     /// Goes round until it is told to end, or had better begin anew.
     fn work(&mut self) {
-        while !worker_process::must_end() && !self.must_try_anew() {
+        while !worker_process::must_end() && !self.must_try_anew() && !self.is_to_be_removed() {
             self.go_round();
         }
     }
@@ -196,6 +208,7 @@ impl Worker {
     }
 
     fn take_orders(&mut self) {
+        self.take_removal_order();
         if let Some(until) = shared::take_giving_up_request() {
             self.giving_up = Some(until);
             self.keeper.write_something();
@@ -212,9 +225,16 @@ impl Worker {
     fn apply_settings(&mut self) {
         match (settings::broker(), &self.delivery) {
             (Ok(settings), Some(delivery)) => delivery.reconfigure(settings),
-            (Ok(settings), None) => {
-                self.delivery = Some(Delivery::new(settings, threads::spawn));
-            }
+            (Ok(settings), None) => match self.restored.take() {
+                Some(restored) if !settings::publish_after_restore() => {
+                    self.condition.fail(Cause::new(restored.stand_still(&settings)));
+                    self.restored = Some(restored);
+                }
+                restored => {
+                    restored.into_iter().for_each(|restored| restored.announce(&settings));
+                    self.delivery = Some(Delivery::new(settings, threads::spawn));
+                }
+            },
             (Err(problem), None) => self.condition.fail(Cause::new(problem)),
             // The delivery goes on with the settings that it has.
             (Err(problem), Some(_)) => {

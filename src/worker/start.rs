@@ -17,6 +17,7 @@ use crate::pg::visibility::SnapshotMemory;
 use crate::pg::wait::{self, WaitSet};
 use crate::pg::{server, shared, worker_process};
 use crate::position::{Notes, Origin, POSITION_PREFIX, Position, PositionKeeper, survey};
+use crate::restore;
 use crate::settings;
 use crate::status;
 use crate::status::condition::Condition;
@@ -69,6 +70,7 @@ impl Worker {
             keeper,
             handover: Handover::begin(notes, earlier_until),
             delivery: None,
+            restored: restore::find(origin),
             wait: WaitSet::new(),
             is_readable: false,
             composer: Composer::new(timelines, position.restart, maybe_sent_until),
@@ -89,6 +91,7 @@ impl Worker {
             unordered_since: None,
             damage: None,
             giving_up: None,
+            removal: None,
         };
         let gap = match origin {
             Origin::Lost(gap) => Some(gap),

@@ -51,6 +51,7 @@ impl Worker {
         let has_unread = shared::last_commit() > self.reader.position();
         (has_unread && !self.is_ahead && self.damage.is_none())
             || self.giving_up.is_some()
+            || self.removal.is_some()
             || self.reader.has_prepared()
             || self.stream.has_held_back()
             || self.unordered_since.is_some()

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::end_signal::EndSignal;
 use super::ledger::{Outcome, Transaction};
+use crate::end_signal::EndSignal;
 
 /// How many there are, but for one more.
 pub(super) const CLIENTS: u64 = 16;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::clock::micros;
 use super::giants;
 use super::ledger::Change;
+use crate::lsn;
 use crate::message::Message;
 
 /// Longer values are kept as their length and fingerprint.
@@ -31,8 +32,7 @@ pub(super) struct Place {
 impl fmt::Display for Place {
     /// As pg_waldump and the message's headers have it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (high, low) = (self.commit_lsn >> 32, self.commit_lsn & 0xFFFF_FFFF);
-        write!(f, "{high:X}/{low:X}, event {}", self.tx_seq)
+        write!(f, "{}, event {}", lsn::spelt(self.commit_lsn), self.tx_seq)
     }
 }
 
@@ -84,7 +84,7 @@ impl Delivery {
         let change = Change { table, operation, key, stamp };
         let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
         let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
-        let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn);
+        let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn::parse);
         let committed_at = header("commit_ts")?.as_str().and_then(micros);
         let is_oversize = message.headers.contains_key("oversize");
         let holds_more = |row: &Row| row.keys().any(|column| !giants::KEY.contains(&&**column));
@@ -153,12 +153,6 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// An LSN as PostgreSQL writes it, such as `16/B374D848`.
-pub(super) fn lsn(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +162,6 @@ mod tests {
         let place = |commit_lsn, tx_seq| Place { commit_lsn, tx_seq };
         assert!(place(1, 9) < place(2, 1) && place(2, 1) < place(2, 2));
         assert_eq!(place(0x1_0000_00AB, 2).to_string(), "1/AB, event 2");
-        assert_eq!((lsn("0/A"), lsn("1/0"), lsn("x")), (Some(10), Some(1 << 32), None));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use super::clock::micros_now;
 use super::delivery::Delivery;
-use super::end_signal::EndSignal;
 use super::verdict::Received;
 use crate::broker::{Broker, Queue, runtime};
 use crate::consumer::subscribe;
+use crate::end_signal::EndSignal;
 use crate::message::Message;
 
 /// Between two looks whether the run has ended.

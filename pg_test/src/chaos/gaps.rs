@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::delivery::lsn;
+use crate::lsn;
 use crate::message::Message;
 
 /// That an exchange has not got everything of transactions that committed after `from`, up to `to`.
@@ -61,7 +61,7 @@ impl From<Vec<Gap>> for Gaps {
 
 impl Gap {
     fn read(exchange: &str, body: &Value) -> Result<Gap, String> {
-        let end = |name: &str| body[name].as_str().and_then(lsn);
+        let end = |name: &str| body[name].as_str().and_then(lsn::parse);
         let from = end("from");
         if from.is_none() && !body["from"].is_null() {
             return Err(format!("a gap begins nowhere: {body}"));

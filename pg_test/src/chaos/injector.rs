@@ -4,13 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use super::end_signal::EndSignal;
 use super::exchanges::{self, EXCHANGE, LETTERING, SKIPPING};
 use super::fault::Fault;
 use super::servers::{PASSWORD, Servers, USER};
 use super::tables::{self, HOT, SMALL};
 use crate::broker::Queue;
 use crate::dice::Dice;
+use crate::end_signal::EndSignal;
 use crate::postgres::Shutdown;
 use crate::process::try_to_signal;
 use crate::proxy::Direction;

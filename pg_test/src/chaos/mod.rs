@@ -17,14 +17,12 @@
 //! | `verdict`, `replica` | the checks, pure |
 //! | `clock`, `latency` | times, and how long events take while nothing is broken |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
-//! | `end_signal` | the end of the run |
 
 mod client;
 mod clients;
 mod clock;
 mod delivery;
 mod drain;
-mod end_signal;
 mod exchanges;
 mod fault;
 mod gaps;
@@ -49,7 +47,6 @@ use std::time::{Duration, Instant};
 
 use clients::{Account, CLIENTS, Clients, WRITER_OF_GIANTS};
 use drain::Drain;
-use end_signal::EndSignal;
 use fault::{Fault, Lane};
 use injector::Injector;
 use latency::{Latency, Span};
@@ -60,6 +57,7 @@ use servers::Servers;
 use verdict::Verdict;
 
 use crate::dice::Dice;
+use crate::end_signal::EndSignal;
 use crate::wait::wait_until;
 
 /// After the last fault is healed, until everything is confirmed and drained. A worker that

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ::postgres::Client;
 
-use super::end_signal::EndSignal;
 use super::servers::Servers;
+use crate::end_signal::EndSignal;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);

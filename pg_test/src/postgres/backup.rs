@@ -63,6 +63,23 @@ impl Postgres {
         });
     }
 
+    /// Has a server that is not running forget what `source` does not have (pg_rewind). It keeps its configuration.
+    #[track_caller]
+    pub fn rewind(&self, source: &Postgres) {
+        let own = ["postgresql.conf", "postgresql.auto.conf"].map(|name| format!("data/{name}"));
+        let kept = own.each_ref().map(|name| self.folder.read(name));
+        let mut command = command_of("pg_rewind");
+        command
+            .arg("--target-pgdata")
+            .arg(self.data_dir())
+            .arg(format!("--source-server={}", source.connection_string("postgres")))
+            .arg("--no-sync");
+        let status =
+            Process::start("pg_rewind", command, &self.folder, "pg_rewind.log").wait(PATIENCE);
+        assert!(status.success(), "pg_rewind failed:\n{}", self.folder.read("pg_rewind.log"));
+        own.iter().zip(&kept).for_each(|(name, text)| _ = self.folder.write(name, text));
+    }
+
     /// Starts a backup that recovers from a WAL archive (its configuration has a
     /// `restore_command`), and returns when it has become a primary, on a new timeline.
     #[track_caller]

@@ -2,6 +2,7 @@
 //! a claim that README.md or docs/ make.
 
 mod consumers;
+mod copies;
 mod crash;
 mod damaged;
 mod ddl;
@@ -23,6 +24,8 @@ mod other_versions;
 mod policy;
 mod position;
 mod refusals;
+mod rejoined;
+mod removal;
 mod rows;
 mod settings;
 mod stalls;

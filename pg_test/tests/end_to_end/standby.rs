@@ -382,7 +382,7 @@ fn place(event: &Message) -> (u32, u64) {
 
 /// Waits until all WAL that was written so far is in the archive.
 #[track_caller]
-fn wait_until_archived(client: &mut Client) {
+pub fn wait_until_archived(client: &mut Client) {
     // Something is to be in the file, or there is nothing to switch.
     run(client, "SELECT pg_create_restore_point('archived')");
     let file: String = ask(client, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())");

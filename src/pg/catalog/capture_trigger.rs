@@ -31,8 +31,20 @@ pub fn capture_trigger(id: TriggerId) -> Option<CaptureTrigger> {
     capture_triggers(pg_sys::TriggerOidIndexId, (pg_sys::Anum_pg_trigger_oid, id.0)).pop()
 }
 
+/// All capture triggers of this database.
+pub fn all_capture_triggers() -> Vec<CaptureTrigger> {
+    capture_triggers_by(pg_sys::TriggerOidIndexId, [])
+}
+
 pub(super) fn capture_triggers(index: u32, key: (u32, pg_sys::Oid)) -> Vec<CaptureTrigger> {
-    let rows = Rows { catalog: pg_sys::TriggerRelationId, index, keys: [key] };
+    capture_triggers_by(index, [key])
+}
+
+fn capture_triggers_by<const N: usize>(
+    index: u32,
+    keys: [(u32, pg_sys::Oid); N],
+) -> Vec<CaptureTrigger> {
+    let rows = Rows { catalog: pg_sys::TriggerRelationId, index, keys };
     let mut found = Vec::new();
     // SAFETY: in a transaction; a row of pg_trigger begins with its fixed part, and is copied.
     unsafe {

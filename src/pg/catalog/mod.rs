@@ -8,7 +8,7 @@ mod ids;
 mod relation;
 mod scan;
 
-pub use capture_trigger::{CaptureTrigger, capture_trigger};
+pub use capture_trigger::{CaptureTrigger, all_capture_triggers, capture_trigger};
 pub use extension::{creation_schema_with_function, owner_of_schema, version_of_extension_of};
 pub use ids::{FunctionId, RelationId, TriggerId};
 pub use relation::{Relation, quoted, relation, with_inheritors};

@@ -48,6 +48,12 @@ unsafe extern "C-unwind" {
     );
     pub fn wal_segment_close(state: *mut XLogReaderState);
 
+    // replication/walreceiver.h
+    pub fn GetWalRcvFlushRecPtr(
+        latest_chunk_start: *mut XLogRecPtr,
+        receive_timeline: *mut TimeLineID,
+    ) -> XLogRecPtr;
+
     // mb/pg_wchar.h
     pub fn GetDatabaseEncoding() -> c_int;
 

@@ -30,6 +30,10 @@ pub const FILE: &str = "amqp_cdc.started";
 const TEXT: &str =
     "amqp_cdc captures changes in this cluster. Remove this file once amqp_cdc is removed.\n";
 
+/// What it says where the extension was removed.
+const REMOVED: &str =
+    "amqp_cdc was removed from this cluster by amqp.uninstall(). CREATE EXTENSION begins anew.\n";
+
 /// The words before the LSN, on a line of its own.
 const NOTHING_BEFORE: &str = "Nothing was captured before ";
 
@@ -42,6 +46,8 @@ pub enum Beginning {
     Unknown,
     /// Nothing was captured before this LSN.
     At(Lsn),
+    /// Something was captured, all of it was done with, and the extension was removed.
+    Removed,
 }
 
 /// Reads the file.
@@ -59,6 +65,9 @@ pub fn read() -> Result<Beginning> {
 
 /// Reads what the file says. One that was cut off, or that another version wrote, says that nothing is known.
 fn parse(text: &str) -> Beginning {
+    if text == REMOVED {
+        return Beginning::Removed;
+    }
     let lsn = text.lines().find_map(|line| line.strip_prefix(NOTHING_BEFORE));
     lsn.and_then(|lsn| lsn.strip_suffix('.')?.parse().ok())
         .map_or(Beginning::Unknown, Beginning::At)
@@ -76,7 +85,16 @@ fn spell(begin: Option<Lsn>) -> String {
 ///
 /// If the file cannot be written.
 pub fn note(begin: Option<Lsn>) -> Result<()> {
-    write(File::create(FILE)?, begin)
+    write(File::create(FILE)?, &spell(begin))
+}
+
+/// Notes, durably, that the extension was removed.
+///
+/// # Errors
+///
+/// If the file cannot be written.
+pub fn note_removal() -> Result<()> {
+    write(File::create(FILE)?, REMOVED)
 }
 
 /// Notes that the extension is being installed in this database, unless something is noted already. Nothing was
@@ -86,20 +104,22 @@ pub fn note(begin: Option<Lsn>) -> Result<()> {
 ///
 /// If the file cannot be written, or a file of another database cannot be read.
 pub fn note_installation(begin: Lsn, database: u32) -> Result<()> {
-    if read()? != Beginning::Unnoted {
-        return Ok(());
+    match read()? {
+        Beginning::Unnoted => {}
+        Beginning::Removed => return note(Some(begin)),
+        Beginning::Unknown | Beginning::At(_) => return Ok(()),
     }
     let is_elsewhere = is_installed(Some(database), || true)? == Some(true);
     match OpenOptions::new().write(true).create_new(true).open(FILE) {
-        Ok(file) => write(file, (!is_elsewhere).then_some(begin)),
+        Ok(file) => write(file, &spell((!is_elsewhere).then_some(begin))),
         // Another session was faster, and notes the same.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn write(mut file: File, begin: Option<Lsn>) -> Result<()> {
-    file.write_all(spell(begin).as_bytes())?;
+fn write(mut file: File, text: &str) -> Result<()> {
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     File::open(".")?.sync_all()
 }
@@ -113,6 +133,7 @@ mod tests {
         let lsn = Lsn(0x12_3456_789A);
         assert_eq!(parse(&spell(Some(lsn))), Beginning::At(lsn));
         assert_eq!(parse(&spell(None)), Beginning::Unknown);
+        assert_eq!(parse(REMOVED), Beginning::Removed);
     }
 
     #[test]

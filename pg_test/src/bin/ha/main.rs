@@ -6,11 +6,13 @@
 //! | module | owns |
 //! |---|---|
 //! | `broker` | a RabbitMQ cluster of three nodes |
+//! | `patroni` | a PostgreSQL cluster of two servers, by Patroni |
 //! | `report` | what a subject has to tell in the end |
 
 #![forbid(unsafe_code)]
 
 mod broker;
+mod patroni;
 mod report;
 
 use std::path::Path;
@@ -21,7 +23,7 @@ use pg_test::{machine, network, record};
 
 use report::Report;
 
-const USAGE: &str = "usage: ha [--only broker] [--seed N] [--record FILE]";
+const USAGE: &str = "usage: ha [--only broker|patroni] [--seed N] [--record FILE]";
 
 /// What is tried.
 struct Subject {
@@ -34,7 +36,10 @@ struct Subject {
 }
 
 /// All, in this order.
-const SUBJECTS: &[Subject] = &[Subject { name: "broker", run: broker::run, is_apart: true }];
+const SUBJECTS: &[Subject] = &[
+    Subject { name: "broker", run: broker::run, is_apart: true },
+    Subject { name: "patroni", run: patroni::run, is_apart: false },
+];
 
 fn main() -> ExitCode {
     let known = Arguments::of_this_process(&[ONLY, SEED, RECORD]);

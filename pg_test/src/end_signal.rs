@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The signal that the run ends. It is given once.
 #[derive(Debug, Default)]
-pub(super) struct EndSignal {
+pub struct EndSignal {
     given: Mutex<bool>,
     comes: Condvar,
 }

@@ -1,0 +1,65 @@
+//! The worker of a server that the extension is removed from.
+
+use super::Worker;
+use super::damage::fail_to_read;
+use crate::pg::report;
+use crate::pg::wait::WaitSet;
+use crate::pg::{shared, worker_process};
+use crate::position::beginning::{self, Beginning};
+use crate::position::{finish_removal, remove};
+use crate::status::{self, State};
+
+const REMOVED: &str = "amqp_cdc was removed from this server by amqp.uninstall()";
+
+/// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
+pub(super) fn stay_away() -> bool {
+    // A file that cannot be read is looked at again, with words about it, where the worker begins.
+    if !matches!(beginning::read(), Ok(Beginning::Removed)) {
+        return true;
+    }
+    if let Err(error) = finish_removal() {
+        fail_to_read(&error);
+    }
+    shared::set_removed(true);
+    status::set_state(State::Stopped, Some(REMOVED), None);
+    let wait = WaitSet::new();
+    while shared::is_removed() {
+        if worker_process::must_end() {
+            return false;
+        }
+        wait.wait(super::sleep::LONGEST);
+        worker_process::settings_reloaded();
+    }
+    report::log("amqp_cdc was installed again".to_owned());
+    true
+}
+
+impl Worker {
+    /// Takes the order of `amqp.uninstall()`, or that it does not count any more.
+    pub(super) fn take_removal_order(&mut self) {
+        let wanted = shared::removal_order();
+        if wanted.is_some() && self.removal.is_none() {
+            // So that the WAL that was there then is read.
+            self.keeper.write_something();
+        }
+        self.removal = wanted;
+    }
+
+    /// Whether nothing is left to do before the extension is removed.
+    pub(super) fn is_to_be_removed(&self) -> bool {
+        let is_done = |until| self.position().restart > until;
+        self.removal.as_ref().is_some_and(|order| order.discards || is_done(order.until))
+    }
+
+    /// Ends this life, and with it the stream.
+    pub(super) fn remove(mut self) {
+        // From here on nobody adds to what was looked at.
+        shared::set_removed(true);
+        self.part();
+        let confirmed = self.position().confirmed;
+        if let Err(error) = remove(self.keeper.into_slot(), confirmed) {
+            fail_to_read(&error);
+        }
+        report::log(REMOVED.to_owned());
+    }
+}
