@@ -84,8 +84,9 @@ order: install ## random transactions whose triggers and functions write, held a
 
 ha: install ## a RabbitMQ cluster of three nodes, and a PostgreSQL cluster of Patroni's, whose nodes fail under load, and what must be true then; SEED=7, ONLY=broker or patroni; RECORD=1: docs/guarantees.md gets the tables; ONLY=broker needs root
 	@scripts/setup --check ha
-	cargo run --release --package pg_test --bin ha -- $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(RECORD),--record docs/guarantees.md)
+	cargo build --release --package pg_test --bin ha
+	$(SUDO) env PG_CONFIG="$(PG_CONFIG)" $(or $(CARGO_TARGET_DIR),target)/release/ha $(if $(ONLY),--only $(ONLY)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record docs/guarantees.md)
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= event event_layouts transactions row_layout array numeric jsonb amqp_frames amqp_session tls

@@ -30,7 +30,7 @@
 //! | [`standby`] | the worker of a standby: what it keeps to take the stream over |
 //! | [`restore`] | whether this server was restored from a backup, and may publish |
 //! | [`worker`] | the loop, how it sleeps; `composer`: an event's message, with its name, properties and headers |
-//! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff` |
+//! | [`delivery`] | the connection: `transport` (the protocol over a socket), `session`, `window`, `policy`, `failure`, `backoff`, `rota` |
 //! | [`status`] | what the operator sees: `model` (the columns of `amqp.status`), in what state the stream is, and why |
 //! | [`removal`] | `amqp.uninstall`: what it refuses, and how it waits |
 //! | [`sql`] | every function that SQL calls; its views and grants are in `sql/` |
@@ -38,7 +38,7 @@
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
 //! | | `entry_points` is where PostgreSQL comes in |
 //! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
-//! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches |
+//! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches; `bin/ha`: what is highly available |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
 //! Rooms to come: in `outbox/` rows that are messages, `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica), `ddl/`

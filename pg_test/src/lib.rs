@@ -16,6 +16,7 @@
 //! |---|---|
 //! | `testbed`, `fixture` | what tests share: both servers, and one test's database, exchange and consumer |
 //! | `postgres`, `rabbitmq` | one throwaway server each; backups and standbys of the first |
+//! | `network`, `rabbitmq_cluster`, `haproxy` | machines in network namespaces, a RabbitMQ cluster on them, and a load balancer before it |
 //! | `certificates`, `tls_listener` | authorities and what they sign; how a RabbitMQ is to show it |
 //! | `broker` | what a test asks of a broker over AMQP: declare, publish, count |
 //! | `consumer`, `message` | a consumer on its own thread, and what it received |
@@ -45,6 +46,7 @@ pub mod dice;
 pub mod end_signal;
 mod fixture;
 mod folder;
+mod haproxy;
 pub mod history;
 pub mod installation;
 mod janitor;
@@ -52,6 +54,7 @@ mod last_panic;
 pub mod lsn;
 pub mod machine;
 mod message;
+pub mod network;
 pub mod numbers;
 pub mod order;
 pub mod ordinary_user;
@@ -60,6 +63,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod rabbitmq;
+pub mod rabbitmq_cluster;
 pub mod record;
 mod testbed;
 mod tls_listener;
@@ -70,6 +74,7 @@ pub use certificates::{Authority, CertificateFiles, Identity, Subject};
 pub use consumer::Consumer;
 pub use fixture::{Fixture, wait_until_confirmed, wait_until_confirmed_within};
 pub use folder::{Folder, Place};
+pub use haproxy::HaProxy;
 pub use janitor::StopSignal;
 pub use message::Message;
 pub use postgres::{Postgres, Shutdown, insert_lsn};
@@ -78,4 +83,4 @@ pub use proxy::{Direction, Proxy};
 pub use rabbitmq::RabbitMq;
 pub use testbed::{QUIET, Testbed, testbed};
 pub use tls_listener::TlsListener;
-pub use wait::{DEADLINE, wait_until};
+pub use wait::{DEADLINE, poll, wait_until};

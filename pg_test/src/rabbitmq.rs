@@ -400,7 +400,7 @@ impl Drop for RabbitMq {
     }
 }
 
-fn script_path(script: &str) -> PathBuf {
+pub(crate) fn script_path(script: &str) -> PathBuf {
     let debian = Path::new(DEBIAN_SCRIPTS).join(script);
     if debian.exists() { debian } else { PathBuf::from(script) }
 }

@@ -24,7 +24,7 @@ pub fn wait_until<T>(what: &str, deadline: Duration, attempt: impl FnMut() -> Op
 }
 
 /// Calls `attempt` until it gives something or the deadline has passed.
-pub(crate) fn poll<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(deadline: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + deadline;
     loop {
         if let Some(found) = attempt() {

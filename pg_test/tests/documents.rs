@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// README is to be read to its end.
 const README_AT_MOST: usize = 12_000;
 
-/// Parts that are written by `make bench`, `make bench-capture` and `make chaos`.
+/// Parts that are written by `make bench`, `make bench-capture`, `make chaos` and `make ha`.
 const RECORDED: &[(&str, &[&str])] = &[
     (
         "docs/benchmarks.md",
@@ -26,7 +26,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["chaos"]),
+    ("docs/guarantees.md", &["chaos", "ha-broker"]),
 ];
 
 fn root() -> PathBuf {

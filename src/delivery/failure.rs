@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io::ErrorKind;
 
 use amqp::{Error, NotSent, Phase, ReplyCode, short};
 
 use super::broker::{BrokerSettings, Credentials};
 use super::message::{Message, ResendReason};
+use super::rota::Sign;
 use super::transport::Trouble;
 use crate::memory::OutOfMemory;
 
@@ -39,6 +41,8 @@ pub enum FailureKind {
     /// There is no connection, or none that works: the broker cannot be reached, refuses the login, or
     /// does not answer in time.
     Connection,
+    /// There was a connection, and the broker ended it, or something between: it is there, or was a moment ago.
+    Ended,
     /// The broker closed the channel because of a message in flight, for a reason that tells little of it.
     ChannelClosed,
     /// The broker closed the channel because of a message in flight: its exchange is missing.
@@ -109,7 +113,15 @@ impl Failure {
 
     /// Whether the broker objected to one of the messages in flight.
     pub fn is_about_a_message(&self) -> bool {
-        self.kind != FailureKind::Connection
+        !matches!(self.kind, FailureKind::Connection | FailureKind::Ended)
+    }
+
+    /// What it says of the broker at this address.
+    pub fn sign(&self) -> Sign {
+        match self.kind {
+            FailureKind::Connection => Sign::OfDeath,
+            _ => Sign::OfLife,
+        }
     }
 
     /// message_id of the message that the stream stands still at, if it is known.
@@ -158,10 +170,18 @@ impl Failure {
 
     /// The connection was in use.
     pub fn lost(trouble: &Trouble) -> Failure {
-        Failure::of_connection(match trouble {
+        let kind = match trouble {
+            Trouble::Protocol(Error::Silent(_)) => FailureKind::Connection,
+            Trouble::Socket(error) if error.kind() == ErrorKind::TimedOut => {
+                FailureKind::Connection
+            }
+            _ => FailureKind::Ended,
+        };
+        let words = match trouble {
             Trouble::Protocol(error @ Error::Closed { .. }) => error.to_string(),
             _ => format!("connection to the broker was lost: {trouble}"),
-        })
+        };
+        Failure::new(kind, words)
     }
 
     /// A message was not sent, and what follows it would be taken for it.
@@ -339,6 +359,23 @@ mod tests {
         assert!(said(Error::HungUp(Phase::LoggingIn), &external).contains("amqp.sslcert"));
         let offered = said(Error::MechanismNotOffered("PLAIN".to_owned()), &external);
         assert_eq!(offered, "broker offers no login with a certificate (EXTERNAL), but \"PLAIN\"");
+    }
+
+    #[test]
+    fn who_ends_a_connection_lives_and_who_says_nothing_does_not() {
+        let lost = |trouble| Failure::lost(&trouble).sign();
+        assert_eq!(lost(Trouble::Protocol(Error::HungUp(Phase::Open))), Sign::OfLife);
+        assert_eq!(lost(Trouble::Socket(ErrorKind::ConnectionReset.into())), Sign::OfLife);
+        let silent = Error::Silent(Duration::from_secs(60));
+        assert_eq!(lost(Trouble::Protocol(silent)), Sign::OfDeath);
+        assert_eq!(lost(Trouble::Socket(ErrorKind::TimedOut.into())), Sign::OfDeath);
+        let refused = Trouble::Socket(ErrorKind::ConnectionRefused.into());
+        assert_eq!(Failure::unreachable(&refused, &with_a_password()).sign(), Sign::OfDeath);
+        assert_eq!(Failure::no_answer(&with_a_password()).sign(), Sign::OfDeath);
+        assert_eq!(Failure::new(FailureKind::Nacked, "x").sign(), Sign::OfLife);
+        assert!(
+            !Failure::lost(&Trouble::Protocol(Error::HungUp(Phase::Open))).is_about_a_message()
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | [`window`], [`unconfirmed`] | messages that are not confirmed, in order |
 //! | [`policy`], [`refusals`], [`debts`], [`tally`] | exchanges that refuse events: what becomes of these, and who is told |
 //! | [`client`] | what a session needs of an AMQP client |
+//! | [`rota`], [`shunned`] | which of the broker's addresses is tried next, and which of a name's |
 //! | [`broker`], [`dial`], [`transport`], [`connection`] | ours: the broker's address and settings; the way there; the protocol over a socket; what is said over it |
 //! | [`message`], [`envelope`], [`spares`] | a message; its AMQP properties; memory for the next one |
 //! | [`pause`] | what a step waits for |
@@ -36,8 +37,10 @@ pub mod pause;
 mod policy;
 mod publisher;
 mod refusals;
+mod rota;
 mod session;
 mod sessions;
+mod shunned;
 mod spares;
 mod tally;
 #[cfg(test)]

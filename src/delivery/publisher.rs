@@ -19,12 +19,25 @@ use super::unconfirmed::{Kind, Unconfirmed};
 use super::update::Update;
 use crate::memory;
 
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Its turn has not come.
+    Waiting,
+    /// It tries to connect.
+    Connecting,
+    /// It is connected.
+    Connected,
+}
+
 /// The sessions' side of the mailbox, and what outlives a session.
 pub struct Publisher {
     pub mailbox: Rc<Mailbox>,
     pub spawn: Spawn,
     pub dialler: Dialler,
     pub settings: BrokerSettings,
+    /// How far the session has come.
+    pub reach: Reach,
     /// Whether the stream stands still.
     pub stands_still: bool,
     /// Hosts of which it was said that what goes there is not secured, and whether it goes in clear.
@@ -41,6 +54,7 @@ impl Publisher {
             spawn,
             dialler: Dialler::default(),
             settings,
+            reach: Reach::Waiting,
             stands_still: false,
             hosts_warned_of: HashSet::new(),
             refusals: Refusals::default(),

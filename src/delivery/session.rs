@@ -11,7 +11,7 @@ use super::client::{AmqpClient, News};
 use super::failure::{Failure, FailureKind, SessionEnd};
 use super::message::Message;
 use super::policy::{NEVER_HOLD, Policy};
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Reach};
 use super::refusals::ASK_AGAIN;
 use super::unconfirmed::{Answer, Kind, Unconfirmed};
 use super::update::Update;
@@ -43,6 +43,7 @@ pub async fn run<C: AmqpClient>(
         Err(end) => return end,
     };
     let (broker, security) = (address.to_string(), connection.security());
+    publisher.reach = Reach::Connected;
     publisher.report(Update::Streaming { broker, security });
     window.begin();
     let mut session = Session {
@@ -69,12 +70,14 @@ async fn connect<C: AmqpClient>(
     address: &Address,
     delay: Duration,
 ) -> Result<C, SessionEnd> {
+    publisher.reach = Reach::Waiting;
     let due = Instant::now() + delay;
     publisher.obey()?;
     while Instant::now() < due {
         publisher.pause_until(due).await;
         publisher.obey()?;
     }
+    publisher.reach = Reach::Connecting;
     publisher.report(Update::Connecting(address.to_string()));
     C::open(publisher, address).await
 }

@@ -10,7 +10,8 @@ use super::backoff::Backoff;
 use super::connection::Connection;
 use super::failure::{Failure, SessionEnd};
 use super::message::ResendReason;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Reach};
+use super::rota::{Rota, Sign};
 use super::session;
 use super::unconfirmed::{Kind, Unconfirmed};
 use super::update::Update;
@@ -23,10 +24,11 @@ const LASTING: Duration = Duration::from_secs(30);
 pub async fn run(mut publisher: Publisher) {
     let mut window = Window::default();
     let mut backoff = Backoff::default();
-    let mut attempt = 0usize;
+    let mut rota = Rota::default();
+    rota.begin(publisher.settings.addresses.len());
     loop {
-        let address =
-            publisher.settings.addresses[attempt % publisher.settings.addresses.len()].clone();
+        let addresses = publisher.settings.addresses.clone();
+        let address = addresses[rota.current()].clone();
         let confirmed = publisher.confirmed();
         let (began, delay) = (Instant::now(), backoff.delay());
         let end =
@@ -41,7 +43,12 @@ pub async fn run(mut publisher: Publisher) {
                 window.rewind(ResendReason::Reconnect);
                 window.revive();
                 backoff.reset();
-                attempt = 0;
+                if publisher.settings.addresses != addresses {
+                    rota.begin(publisher.settings.addresses.len());
+                } else if publisher.reach == Reach::Connecting {
+                    // It may never answer, however often the settings are read again.
+                    rota.go_on(Sign::OfDeath);
+                }
             }
             // The next session knows what not to send.
             SessionEnd::Refused => window.rewind(ResendReason::Reconnect),
@@ -58,7 +65,8 @@ pub async fn run(mut publisher: Publisher) {
                     continue;
                 }
                 backoff.grow(failure.kind());
-                attempt += 1;
+                rota.go_on(failure.sign());
+                publisher.dialler.heed(failure.sign());
                 publisher.report_standstill(&failure);
             }
         }

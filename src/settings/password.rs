@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 
 use crate::delivery::Secret;
 
@@ -61,16 +61,34 @@ pub fn password(file: &str, setting: Option<CString>) -> Result<Secret, String> 
 fn read_password(file: &str) -> Result<Secret, String> {
     let problem = |what: &str| format!("amqp.password_file \"{file}\" {what}");
     let metadata = fs::metadata(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(problem("is accessible to others; its permissions should be 0600"));
+    if is_open_to_others(metadata.mode(), metadata.uid()) {
+        return Err(problem(
+            "is accessible to others; its permissions should be 0600, or 0640 if it is root's",
+        ));
     }
     let text = fs::read_to_string(file).map_err(|e| problem(&format!("cannot be read: {e}")))?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// As with a key of TLS (libpq's rule): of root's own, as secrets come into a container, the server has to read it as
+/// one of its group.
+fn is_open_to_others(mode: u32, owner: u32) -> bool {
+    let others = if owner == 0 { 0o037 } else { 0o077 };
+    mode & others != 0
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn the_group_may_read_what_is_root_s() {
+        let open = |owner| [0o600, 0o640, 0o644, 0o660].map(|mode| is_open_to_others(mode, owner));
+        assert_eq!(open(0), [false, false, true, true]);
+        assert_eq!(open(26), [false, true, true, true]);
+    }
 
     #[test]
     fn a_password_file_must_be_private() {

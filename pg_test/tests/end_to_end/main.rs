@@ -11,6 +11,7 @@ mod first_start;
 mod growth;
 mod held;
 mod helpers;
+mod hosts;
 mod images;
 mod lost;
 mod memory;

@@ -33,6 +33,8 @@ pub struct Entry {
 pub struct Books {
     pub entries: Vec<Entry>,
     pub ends: Ends,
+    /// How many had come when the end of a timeline was told first.
+    told: BTreeMap<u64, usize>,
     /// The parts of the stream that are missing, as gap messages say: behind the first place, up to the second.
     pub gaps: Vec<(Option<u64>, u64)>,
 }
@@ -55,6 +57,8 @@ pub struct Verdict {
     pub gone: BTreeSet<String>,
     /// Published, and struck out by what timeline messages say.
     pub struck_out: BTreeSet<String>,
+    /// Of these, came after the new leader had told so: it was not the only one that published.
+    pub late: BTreeSet<String>,
     /// Lost, as a gap message says.
     pub told_lost: BTreeSet<String>,
 }
@@ -66,10 +70,12 @@ impl Books {
     /// If it is not as docs/messages.md has it.
     #[track_caller]
     pub fn take(&mut self, message: &Message) {
+        let body = message.json();
         if self.ends.hear(message) {
+            let from = body["from"].as_u64().unwrap_or_default();
+            self.told.entry(from).or_insert(self.entries.len());
             return;
         }
-        let body = message.json();
         if message.kind.as_deref() == Some("gap") {
             let end = |name: &str| body[name].as_str().and_then(lsn::parse);
             let to = end("to").unwrap_or_else(|| panic!("{body}"));
@@ -119,6 +125,11 @@ impl Books {
         let excluded = self.entries.iter().filter(|entry| self.ends.exclude(entry.commit));
         let struck = by_commit(excluded).into_values().filter_map(|events| tag_of(&events));
         verdict.struck_out = struck.filter(|tag| !came.contains(tag)).collect();
+        let late = self.entries.iter().enumerate().filter(|(at, entry)| {
+            let told = self.told.get(&entry.commit.timeline);
+            self.ends.exclude(entry.commit) && told.is_some_and(|told| at >= told)
+        });
+        verdict.late = late.filter_map(|(_, entry)| tag_of(&[entry])).collect();
         verdict.check_ledger(&self.ends, &made, ledger);
         verdict.check_rows(&valid, rows, ledger);
         verdict

@@ -60,16 +60,28 @@ impl Cluster {
                  FROM pg_stat_replication WHERE application_name = $1";
             let row = client.query_one(query, &[&self.other(leader).name]).ok()?;
             let is_there = row.get::<_, String>(0) == format!("streaming {sync_state}");
-            let timelines = self.timelines(leader)?;
-            (is_there && timelines.len() == 2 && timelines[0] == timelines[1]).then_some(())
+            // What Patroni itself knows of them.
+            let known = leader.ask("/cluster")?.json()?;
+            let members = known["members"].as_array()?;
+            let role = if is_synchronous { "sync_standby" } else { "replica" };
+            let is_known = members.iter().any(|member| member["role"] == role);
+            let timelines: Vec<_> = members.iter().map(|member| &member["timeline"]).collect();
+            let [one, two] = timelines[..] else { return None };
+            (is_there && is_known && one == two).then_some(())
         });
     }
 
-    /// Of each member that runs.
-    fn timelines(&self, asked: &Member) -> Option<Vec<u64>> {
-        let known = asked.ask("/cluster")?.json()?;
-        let members = known["members"].as_array()?.iter();
-        Some(members.filter_map(|member| member["timeline"].as_u64()).collect())
+    /// Waits until the leader knows that this member streams from it.
+    #[track_caller]
+    pub fn wait_until_streams(&self, replica: &Member) {
+        wait_until("the replica streams", PATIENCE, || {
+            let mut client = self.other(replica).try_connect("postgres")?;
+            let query = "SELECT count(*) > 0 FROM pg_stat_replication \
+                 WHERE application_name = $1 AND state = 'streaming'";
+            let row = client.query_one(query, &[&replica.name]).ok()?;
+            let is_running = replica.ask("/replica")?.status == 200;
+            (row.get::<_, bool>(0) && is_running).then_some(())
+        });
     }
 
     /// Has the other member take over, in good order.
@@ -77,10 +89,12 @@ impl Cluster {
     pub fn switch_over(&self) {
         let leader = self.leader();
         let next = self.other(leader);
-        let order = json!({"leader": leader.name, "candidate": next.name});
-        let answer = leader.order("POST", "/switchover", &order.to_string());
-        let answer = answer.unwrap_or_else(|| panic!("{} does not answer", leader.name));
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let order = json!({"leader": leader.name, "candidate": next.name}).to_string();
+        // It is refused until Patroni knows that the other one is synchronous again.
+        wait_until("the switchover is taken on", PATIENCE, || {
+            let answer = leader.order("POST", "/switchover", &order)?;
+            (answer.status == 200).then_some(())
+        });
         self.wait_for_leader(next);
     }
 

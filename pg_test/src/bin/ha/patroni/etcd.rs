@@ -26,7 +26,7 @@ impl Etcd {
             [&clients, &peers].map(|port| format!("http://127.0.0.1:{}", port.number()));
         let mut command = ordinary_user::command("etcd");
         command
-            .args(["--name=one", "--unsafe-no-fsync"])
+            .args(["--name=one", "--unsafe-no-fsync", "--enable-v2"])
             .arg(format!("--data-dir={}", folder.join("data").display()))
             .arg(format!("--listen-client-urls={clients_url}"))
             .arg(format!("--advertise-client-urls={clients_url}"))

@@ -91,9 +91,15 @@ impl Member {
         rest::ask(self.rest.number(), method, path, body, Duration::from_secs(60))
     }
 
-    /// Whether it holds the lock of the leader, and knows so.
+    /// Whether it holds the lock of the leader, and takes writes.
     pub fn leads(&self) -> bool {
+        // Patroni says so a little longer of a server that it starts again as a standby first.
+        let takes_writes = || {
+            let row = self.try_connect("postgres")?.query_one("SELECT pg_is_in_recovery()", &[]);
+            Some(!row.ok()?.get::<_, bool>(0))
+        };
         self.ask("/primary").is_some_and(|answer| answer.status == 200)
+            && takes_writes().unwrap_or(false)
     }
 
     /// What its Patroni logged, and its PostgreSQL.

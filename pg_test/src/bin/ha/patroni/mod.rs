@@ -22,15 +22,12 @@ mod trial;
 mod writers;
 
 use pg_test::{Queue, RabbitMq};
-use serde_json::json;
 
 use crate::report::Report;
 use cluster::Cluster;
 use collector::Collector;
+use settings::DATABASE;
 use trial::Trials;
-
-/// The database that everybody works in.
-const DATABASE: &str = "ha";
 
 /// Runs all trials.
 pub fn run(seed: u64) -> Report {
@@ -42,9 +39,7 @@ pub fn run(seed: u64) -> Report {
     let cluster = Cluster::start(rabbitmq.port());
     make_tables(&cluster);
     let mut trials = Trials::new(&cluster, &collector, seed);
-    trials.run_all(true);
-    cluster.configure(&json!({"synchronous_mode": false}));
-    trials.run_all(false);
+    trial::WAYS.iter().for_each(|way| trials.run_all(way));
     slots::run_all(&mut trials, &rabbitmq);
     trials.report()
 }

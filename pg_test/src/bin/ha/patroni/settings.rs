@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// Seconds until a leader that gives no sign of life is one no more. As short as Patroni works with here: 30 is usual.
 pub const TTL: u64 = 8;
 
+/// The database that everybody works in.
+pub const DATABASE: &str = "ha";
+
 /// The exchange that the worker publishes to.
 pub const EXCHANGE: &str = "ha-patroni";
 
@@ -34,7 +37,8 @@ pub fn of_member(local: &Local<'_>, broker: u16) -> Value {
         "scope": "pg_test",
         "name": local.name,
         "restapi": {"listen": address(local.rest), "connect_address": address(local.rest)},
-        "etcd3": {"hosts": address(local.etcd)},
+        // Not etcd3: by that, a Patroni before 3.0.3 that wakes takes the lock back, whoever has it (patroni#2689).
+        "etcd": {"hosts": address(local.etcd)},
         "bootstrap": {
             "dcs": of_cluster(broker),
             "initdb": [

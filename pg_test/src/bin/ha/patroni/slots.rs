@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use pg_test::history::Commit;
-use pg_test::{RabbitMq, send_signal, wait_until};
+use pg_test::{RabbitMq, wait_until};
 use postgres::Client;
 use serde_json::{Value, json};
 
-use super::DATABASE;
 use super::ledger::{Ledger, Outcome, Transaction};
-use super::settings::{self, KEPT};
+use super::settings::{self, DATABASE, KEPT};
 use super::trial::{Trials, timeline_of, write};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,16 +42,25 @@ pub fn run_all(trials: &mut Trials<'_>, rabbitmq: &RabbitMq) {
     for (what, ignored, segments) in ways {
         let is_ignored = !ignored.is_null();
         trials.cluster.configure(&json!({"ignore_slots": ignored}));
+        // Patroni looks for slots that it does not know when a role changes, and then until it has dropped them.
+        trials.cluster.switch_over();
+        trials.cluster.wait_until_whole(false);
         let name = format!("t{}", trials.count());
         let mut client = trials.cluster.connect(DATABASE);
         write_confirmed(trials, &mut client, &format!("{name}-first"));
-        send_signal(rabbitmq.pid(), "STOP");
+        // It takes nothing more. One that is stopped would still have what was sent to it.
+        rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.000001"]);
         let mut ledger = Ledger::default();
+        ledger.enter(written(&mut client, format!("{name}-refused")));
+        wait_until("the broker takes nothing more", PATIENCE, || {
+            ask::<bool>(&mut client, "SELECT state = 'standing still' FROM amqp.status")
+                .then_some(())
+        });
         for number in 0..UNCONFIRMED {
             ledger.enter(written(&mut client, format!("{name}-{number}")));
         }
         let was_dropped = end_worker(&mut client, segments, is_ignored);
-        send_signal(rabbitmq.pid(), "CONT");
+        rabbitmq.ctl(&["set_vm_memory_high_watermark", "0.9"]);
         trials.enter(ledger);
         let verdict = trials.close(what, &name, None);
         if was_dropped == is_ignored {

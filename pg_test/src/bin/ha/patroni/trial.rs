@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use pg_test::{send_signal, wait_until};
 use postgres::Client;
+use serde_json::{Value, json};
 
-use super::DATABASE;
 use super::books::{Rows, Verdict};
 use super::cluster::Cluster;
 use super::collector::Collector;
 use super::ledger::{Ledger, Outcome, Transaction};
 use super::member::Member;
-use super::settings::{self, TTL};
+use super::settings::{self, DATABASE, TTL};
 use super::writers::Writers;
 use crate::report::Report;
 
@@ -43,6 +43,7 @@ struct Line {
     /// Of them, gone with the old leader; published by it, and struck out; lost, and told by a gap.
     gone: usize,
     struck_out: usize,
+    late: usize,
     told_lost: usize,
     /// Of the whole run so far: lost, invented, out of order and so on.
     findings: usize,
@@ -53,19 +54,62 @@ struct Line {
 /// What happens in a trial, and when that was.
 type Fault = fn(&Trials<'_>, &mut Writers) -> Instant;
 
-const FAULTS: &[(&str, Fault)] = &[
-    ("switchover", switch_over),
-    ("postmaster killed (-9), started again by Patroni", kill_postmaster),
-    ("leader killed (-9), Patroni and PostgreSQL, and started again", kill_leader),
-    (
-        "leader frozen (SIGSTOP), Patroni and PostgreSQL, and woken once there is another",
-        freeze_leader,
-    ),
-    (
-        "Patroni of the leader frozen, PostgreSQL not: two primaries until it is woken",
-        freeze_patroni,
-    ),
-    ("replica reinitialised, and switchover to it", reinitialize),
+const SWITCHOVER: (&str, Fault) = ("switchover", switch_over);
+const POSTMASTER: (&str, Fault) =
+    ("postmaster killed (-9), started and promoted again by Patroni", kill_postmaster);
+const KILLED: (&str, Fault) =
+    ("leader killed (-9), Patroni and PostgreSQL, and started again", kill_leader);
+const FROZEN: (&str, Fault) = (
+    "leader frozen (SIGSTOP), Patroni and PostgreSQL, and woken once there is another",
+    freeze_leader,
+);
+const TWO: (&str, Fault) = (
+    "Patroni of the leader frozen, PostgreSQL not: two primaries until it is woken",
+    freeze_patroni,
+);
+const ANEW: (&str, Fault) = ("replica reinitialised, and switchover to it", reinitialize);
+
+/// How the cluster is set, and what happens to it then.
+pub struct Way {
+    name: &'static str,
+    change: fn() -> Value,
+    /// Nobody is told of a commit, and nothing is published, before the other member has it; nothing may be gone then.
+    is_synchronous: bool,
+    /// Nothing that is gone may come after the new leader has said so.
+    is_single: bool,
+    faults: &'static [(&'static str, Fault)],
+}
+
+/// One after the other.
+pub const WAYS: &[Way] = &[
+    Way {
+        name: "synchronous",
+        change: || json!({"synchronous_mode": true}),
+        is_synchronous: true,
+        is_single: false,
+        faults: &[SWITCHOVER, POSTMASTER, KILLED, FROZEN, TWO, ANEW],
+    },
+    Way {
+        name: "asynchronous",
+        change: || json!({"synchronous_mode": false}),
+        is_synchronous: false,
+        is_single: false,
+        faults: &[SWITCHOVER, POSTMASTER, KILLED, FROZEN, TWO, ANEW],
+    },
+    Way {
+        name: "asynchronous, `amqp.single_publisher = on`",
+        change: || json!({"postgresql": {"parameters": {"amqp.single_publisher": "on"}}}),
+        is_synchronous: false,
+        is_single: true,
+        faults: &[KILLED, FROZEN, TWO],
+    },
+    Way {
+        name: "",
+        change: || json!({"postgresql": {"parameters": {"amqp.single_publisher": null}}}),
+        is_synchronous: false,
+        is_single: false,
+        faults: &[],
+    },
 ];
 
 impl<'a> Trials<'a> {
@@ -80,11 +124,11 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Every fault once. `is_synchronous`: nobody is told of a commit, and nothing is published, before the other
-    /// member has it; nothing may be gone then.
-    pub fn run_all(&mut self, is_synchronous: bool) {
-        for &(what, fault) in FAULTS {
-            self.cluster.wait_until_whole(is_synchronous);
+    /// Sets the cluster so, and has each of these things happen.
+    pub fn run_all(&mut self, way: &Way) {
+        self.cluster.configure(&(way.change)());
+        for &(what, fault) in way.faults {
+            self.cluster.wait_until_whole(way.is_synchronous);
             let name = format!("t{}", self.lines.len());
             let mut writers = Writers::new(&name, self.seed + self.lines.len() as u64);
             let [one, two] = &self.cluster.members;
@@ -100,13 +144,16 @@ impl<'a> Trials<'a> {
             let so_far = if now == timeline { writers.acknowledged_on(now) } else { 0 };
             wait_for_writers(&writers, now, so_far + ENOUGH);
             self.enter(writers.end());
-            self.cluster.wait_until_whole(is_synchronous);
-            let mode = if is_synchronous { "synchronous" } else { "asynchronous" };
+            self.cluster.wait_until_whole(way.is_synchronous);
             let began = (now != timeline).then_some((now, began));
-            let verdict = self.close(&format!("{mode}: {what}"), &name, began);
-            if is_synchronous && verdict.gone.len() + verdict.struck_out.len() > 0 {
-                let told = format!("{mode}: {what}: gone: {:?}", verdict.gone);
-                self.findings.push(told);
+            let what = format!("{}: {what}", way.name);
+            let verdict = self.close(&what, &name, began);
+            if way.is_synchronous && verdict.gone.len() + verdict.struck_out.len() > 0 {
+                self.findings.push(format!("{what}: gone: {:?}", verdict.gone));
+            }
+            let own = format!("{name}-");
+            if way.is_single && verdict.late.iter().any(|tag| tag.starts_with(&own)) {
+                self.findings.push(format!("{what}: two published: {:?}", verdict.late));
             }
         }
     }
@@ -150,6 +197,7 @@ impl<'a> Trials<'a> {
                 .count(),
             gone: verdict.gone.iter().filter(of_this).count(),
             struck_out: verdict.struck_out.iter().filter(of_this).count(),
+            late: verdict.late.iter().filter(of_this).count(),
             told_lost: verdict.told_lost.iter().filter(of_this).count(),
             findings: found.iter().map(|(_, found)| found.len()).sum(),
             taken_over: began.and_then(|(timeline, at)| {
@@ -178,8 +226,8 @@ impl<'a> Trials<'a> {
             settings::KEPT
         );
         table += "| what happens | acknowledged | gone with the old leader | published by it, struck out by \
-                  `timeline` | lost, told by a `gap` | **lost, invented, out of order, torn or diverged** | until \
-                  something came of the new leader |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+                  `timeline` | of these, after the new leader's first | lost, told by a `gap` | **lost, invented, out of order, torn or diverged** | until \
+                  something came of the new leader |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n";
         self.lines.iter().for_each(|line| _ = writeln!(table, "{}", line.text()));
         if !self.findings.is_empty() {
             for member in &self.cluster.members {
@@ -197,11 +245,12 @@ impl Line {
     fn text(&self) -> String {
         let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
         format!(
-            "| {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
             self.what,
             self.acknowledged,
             self.gone,
             self.struck_out,
+            self.late,
             self.told_lost,
             self.findings,
             self.taken_over.map(seconds).unwrap_or_default()
@@ -223,7 +272,7 @@ fn kill_postmaster(trials: &Trials<'_>, _writers: &mut Writers) -> Instant {
     wait_until("another postmaster runs", PATIENCE, || {
         leader.postmaster().filter(|&pid| pid != killed)
     });
-    trials.cluster.wait_for_leader(leader);
+    trials.cluster.leader();
     began
 }
 
@@ -263,8 +312,7 @@ fn reinitialize(trials: &Trials<'_>, _writers: &mut Writers) -> Instant {
     let leader = trials.cluster.leader();
     let replica = trials.cluster.other(leader);
     trials.cluster.reinitialize(replica);
-    let is_synchronous = trials.lines.len() < FAULTS.len();
-    trials.cluster.wait_until_whole(is_synchronous);
+    trials.cluster.wait_until_streams(replica);
     let began = Instant::now();
     trials.cluster.switch_over();
     began

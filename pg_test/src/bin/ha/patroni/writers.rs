@@ -8,7 +8,7 @@ use std::time::Duration;
 use pg_test::dice::Dice;
 use pg_test::end_signal::EndSignal;
 use pg_test::history::Commit;
-use pg_test::lsn;
+use pg_test::{lsn, wait_until};
 use postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 use super::ledger::{Ledger, Outcome, Transaction};
@@ -18,6 +18,9 @@ const KEYS: u64 = 40;
 
 /// Longest time between two transactions of a writer, in milliseconds.
 const LONGEST_REST: u64 = 40;
+
+/// For the last statement of each.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After a session could not be had.
 const RETRY: Duration = Duration::from_millis(200);
@@ -84,6 +87,8 @@ impl Writers {
     pub fn end(mut self) -> Ledger {
         self.shared.end_signal.give();
         for thread in self.threads.drain(..) {
+            // One that hangs hangs at a server that should not be there any more, or waits for one that does not come.
+            wait_until("a writer ends", PATIENCE, || thread.is_finished().then_some(()));
             thread.join().expect("a writer failed");
         }
         self.shared.ledger().clone()

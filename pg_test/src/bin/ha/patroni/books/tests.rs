@@ -64,7 +64,12 @@ fn ledger(acknowledged: &[(&str, &str, u64)]) -> Ledger {
 /// Of two transactions on timeline 1, of which the failover took the second, and one on timeline 2.
 fn books() -> Books {
     let entries = [events("a", "1", 1, 0x10), events("b", "2", 1, 0x20), events("c", "3", 2, 0x18)];
-    Books { entries: entries.concat(), ends: ended_at("0/10"), gaps: Vec::new() }
+    Books {
+        entries: entries.concat(),
+        ends: ended_at("0/10"),
+        told: [(1, 4)].into(),
+        gaps: Vec::new(),
+    }
 }
 
 fn judge(books: &Books) -> Verdict {
@@ -83,6 +88,9 @@ fn what_the_failover_took_is_struck_out_and_nothing_else() {
     assert_eq!(names(&verdict), [""; 0], "{verdict:?}");
     let set = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!((&verdict.gone, &verdict.struck_out), (&set(&["b"]), &set(&["b"])));
+    assert_eq!(verdict.late, set(&[]));
+    let earlier = Books { told: [(1, 2)].into(), ..books() };
+    assert_eq!(judge(&earlier).late, set(&["b"]));
 }
 
 #[test]
