@@ -118,7 +118,7 @@ impl Composer {
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
         let Message { mut headers, mut message_id, .. } = spare;
-        headers.reserve(10);
+        headers.reserve(11);
         if operation.is_change() {
             headers.push(("database", text(database)));
             headers.push(("schema", text(schema)));
@@ -129,6 +129,11 @@ impl Composer {
         headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));
+        // Prepared before a failover, and committed after it: message_id tells the timeline of the event.
+        let timeline = self.timelines.before(next.commit_lsn);
+        if operation.is_change() && timeline != self.timelines.of(lsn) {
+            headers.push(("commit_timeline", number(u64::from(timeline))));
+        }
         if event.head.lossy {
             headers.push(("encoding", text("lossy".into())));
         }
