@@ -2,6 +2,8 @@
 //! recovers from a WAL archive, a streaming standby. Each is a [`Postgres`] of its own, on its own
 //! port, with the configuration of the original but for what the caller adds.
 
+use std::fs;
+
 use crate::process::Process;
 use crate::send_signal;
 use crate::wait::{DEADLINE, wait_until};
@@ -16,6 +18,16 @@ impl Postgres {
         let copy = Postgres::empty();
         let process = copy.start_copying(self, &[]);
         copy.finish_copying(process, conf);
+        copy
+    }
+
+    /// A copy of this server, which is not running, as of the moment in which it ended: what a snapshot of its file
+    /// system holds. It is not started yet.
+    #[track_caller]
+    pub fn snapshot(&self, conf: &[&str]) -> Postgres {
+        let copy = Postgres::empty();
+        copy.copy_files(&self.data_dir());
+        copy.configure(conf);
         copy
     }
 
@@ -61,6 +73,33 @@ impl Postgres {
             let row = client.query_one(STREAMING, &[&name]);
             row.expect("could not ask for the standby").get::<_, bool>(0).then_some(())
         });
+    }
+
+    /// Takes back what this server, which is not running and was the primary, wrote after `primary` was promoted in
+    /// its place: then it can follow that one (pg_rewind).
+    #[track_caller]
+    pub fn rewind(&self, primary: &Postgres) {
+        // Only then its control file tells of the new timeline.
+        let done = primary.connect("postgres").batch_execute("CHECKPOINT");
+        done.expect("could not write a checkpoint");
+        let mut command = command_of("pg_rewind");
+        let source = primary.connection_string("postgres");
+        command.arg("--no-sync").arg(format!("--source-server={source}"));
+        command.arg("--target-pgdata").arg(self.data_dir());
+        let process = Process::start("pg_rewind", command, &self.folder, "pg_rewind.log");
+        let status = process.wait(PATIENCE);
+        assert!(status.success(), "pg_rewind failed:\n{}", self.folder.read("pg_rewind.log"));
+        // The other one's configuration came along.
+        self.configure(&[]);
+    }
+
+    /// Replaces this server, which is not running, by a copy of that one.
+    #[track_caller]
+    pub fn become_copy_of(&self, original: &Postgres) {
+        let removed = fs::remove_dir_all(self.data_dir());
+        removed.unwrap_or_else(|error| panic!("{}: {error}", self.data_dir().display()));
+        let process = self.start_copying(original, &[]);
+        self.finish_copying(process, &[]);
     }
 
     /// Starts a backup that recovers from a WAL archive (its configuration has a
