@@ -1,5 +1,5 @@
 //! The arguments of the test programs: pairs of a name and a number, such as `--seconds 60`, the document that gets
-//! the result, `--record FILE`, and what is there or not, `--tls`.
+//! the result, `--record FILE`, and what is there or not, such as `--tls`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,12 @@ pub const RECORD: &str = "--record";
 
 /// Has no value.
 pub const TLS: &str = "--tls";
+
+/// Has no value.
+pub const STANDBY: &str = "--standby";
+
+/// Has no value.
+pub const SYNCHRONOUS: &str = "--synchronous";
 
 /// What was given.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ impl Arguments {
             if !known.contains(&name.as_str()) {
                 return Err(format!("{name} is not known"));
             }
-            if name == TLS {
+            if [TLS, STANDBY, SYNCHRONOUS].contains(&name.as_str()) {
                 flags.insert(name);
                 continue;
             }
