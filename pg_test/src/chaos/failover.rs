@@ -34,6 +34,8 @@ impl<'a> Injector<'a> {
         if self.dice.chance(70) {
             self.await_prompt_stream();
         }
+        // Where both part is found from the last checkpoint before that on.
+        _ = primary.connect("postgres").batch_execute("CHECKPOINT");
         if let Some(sender) = sender(primary) {
             try_to_signal(sender, "STOP");
         }
@@ -48,9 +50,8 @@ impl<'a> Injector<'a> {
         }
         self.promote(standby);
         self.let_last(0, 2_000);
-        match rejoin {
-            Rejoin::Rewound => primary.rewind(standby),
-            Rejoin::CopiedAnew => primary.become_copy_of(standby),
+        if rejoin == Rejoin::CopiedAnew || !primary.rewind(standby) {
+            primary.become_copy_of(standby);
         }
         follow(primary, standby);
         true

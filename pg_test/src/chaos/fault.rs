@@ -170,8 +170,11 @@ impl Lane {
         if self != Lane::Postgres || servers.pair.is_none() {
             return others;
         }
-        let mut failovers = [Fault::PrimaryLost, Fault::PrimaryReplaced, Fault::RolesSwapped];
-        dice.shuffle(&mut failovers);
+        // A primary is lost first: nothing else has held the stream up yet, and some of what it has published its
+        // standby lacks.
+        let mut losses = [Fault::PrimaryLost, Fault::PrimaryReplaced];
+        dice.shuffle(&mut losses);
+        let failovers = [losses[0], Fault::RolesSwapped, losses[1]];
         let parts = others.chunks(others.len().div_ceil(failovers.len()));
         failovers
             .iter()

@@ -76,9 +76,10 @@ impl Postgres {
     }
 
     /// Takes back what this server, which is not running and was the primary, wrote after `primary` was promoted in
-    /// its place: then it can follow that one (pg_rewind).
+    /// its place: then it can follow that one (pg_rewind). False if it cannot be told where both parted, as the WAL of
+    /// the checkpoint before that is gone.
     #[track_caller]
-    pub fn rewind(&self, primary: &Postgres) {
+    pub fn rewind(&self, primary: &Postgres) -> bool {
         // Only then its control file tells of the new timeline.
         let done = primary.connect("postgres").batch_execute("CHECKPOINT");
         done.expect("could not write a checkpoint");
@@ -88,9 +89,14 @@ impl Postgres {
         command.arg("--target-pgdata").arg(self.data_dir());
         let process = Process::start("pg_rewind", command, &self.folder, "pg_rewind.log");
         let status = process.wait(PATIENCE);
-        assert!(status.success(), "pg_rewind failed:\n{}", self.folder.read("pg_rewind.log"));
-        // The other one's configuration came along.
-        self.configure(&[]);
+        let told = self.folder.read("pg_rewind.log");
+        let is_without_wal = told.contains("could not find previous WAL record");
+        assert!(status.success() || is_without_wal, "pg_rewind failed:\n{told}");
+        if status.success() {
+            // The other one's configuration came along.
+            self.configure(&[]);
+        }
+        status.success()
     }
 
     /// Replaces this server, which is not running, by a copy of that one.

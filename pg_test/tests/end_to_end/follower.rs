@@ -8,7 +8,8 @@ use pg_test::{
 use postgres::error::SqlState;
 
 use crate::helpers::{
-    ask, ids, published_so_far, run, wait_until_replayed, wait_until_saved, worker_pid,
+    ask, commit_lsn, first_deliveries, ids, is_change, lsn, published_so_far, run,
+    wait_until_replayed, wait_until_saved, worker_pid,
 };
 use crate::takeover::{
     READY, bed, fill_segments, fixture, leave_one_unconfirmed, take_over, wait_until_it_says,
@@ -172,4 +173,47 @@ fn a_snapshot_of_the_data_directory_that_is_started_beside_the_first_server_send
         assert!(is_resent || id == 4, "{of_it:?}");
     }
     assert!(!ids(&events).contains(&1), "{events:?}");
+}
+
+/// The rule of docs/messages.md, by which a consumer finds what it has got and nobody has any more. The event of row 2
+/// lies before the end of its timeline, and the commit behind it.
+#[test]
+fn what_the_new_primary_never_had_is_told_by_the_timeline_and_the_commit() {
+    let bed = bed();
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    let mut reader = standby.connect(&fixture.database);
+    let mut open = fixture.client();
+    run(&mut open, "BEGIN; INSERT INTO blog_articles VALUES (2)");
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    wait_until_replayed(&mut reader, insert_lsn(&mut client));
+    let sender: i32 = ask(&mut client, "SELECT pid FROM pg_stat_replication");
+    send_signal(sender.unsigned_abs(), "STOP");
+    run(&mut open, "COMMIT");
+    run(&mut client, "INSERT INTO blog_articles VALUES (4)");
+    let mut events = fixture.consumer.wait_for_events(3);
+    bed.postgres.kill();
+    standby.promote();
+    run(&mut reader, "INSERT INTO blog_articles VALUES (9)");
+    events.extend(published_so_far(&fixture, &mut reader));
+    let told = events.iter().find(|event| !is_change(event)).expect("it tells of the failover");
+    let at = lsn(told.json()["at"].as_str().expect("it says where"));
+    let place = |event: &Message| -> (u64, u64) {
+        let id = event.message_id.clone().expect("every message has a message_id");
+        let parts: Vec<&str> = id.splitn(3, '/').collect();
+        (parts[1].parse().expect("a timeline is a number"), lsn(parts[2]))
+    };
+    let is_no_more = |event: &&Message| {
+        let later = event.headers.get("commit_timeline").and_then(|timeline| timeline.as_u64());
+        later.unwrap_or(place(event).0) == 1 && commit_lsn(event) > at
+    };
+    let (gone, kept): (Vec<&Message>, Vec<&Message>) =
+        events.iter().filter(|event| is_change(event)).partition(is_no_more);
+    let rows = |events: &[&Message]| {
+        first_deliveries(&events.iter().copied().cloned().collect::<Vec<_>>())
+    };
+    assert_eq!((rows(&gone), rows(&kept)), (vec![2, 4], vec![3, 9]), "{events:?}");
+    assert!(place(gone[0]).1 < at, "its event alone does not tell");
+    let there: Vec<i32> = ask(&mut reader, "SELECT array_agg(id ORDER BY id) FROM blog_articles");
+    assert_eq!(there, [3, 9]);
 }
