@@ -85,9 +85,12 @@ impl<'a> Injector<'a> {
         worker.is_some_and(|worker| try_to_signal(worker.unsigned_abs(), "TERM"))
     }
 
-    /// What is prepared though its client was told of its end: that was on the primary before. It would hold back what
-    /// a standby needs for as long as the run lasts.
-    fn roll_forgotten_back(&self) {
+    /// What is prepared though its client was told of its end: that was on the primary before. It would keep its locks,
+    /// and the WAL that a standby needs, for as long as the run lasts.
+    pub(super) fn roll_forgotten_back(&self) {
+        if self.servers.replication != Replication::Asynchronous {
+            return;
+        }
         let Some(mut session) = self.servers.try_connect() else { return };
         let query = format!(
             "SELECT gid FROM pg_prepared_xacts WHERE prepared < now() - interval '{} s'",
@@ -120,7 +123,6 @@ impl<'a> Injector<'a> {
     /// The standby, if it is one that an operator would promote.
     fn standby_that_can_take_over(&self) -> Option<&'a Postgres> {
         let standby = self.servers.standby()?;
-        self.roll_forgotten_back();
         let query = "SELECT state || ': ' || coalesce(reason, '') FROM amqp.status";
         let mut told = String::new();
         let can_take_over = poll(READY, || {

@@ -67,6 +67,7 @@ impl<'a> Injector<'a> {
 
     /// Injects a fault, lets it last, and heals it. Whether it took place.
     pub fn inject(&mut self, fault: Fault) -> bool {
+        self.roll_forgotten_back();
         let (rabbitmq, proxy) = (&self.servers.bed.rabbitmq, &self.servers.proxy);
         let postgres = self.servers.primary();
         match fault {
