@@ -136,15 +136,14 @@ impl Composer {
             headers.push(("xid", number(u64::from(next.xid as u32))));
         }
         headers.push(("commit_lsn", text(next.commit_lsn.to_string().into())));
-        let timeline = self.timelines.of(lsn);
-        // The commit record ends there, so that its timeline is that of the byte before.
-        let commit_timeline = self.timelines.of(Lsn(next.commit_lsn.0 - 1));
-        if !operation.is_notice() && commit_timeline != timeline {
-            headers.push(("commit_timeline", number(u64::from(commit_timeline))));
-        }
         headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));
+        // Prepared before a failover, and committed after it: message_id tells the timeline of the event.
+        let timeline = self.timelines.before(next.commit_lsn);
+        if !operation.is_notice() && timeline != self.timelines.of(lsn) {
+            headers.push(("commit_timeline", number(u64::from(timeline))));
+        }
         if event.head.lossy {
             headers.push(("encoding", text("lossy".into())));
         }

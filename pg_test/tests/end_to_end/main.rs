@@ -8,6 +8,7 @@ mod damaged;
 mod ddl;
 mod delivery;
 mod first_start;
+mod follower;
 mod growth;
 mod held;
 mod helpers;
