@@ -117,13 +117,11 @@ impl Worker {
 /// Whether what was confirmed last is of another timeline. Where nothing was published, nobody is to be told.
 fn takeover(position: Position, origin: Origin, timelines: &Timelines) -> Option<Takeover> {
     let confirmed = match origin {
+        // Where it is unknown, any promotion may have been one since.
         Origin::Lost(gap) => gap.from.unwrap_or_default(),
-        Origin::FirstStart => Lsn::INVALID,
+        Origin::FirstStart => return None,
         _ => position.confirmed,
     };
-    if !confirmed.is_valid() {
-        return None;
-    }
     let mut switches = Vec::new();
     let mut from = timelines.of(confirmed);
     while from != timelines.current() {
