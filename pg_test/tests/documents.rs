@@ -26,7 +26,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["chaos"]),
+    ("docs/guarantees.md", &["chaos", "chaos-standby", "chaos-synchronous"]),
 ];
 
 fn root() -> PathBuf {
