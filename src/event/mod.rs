@@ -20,6 +20,8 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
+
 pub use error::DecodeError;
 pub use fields::{EncodedNames, HeadStart};
 use head::Decoded;
@@ -64,6 +66,19 @@ pub enum Content {
     Message(Box<Properties>, Vec<u8>),
 }
 
+/// The exchange that an event with these bytes goes to, if they can be read.
+pub fn exchange_of(payload: &[u8], names: &mut Names) -> Option<Rc<str>> {
+    decode_head(payload, names).ok().map(|decoded| decoded.head.exchange)
+}
+
+fn decode_head(payload: &[u8], names: &mut Names) -> Result<Decoded, DecodeError> {
+    match version(payload)? {
+        fields::VERSION => fields::decode(payload, names),
+        layout_1::VERSION => layout_1::decode(payload, names),
+        other => Err(DecodeError::Version(other)),
+    }
+}
+
 impl Event {
     /// Decodes a payload; the content takes over its memory. `names` are the names of the events before.
     ///
@@ -71,11 +86,7 @@ impl Event {
     ///
     /// [`DecodeError`] for bytes that this version cannot read.
     pub fn decode(mut payload: Vec<u8>, names: &mut Names) -> Result<Event, DecodeError> {
-        let Decoded { head, codec, content_at } = match version(&payload)? {
-            fields::VERSION => fields::decode(&payload, names)?,
-            layout_1::VERSION => layout_1::decode(&payload, names)?,
-            other => return Err(DecodeError::Version(other)),
-        };
+        let Decoded { head, codec, content_at } = decode_head(&payload, names)?;
         let content = match codec {
             Codec::Body => {
                 payload.drain(..content_at);

@@ -1,12 +1,15 @@
 //! Finds where to go on if the slot does not say: searches all WAL that there is for the last position record.
 
+use std::rc::Rc;
+
 use super::beginning::{self, Beginning};
 use super::origin::Origin;
 use super::pair::Position;
 use super::record::{self, Notes, POSITION_PREFIX};
 use super::wal_files::{WalFiles, failed, oldest_segment};
-use crate::event::EVENT_PREFIX;
+use crate::event::{EVENT_PREFIX, Names, exchange_of};
 use crate::lsn::Lsn;
+use crate::memory;
 use crate::pg::server;
 use crate::pg::slot::{self, Slot};
 use crate::pg::timeline::Timelines;
@@ -97,7 +100,7 @@ pub struct Survey {
     pub first_record: Lsn,
     /// The last position that was recorded in it.
     pub last_position: Option<Position>,
-    /// What the position records note besides.
+    /// What the position records note besides, and the exchanges of the events among them.
     pub notes: Notes,
     /// The first event, if no position was recorded ahead of it.
     pub first_event: Option<Lsn>,
@@ -116,6 +119,7 @@ pub fn survey(
     let (mut reader, first_record) = first_record_after(start)?;
     let (last_position, notes) = (None, Notes::default());
     let mut survey = Survey { first_record, last_position, notes, first_event: None };
+    let (mut names, mut exchanges) = (Names::default(), Vec::new());
     while keep_going() {
         let batch = Batch::begin(&reader);
         while !batch.is_over(&reader) {
@@ -124,7 +128,7 @@ pub fn survey(
                 // The worker meets the damage again, if it is behind the position that is found.
                 Err(error) => {
                     let Some(next) = XLogReader::next_whole(error.lsn) else {
-                        return Ok(Some(survey));
+                        return Ok(Some(survey.with(exchanges)));
                     };
                     reader.begin(next);
                     continue;
@@ -138,17 +142,35 @@ pub fn survey(
                     }
                 }
                 Step::Record(
-                    Record::TransactionalMessage { prefix: EVENT_PREFIX, lsn, .. }
-                    | Record::PlainMessage { prefix: EVENT_PREFIX, lsn, .. },
+                    Record::TransactionalMessage { prefix: EVENT_PREFIX, lsn, payload, .. }
+                    | Record::PlainMessage { prefix: EVENT_PREFIX, lsn, payload, .. },
                 ) => {
+                    if let Some(exchange) = exchange_of(payload, &mut names)
+                        && !exchanges.contains(&exchange)
+                    {
+                        memory::push(&mut exchanges, exchange);
+                    }
                     if survey.last_position.is_none() {
                         survey.first_event.get_or_insert(lsn);
                     }
                 }
                 Step::Record(_) | Step::Skipped => {}
-                Step::EndOfWal => return Ok(Some(survey)),
+                Step::EndOfWal => return Ok(Some(survey.with(exchanges))),
             }
         }
     }
     Ok(None)
+}
+
+impl Survey {
+    /// With the exchanges of events, which may have been published there though no record says so yet.
+    fn with(mut self, exchanges: Vec<Rc<str>>) -> Survey {
+        let known = &mut self.notes.exchanges;
+        for exchange in exchanges {
+            if !known.contains(&exchange) {
+                memory::push(known, exchange);
+            }
+        }
+        self
+    }
 }

@@ -30,6 +30,7 @@ impl Worker {
     /// end meanwhile.
     pub(super) fn start(held: Option<(Slot, Notes)>) -> Option<Worker> {
         let timelines = Timelines::read();
+        let was_promoted = held.is_some();
         let keep_going = || {
             wait::serve_interrupts();
             !worker_process::must_end()
@@ -40,7 +41,7 @@ impl Worker {
             Err(error) => fail_to_read(&error),
         };
         announce_start(position, origin);
-        let takeover = takeover(position, origin, &timelines);
+        let takeover = takeover(position, origin, &timelines, was_promoted);
         if takeover.is_some() {
             // That comes first: the transaction that is half confirmed is sent again whole.
             position.tx_seq = 0;
@@ -118,15 +119,20 @@ impl Worker {
 }
 
 /// Whether what was confirmed last is of another timeline. Where nothing was published, nobody is to be told.
-fn takeover(position: Position, origin: Origin, timelines: &Timelines) -> Option<Takeover> {
+fn takeover(
+    position: Position,
+    origin: Origin,
+    timelines: &Timelines,
+    was_promoted: bool,
+) -> Option<Takeover> {
     let confirmed = match origin {
+        // Where it is unknown, any promotion may have been one since.
         Origin::Lost(gap) => gap.from.unwrap_or_default(),
-        Origin::FirstStart => Lsn::INVALID,
+        // The old primary may have published what never came here.
+        Origin::FirstStart if was_promoted => position.restart,
+        Origin::FirstStart => return None,
         _ => position.confirmed,
     };
-    if !confirmed.is_valid() {
-        return None;
-    }
     let mut switches = Vec::new();
     let mut from = timelines.of(confirmed);
     while from != timelines.current() {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::injector::Injector;
-use super::pair::{self, FOLLOWER, Replication};
+use super::pair::{self, FOLLOWER, Rejoin, Replication};
 use crate::postgres::{Postgres, Shutdown};
 use crate::process::try_to_signal;
 use crate::wait::poll;
@@ -17,13 +17,6 @@ const PROMPT: Duration = Duration::from_secs(5);
 
 /// Clients end within this time what they have prepared.
 const FORGOTTEN: Duration = Duration::from_secs(15);
-
-/// How an old primary comes back that may have written what nobody else has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejoin {
-    Rewound,
-    CopiedAnew,
-}
 
 impl<'a> Injector<'a> {
     /// The primary dies in the middle of its work, and maybe of sending what it did.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::deaths::Deaths;
 use super::exchanges::{self, EXCHANGE, LETTERING, SKIPPING};
-use super::failover::Rejoin;
 use super::fault::Fault;
+use super::pair::Rejoin;
 use super::servers::{PASSWORD, Servers, USER};
 use super::tables::{self, HOT, SMALL};
 use crate::broker::Queue;
@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Bytes of a page of the WAL.
 const PAGE: u64 = 8192;
+
+/// A queue that rejects.
+const FULL: &str = "full";
 
 /// Attempts to get the lock that ALTER TABLE needs among all the clients.
 const ALTER_ATTEMPTS: u32 = 5;
@@ -76,6 +79,7 @@ impl<'a> Injector<'a> {
                 self.let_last(0, 2_000);
                 self.start_broker();
                 // It may have forgotten what it was told in its last moments.
+                self.servers.broker().delete_queue(FULL);
                 exchanges::ALL.iter().for_each(|exchange| self.servers.bind(exchange));
             }
             Fault::BrokerRestarted => {
@@ -181,7 +185,7 @@ impl<'a> Injector<'a> {
 
     /// A further queue, of which the other ones know nothing: they get each message again.
     fn fill_queue(&mut self) {
-        let queue = Queue::durable("full")
+        let queue = Queue::durable(FULL)
             .bound_to(EXCHANGE, "#")
             .with_number("x-max-length", 1)
             .with_text("x-overflow", "reject-publish");

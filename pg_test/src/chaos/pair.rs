@@ -33,6 +33,13 @@ pub enum Replication {
     Synchronous,
 }
 
+/// How an old primary comes back that may have written what nobody else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejoin {
+    Rewound,
+    CopiedAnew,
+}
+
 impl Replication {
     /// For who reads of a run; empty where there is no standby.
     pub(super) fn name(self) -> &'static str {

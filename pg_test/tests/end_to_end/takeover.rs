@@ -268,7 +268,9 @@ fn a_database_can_be_dropped_while_a_standby_follows() {
 fn a_transaction_that_is_half_confirmed_is_finished_by_the_standby() {
     const ROWS: i64 = 100_000;
     let bed = bed();
-    let (fixture, mut client) = fixture(&bed);
+    let (mut fixture, mut client) = fixture(&bed);
+    // Taking them takes a while.
+    fixture.consumer = fixture.broker().consume(&fixture.queue()).with_deadline(4 * DEADLINE);
     let standby = bed.postgres.standby("follower", &[]);
     run(&mut client, "INSERT INTO blog_articles VALUES (0)");
     wait_until_saved(&mut client, &fixture.consumer.wait_for_events(1)[0]);
