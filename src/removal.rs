@@ -40,7 +40,7 @@ pub fn remove(discards: bool) {
     }
     refuse_captures();
     warn_of_other_databases();
-    if shared::is_removed() {
+    if is_done() {
         return;
     }
     if shared::numbers().worker_pid.load(Ordering::Relaxed) == 0 {
@@ -57,6 +57,9 @@ pub fn remove(discards: bool) {
         wait::nap(LOOK);
         if Instant::now() >= deadline {
             drop(order);
+            if shared::is_removed() {
+                say_that_it_goes_on();
+            }
             say_what_is_unconfirmed();
         }
     }
@@ -81,6 +84,16 @@ impl Drop for Order {
     fn drop(&mut self) {
         shared::withdraw_removal();
     }
+}
+
+fn say_that_it_goes_on() -> ! {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "amqp_cdc is being removed, and its slot is not dropped yet",
+    )
+    .detail("The worker goes on with it. Nothing is published any more.")
+    .hint("See the server log.")
+    .raise()
 }
 
 fn say_what_is_unconfirmed() -> ! {

@@ -68,6 +68,12 @@ pub fn flushed_lsn() -> Lsn {
     }
 }
 
+/// Up to here the WAL is written, on disk or not. Outside recovery.
+pub fn inserted_lsn() -> Lsn {
+    // SAFETY: reads shared memory.
+    Lsn(unsafe { pg_sys::GetXLogInsertRecPtr() })
+}
+
 /// Up to here the WAL is on the disks of the synchronous standbys; none if synchronous_standby_names
 /// asks for no standby. A writer may not have waited for them: one that was cancelled while it did, one
 /// with a lower synchronous_commit, one whose server crashed meanwhile.

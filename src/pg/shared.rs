@@ -3,8 +3,8 @@
 
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
 
 use pgrx::{PGRXSharedMemory, PgAtomic, PgLwLock, PgSqlErrorCode, pg_sys};
 
@@ -285,8 +285,18 @@ pub struct RemovalOrder {
     pub discards: bool,
 }
 
-/// Orders the worker to remove the extension, until [`withdraw_removal`].
+/// Whether the order is this process's.
+static HAS_ORDERED: AtomicBool = AtomicBool::new(false);
+
+/// Orders the worker to remove the extension, until [`withdraw_removal`], or until this process ends: a session that
+/// is terminated unwinds nothing (elog.c: `errfinish`).
 pub fn order_removal(order: RemovalOrder) {
+    static IS_WATCHED: Once = Once::new();
+    // SAFETY: a callback with the C ABI and no way to unwind, registered once.
+    IS_WATCHED.call_once(|| unsafe {
+        pg_sys::on_shmem_exit(Some(withdraw_at_exit), pg_sys::Datum::from(0));
+    });
+    HAS_ORDERED.store(true, Ordering::Relaxed);
     numbers().removal_discards.store(order.discards, Ordering::Relaxed);
     numbers().remove_after.store(order.until.0, Ordering::Release);
     wake_worker();
@@ -294,7 +304,13 @@ pub fn order_removal(order: RemovalOrder) {
 
 /// The order does not count any more.
 pub fn withdraw_removal() {
-    numbers().remove_after.store(0, Ordering::Release);
+    if HAS_ORDERED.swap(false, Ordering::Relaxed) {
+        numbers().remove_after.store(0, Ordering::Release);
+    }
+}
+
+unsafe extern "C-unwind" fn withdraw_at_exit(_code: i32, _argument: pg_sys::Datum) {
+    withdraw_removal();
 }
 
 /// The order to remove the extension, if there is one.

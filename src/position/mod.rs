@@ -30,6 +30,6 @@ pub use keeper::{PositionKeeper, is_usable};
 pub use origin::Origin;
 pub use pair::Position;
 pub use record::{Notes, POSITION_PREFIX, decode};
-pub use removal::{finish as finish_removal, remove};
+pub use removal::{finish as finish_removal, is_over as is_removal_over, remove};
 pub use search::{first_record_after, retain_everything, survey};
 pub use taking::take_slot;

@@ -70,17 +70,23 @@ pub fn search(
 
 /// Makes the slot retain all WAL that there is. Returns where that begins.
 pub fn retain_everything(slot: &Slot, timelines: &Timelines) -> Result<Lsn, ReadError> {
-    let segment_size = server::wal_segment_size();
     loop {
-        let newest = server::flushed_lsn().segment(segment_size);
-        let files = WalFiles::list(timelines)?;
-        let oldest = oldest_segment(newest, |segment| files.has_segment(segment));
-        slot.reserve(Lsn(oldest * segment_size));
+        let oldest = oldest_wal(timelines)?;
+        slot.reserve(oldest);
         // A checkpoint that did not know of the slot yet may have removed the segment meanwhile.
-        if slot::last_removed_segment() < oldest {
-            return Ok(Lsn(oldest * segment_size));
+        if slot::last_removed_segment() < oldest.segment(server::wal_segment_size()) {
+            return Ok(oldest);
         }
     }
+}
+
+/// Where the WAL begins that there is just now.
+pub fn oldest_wal(timelines: &Timelines) -> Result<Lsn, ReadError> {
+    let segment_size = server::wal_segment_size();
+    let newest = server::flushed_lsn().segment(segment_size);
+    let files = WalFiles::list(timelines)?;
+    let oldest = oldest_segment(newest, |segment| files.has_segment(segment));
+    Ok(Lsn(oldest * segment_size))
 }
 
 /// A reader that begins at the first record there or later, and where that is.

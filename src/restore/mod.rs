@@ -9,6 +9,7 @@
 mod mark;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use pgrx::PgSqlErrorCode;
 
@@ -29,6 +30,10 @@ pub struct Restored {
     label: Label,
 }
 
+/// Between two attempts to note that a standby streams: were it never noted, its promotion after a restart would be
+/// taken for a restored server.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// When the server starts, and only then: that it recovers from an archive, which is over before a worker may run.
 pub fn note_recovery() {
     if Path::new(RECOVERY_SIGNAL).exists() && !Path::new(STANDBY_SIGNAL).exists() {
@@ -40,14 +45,17 @@ pub fn note_recovery() {
 #[derive(Debug, Default)]
 pub struct Watch {
     is_settled: bool,
+    /// When it was to be noted last.
+    tried_at: Option<Instant>,
 }
 
 impl Watch {
     /// Notes once that it streams.
     pub fn look(&mut self) {
-        if !self.is_settled && server::has_streamed() {
-            settle();
-            self.is_settled = true;
+        let is_due = self.tried_at.is_none_or(|tried_at| tried_at.elapsed() >= RETRY);
+        if !self.is_settled && is_due && server::has_streamed() {
+            self.is_settled = settle();
+            self.tried_at = Some(Instant::now());
         }
     }
 }
@@ -74,16 +82,16 @@ fn is_restored(label: &Label, mark: &Mark, origin: Origin) -> bool {
 }
 
 /// From now on this server is one that publishes, or that takes over from one.
-fn settle() {
+/// Whether that is noted.
+fn settle() -> bool {
     let settled = Mark::Settled(Label::read());
-    if Mark::read() != settled {
-        write(&settled);
-    }
+    Mark::read() == settled || write(&settled)
 }
 
-/// What is not noted is found again, at worst in a server that publishes already.
-fn write(mark: &Mark) {
-    if let Err(error) = mark.write() {
+/// What is not noted is found again, at worst in a server that publishes already. Whether it is noted.
+fn write(mark: &Mark) -> bool {
+    let written = mark.write();
+    if let Err(error) = &written {
         Report::new(
             PgSqlErrorCode::ERRCODE_IO_ERROR,
             format!("file \"{}\" cannot be written: {error}", mark::FILE),
@@ -91,6 +99,7 @@ fn write(mark: &Mark) {
         .detail("It notes whether this server was restored from a backup.")
         .warn();
     }
+    written.is_ok()
 }
 
 impl Restored {

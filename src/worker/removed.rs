@@ -4,24 +4,47 @@ use super::Worker;
 use super::damage::fail_to_read;
 use crate::pg::report;
 use crate::pg::wait::WaitSet;
-use crate::pg::{shared, worker_process};
+use crate::pg::xlog_reader::ReadError;
+use crate::pg::{server, shared, wait, worker_process};
 use crate::position::beginning::{self, Beginning};
-use crate::position::{finish_removal, remove};
+use crate::position::{finish_removal, is_removal_over, remove};
 use crate::status::{self, State};
 
 const REMOVED: &str = "amqp_cdc was removed from this server by amqp.uninstall()";
 
+/// A file that cannot be read is looked at again, with words about it, where the worker begins.
+fn is_noted() -> bool {
+    matches!(beginning::read(), Ok(Beginning::Removed))
+}
+
 impl Worker {
     /// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
     pub(super) fn stay_away() -> bool {
-        // A file that cannot be read is looked at again, with words about it, where the worker begins.
-        if !matches!(beginning::read(), Ok(Beginning::Removed)) {
+        if !is_noted() {
             return true;
         }
         if let Err(error) = finish_removal() {
             fail_to_read(&error);
         }
+        let keep_going = || {
+            wait::serve_interrupts();
+            !worker_process::must_end()
+        };
+        if matches!(is_removal_over(keep_going), Ok(true)) {
+            match beginning::note(None) {
+                Ok(()) => return true,
+                Err(error) => fail_to_read(&ReadError::new(
+                    server::flushed_lsn(),
+                    format!("\"{}\" cannot be written: {error}", beginning::FILE),
+                )),
+            }
+        }
         shared::set_removed(true);
+        // CREATE EXTENSION takes the note back first. Whether it did so just now is not to be overlooked.
+        if !is_noted() {
+            shared::set_removed(false);
+            return true;
+        }
         status::set_state(State::Stopped, Some(REMOVED), None);
         let wait = WaitSet::new();
         while shared::is_removed() {
@@ -56,8 +79,9 @@ impl Worker {
         // From here on nobody adds to what was looked at.
         shared::set_removed(true);
         self.part();
-        let confirmed = self.position().confirmed;
-        if let Err(error) = remove(self.keeper.into_slot(), confirmed) {
+        if let Err(error) = remove(self.keeper.into_slot()) {
+            // It is not noted: the next life of the worker publishes.
+            shared::set_removed(false);
             fail_to_read(&error);
         }
         report::log(REMOVED.to_owned());

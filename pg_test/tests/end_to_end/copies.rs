@@ -150,6 +150,25 @@ fn a_standby_is_no_restored_server() {
     assert_goes_on(&standby, &fixture, 4);
 }
 
+/// Or its promotion after a restart would be taken for a restored server.
+#[test]
+fn that_a_standby_streams_is_noted_once_it_can_be() {
+    let bed = Testbed::private(&[OFF]);
+    let (_fixture, _client) = fixture(&bed, "unnoted");
+    let standby = bed.postgres.backup(&[]);
+    let in_the_way = standby.data_dir().join("amqp_cdc.restored.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    standby.follow(&bed.postgres, "follower");
+    wait_until("it cannot be noted", DEADLINE, || {
+        (count(&standby, "file \"amqp_cdc.restored\" cannot be written") > 0).then_some(())
+    });
+    fs::remove_dir(&in_the_way).unwrap();
+    wait_until("the standby has noted that it streams", DEADLINE, || {
+        let mark = fs::read_to_string(standby.data_dir().join("amqp_cdc.restored"));
+        mark.is_ok_and(|mark| mark.contains("LABEL: pg_basebackup")).then_some(())
+    });
+}
+
 /// A single one of these servers has the queue.
 #[test]
 fn of_a_server_and_its_copy_one_publishes() {

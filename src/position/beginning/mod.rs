@@ -85,7 +85,7 @@ fn spell(begin: Option<Lsn>) -> String {
 ///
 /// If the file cannot be written.
 pub fn note(begin: Option<Lsn>) -> Result<()> {
-    write(File::create(FILE)?, &spell(begin))
+    replace(&spell(begin))
 }
 
 /// Notes, durably, that the extension was removed.
@@ -94,7 +94,7 @@ pub fn note(begin: Option<Lsn>) -> Result<()> {
 ///
 /// If the file cannot be written.
 pub fn note_removal() -> Result<()> {
-    write(File::create(FILE)?, REMOVED)
+    replace(REMOVED)
 }
 
 /// Notes that the extension is being installed in this database, unless something is noted already. Nothing was
@@ -116,6 +116,14 @@ pub fn note_installation(begin: Lsn, database: u32) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whole or not at all: where it fails the note before still counts.
+fn replace(text: &str) -> Result<()> {
+    let unfinished = format!("{FILE}.tmp");
+    write(File::create(&unfinished)?, text)?;
+    fs::rename(&unfinished, FILE)?;
+    File::open(".")?.sync_all()
 }
 
 fn write(mut file: File, text: &str) -> Result<()> {
