@@ -26,7 +26,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["chaos", "ha-broker"]),
+    ("docs/guarantees.md", &["chaos", "ha-broker", "ha-patroni"]),
 ];
 
 fn root() -> PathBuf {
