@@ -71,10 +71,11 @@ demo: setup-demo ## throwaway servers, a blog schema, changes and the messages t
 	@$(MAKE) --no-print-directory install
 	cargo run --release --package pg_test --bin demo
 
-chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random), TLS=1: over TLS; RECORD=1: docs/guarantees.md gets the table
+chaos: install ## random changes under random faults, and what must be true then; SECONDS=600 SEED=7 (default 60, random), TLS=1: over TLS; STANDBY=1: with a standby that is promoted now and then, SYNCHRONOUS=1: and that commits wait for; RECORD=1: docs/guarantees.md gets the table
 	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin chaos -- \
 		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(TLS),--tls) \
+		$(if $(STANDBY),--standby) $(if $(SYNCHRONOUS),--synchronous) \
 		$(if $(RECORD),--record docs/guarantees.md)
 
 order: install ## random transactions whose triggers and functions write, held against test_decoding; SECONDS=600 SEED=7, or one of the worlds of a seed: WORLD=3

@@ -86,6 +86,172 @@ CREATE FUNCTION amqp.uninstall(discard_unconfirmed boolean DEFAULT false) RETURN
 REVOKE ALL ON FUNCTION amqp.give_up_backlog(pg_lsn) FROM PUBLIC;
 REVOKE ALL ON FUNCTION amqp.uninstall(boolean) FROM PUBLIC;
 
+-- Messages of a user's own, in their transaction or whatever becomes of it. Four of each, which differ in the type of
+-- the body. Their order of arguments matters beside pg_amqp's functions: a call with literals finds the right one.
+CREATE FUNCTION amqp.publish(
+    routing_key text,
+    body jsonb,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_publish_jsonb';
+
+CREATE FUNCTION amqp.publish(
+    routing_key text,
+    body json,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_publish_json';
+
+CREATE FUNCTION amqp.publish(
+    routing_key text,
+    body text,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_publish_text';
+
+CREATE FUNCTION amqp.publish(
+    routing_key text,
+    body bytea,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_publish_bytea';
+
+CREATE FUNCTION amqp.autonomous_publish(
+    routing_key text,
+    body jsonb,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_autonomous_publish_jsonb';
+
+CREATE FUNCTION amqp.autonomous_publish(
+    routing_key text,
+    body json,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_autonomous_publish_json';
+
+CREATE FUNCTION amqp.autonomous_publish(
+    routing_key text,
+    body text,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_autonomous_publish_text';
+
+CREATE FUNCTION amqp.autonomous_publish(
+    routing_key text,
+    body bytea,
+    exchange text DEFAULT NULL,
+    content_type text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    correlation_id text DEFAULT NULL,
+    reply_to text DEFAULT NULL,
+    type text DEFAULT NULL,
+    expiration interval DEFAULT NULL,
+    priority smallint DEFAULT NULL,
+    delivery_mode smallint DEFAULT 2,
+    content_encoding text DEFAULT NULL
+) RETURNS text
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_autonomous_publish_bytea';
+
+COMMENT ON FUNCTION amqp.publish(text, jsonb, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message if the transaction commits, at its place among the row changes; returns its message_id';
+COMMENT ON FUNCTION amqp.publish(text, json, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message if the transaction commits, at its place among the row changes; returns its message_id';
+COMMENT ON FUNCTION amqp.publish(text, text, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message if the transaction commits, at its place among the row changes; returns its message_id';
+COMMENT ON FUNCTION amqp.publish(text, bytea, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message if the transaction commits, at its place among the row changes; returns its message_id';
+COMMENT ON FUNCTION amqp.autonomous_publish(text, jsonb, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message at once, whatever becomes of the transaction; returns its message_id';
+COMMENT ON FUNCTION amqp.autonomous_publish(text, json, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message at once, whatever becomes of the transaction; returns its message_id';
+COMMENT ON FUNCTION amqp.autonomous_publish(text, text, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message at once, whatever becomes of the transaction; returns its message_id';
+COMMENT ON FUNCTION amqp.autonomous_publish(text, bytea, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
+    'sends a message at once, whatever becomes of the transaction; returns its message_id';
+
+REVOKE ALL ON FUNCTION
+    amqp.publish(text, jsonb, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.publish(text, json, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.publish(text, text, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.publish(text, bytea, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.autonomous_publish(text, jsonb, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.autonomous_publish(text, json, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.autonomous_publish(text, text, text, text, jsonb, text, text, text, interval, smallint, smallint, text),
+    amqp.autonomous_publish(text, bytea, text, text, jsonb, text, text, text, interval, smallint, smallint, text)
+    FROM PUBLIC;
+
 -- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
 -- execute these functions does not matter: event triggers run for everybody.
 CREATE FUNCTION amqp.on_sql_drop() RETURNS event_trigger

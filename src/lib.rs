@@ -21,6 +21,7 @@
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
+//! | [`outbox`] | messages of a user's own (`amqp.publish`): what a broker takes, what is not a user's to say, who may send where |
 //! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), found in the catalogs (`type_lookup`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |
@@ -40,8 +41,7 @@
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches; `bin/ha`: what is highly available |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
-//! Rooms to come: `outbox/` (`amqp.publish`, and rows that are messages; emits through `capture::emission`),
-//! `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica), `ddl/`
+//! Rooms to come: in `outbox/` rows that are messages, `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica), `ddl/`
 //! (events of schema changes).
 //!
 //! `make check` holds the house: `unsafe` in `pg` alone, no import out of it but of leaves, no circle of files, no file
@@ -49,7 +49,7 @@
 //!
 //! # Words
 //!
-//! *event*: one row change, as one AMQP message. *image*: a row as it is stored. *shape*: what the bodies of a trigger's
+//! *event*: one row change, or one message of a user's own, as one AMQP message. *image*: a row as it is stored. *shape*: what the bodies of a trigger's
 //! events have in common. *capture*: the trigger function, in the writing backend. *stream*: the committed events of the
 //! whole cluster, in commit order. *worker*: the background process that reads the WAL. *delivery*: the part of the
 //! worker that owns the broker connection. *confirm*: the broker's acknowledgement of one event. *position*: the pair
@@ -67,6 +67,7 @@ mod delivery;
 mod event;
 mod lsn;
 mod memory;
+mod outbox;
 mod pg;
 mod place;
 mod position;
@@ -100,6 +101,7 @@ pub extern "C-unwind" fn _PG_init() {
         dropped: ddl::dropped,
         command_ended: ddl::command_ended,
         check_names: ddl::check_names,
+        publish: outbox::publish,
         work: worker::run,
         failed: worker::failed,
     });

@@ -34,12 +34,15 @@ pub enum Trace {
     Deletion = 1,
     /// The table's file was made or cut to nothing: TRUNCATE.
     Storage = 2,
+    /// None but the event itself, which stands where it is: a message of a user's own.
+    Itself = 3,
 }
 
 impl Trace {
     /// The inverse of `as u8`.
     pub fn from_number(number: u8) -> Option<Trace> {
-        [Trace::NewVersion, Trace::Deletion, Trace::Storage].into_iter().nth(usize::from(number))
+        let all = [Trace::NewVersion, Trace::Deletion, Trace::Storage, Trace::Itself];
+        all.into_iter().nth(usize::from(number))
     }
 }
 
@@ -85,9 +88,9 @@ mod tests {
 
     #[test]
     fn a_trace_comes_back_from_its_number() {
-        for trace in [Trace::NewVersion, Trace::Deletion, Trace::Storage] {
+        for trace in [Trace::NewVersion, Trace::Deletion, Trace::Storage, Trace::Itself] {
             assert_eq!(Trace::from_number(trace as u8), Some(trace));
         }
-        assert_eq!(Trace::from_number(3), None);
+        assert_eq!(Trace::from_number(4), None);
     }
 }

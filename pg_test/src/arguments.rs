@@ -17,6 +17,12 @@ pub const SEED: &str = "--seed";
 /// Has no value.
 pub const TLS: &str = "--tls";
 
+/// Has no value.
+pub const STANDBY: &str = "--standby";
+
+/// Has no value.
+pub const SYNCHRONOUS: &str = "--synchronous";
+
 /// What was given.
 #[derive(Debug)]
 pub struct Arguments {
@@ -50,7 +56,7 @@ impl Arguments {
             if !known.contains(&name.as_str()) {
                 return Err(format!("{name} is not known"));
             }
-            if name == TLS {
+            if [TLS, STANDBY, SYNCHRONOUS].contains(&name.as_str()) {
                 flags.insert(name);
                 continue;
             }

@@ -19,6 +19,16 @@ pub struct Message {
     pub redelivered: bool,
     /// The property `content_type`.
     pub content_type: Option<String>,
+    /// The property `content_encoding`.
+    pub content_encoding: Option<String>,
+    /// The property `priority`.
+    pub priority: Option<u8>,
+    /// The property `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// The property `reply_to`.
+    pub reply_to: Option<String>,
+    /// The property `expiration`, in milliseconds.
+    pub expiration: Option<String>,
     /// The property `delivery_mode`; 2 is persistent.
     pub delivery_mode: Option<u8>,
     /// The property `message_id`.
@@ -67,6 +77,11 @@ impl From<Delivery> for Message {
             routing_key: delivery.routing_key.to_string(),
             redelivered: delivery.redelivered,
             content_type: text(properties.content_type()),
+            content_encoding: text(properties.content_encoding()),
+            priority: *properties.priority(),
+            correlation_id: text(properties.correlation_id()),
+            reply_to: text(properties.reply_to()),
+            expiration: text(properties.expiration()),
             delivery_mode: *properties.delivery_mode(),
             message_id: text(properties.message_id()),
             timestamp: *properties.timestamp(),

@@ -18,7 +18,7 @@ use crate::folder::{Folder, Place, tail};
 use crate::installation::directory;
 use crate::janitor::StopSignal;
 use crate::ports::{Port, free_port};
-use crate::process::{Process, is_running};
+use crate::process::{Process, children_of, has_ended, is_running, try_to_signal};
 use crate::wait::{DEADLINE, poll, wait_until};
 use crate::{ordinary_user, send_signal};
 
@@ -128,6 +128,25 @@ impl Postgres {
             Shutdown::Immediate => "QUIT",
         };
         process.stop(signal, PATIENCE);
+    }
+
+    /// Has the server die as it does with its machine: none of its processes does anything any more.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn kill(&self) {
+        let process = self.process().take().expect("this PostgreSQL does not run");
+        // It starts no further ones.
+        send_signal(process.id(), "STOP");
+        let children = children_of(process.id());
+        process.stop("KILL", PATIENCE);
+        for &child in &children {
+            try_to_signal(child, "KILL");
+        }
+        wait_until("all processes of PostgreSQL are gone", PATIENCE, || {
+            children.iter().copied().all(has_ended).then_some(())
+        });
     }
 
     /// Stops the server and starts it again.
@@ -245,8 +264,14 @@ impl Postgres {
             };
             kinds.entry(arguments.join(" ")).or_insert_with(make).join(DATA)
         };
+        self.copy_files(&made);
+    }
+
+    /// Takes this data directory for its own.
+    #[track_caller]
+    fn copy_files(&self, data: &Path) {
         let mut command = ordinary_user::command("cp");
-        command.arg("--archive").arg(made).arg(self.data_dir());
+        command.arg("--archive").arg(data).arg(self.data_dir());
         let process = Process::start("cp", command, &self.folder, "cp.log");
         let status = process.wait(PATIENCE);
         assert!(status.success(), "could not copy:\n{}", self.folder.read("cp.log"));

@@ -1,7 +1,7 @@
 //! A server's main process: started in a folder, signalled, waited for. Its output goes to a file
 //! in that folder.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -92,6 +92,18 @@ impl Drop for Process {
 /// Whether there is a process that has not ended, by itself or killed by a test.
 pub(crate) fn is_running(process: &mut Option<Process>) -> bool {
     process.as_mut().is_some_and(|process| process.exit_status().is_none())
+}
+
+/// The processes that this one started and that have not ended.
+pub(crate) fn children_of(process_id: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{process_id}/task/{process_id}/children"));
+    children.unwrap_or_default().split_whitespace().flat_map(str::parse).collect()
+}
+
+/// Whether a process is gone, or dead and only not collected yet.
+pub(crate) fn has_ended(process_id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process_id}/stat"));
+    stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
 /// Sends a signal (`"KILL"`, `"STOP"`, …) to any process.

@@ -13,7 +13,7 @@ use crate::network::{Machine, Network};
 use crate::ordinary_user;
 use crate::process::{Process, is_running, send_signal};
 use crate::rabbitmq::script_path;
-use crate::wait::{poll, wait_until};
+use crate::wait::poll;
 
 /// On a machine of its own each node has the usual ports.
 pub const PORT: u16 = 5672;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So long nodes take at most to notice that another one says nothing, in seconds: a quarter more than this
 /// (`net_ticktime`, 60 by default).
-pub const NET_TICKTIME: u64 = 8;
+pub const NET_TICKTIME: u64 = 12;
 
 /// The nodes of a cluster.
 #[derive(Debug)]
@@ -212,12 +212,6 @@ impl Node {
     /// What the node logged so far, over all its starts.
     pub fn log(&self) -> String {
         self.folder.read(OUTPUT) + &self.folder.read(LOG)
-    }
-
-    /// Waits until it says that it is not.
-    #[track_caller]
-    pub fn wait_until_down(&self) {
-        wait_until("a node is down", PATIENCE, || (!self.is_up()).then_some(()));
     }
 
     #[track_caller]

@@ -1,7 +1,8 @@
 //! Writes events into the WAL, inside the current transaction: those of a trigger, and any others that are to
-//! stand among them in order.
+//! stand among them in order; and those that are to be sent whatever becomes of it.
 
 use crate::event::{Codec, EVENT_PREFIX, HeadStart, Highest, Operation};
+use crate::lsn::Lsn;
 use crate::pg::{logical_message, xact};
 use crate::place::Place;
 
@@ -15,7 +16,7 @@ pub fn head<'a>(
     lossy: bool,
     exchange: &'a str,
 ) -> HeadStart<'a> {
-    let is_late = highest().makes_late(command_id, operation == Operation::Truncate);
+    let is_late = highest().makes_late(command_id, operation.trace());
     HeadStart {
         codec,
         command_id,
@@ -29,13 +30,25 @@ pub fn head<'a>(
     }
 }
 
-/// Writes an event. `parts` are its bytes in order; the first part begins with the encoded head.
-pub fn write(head: &HeadStart<'_>, parts: &[&[u8]]) {
+/// Writes an event. `parts` are its bytes in order; the first part begins with the encoded head. Returns where it
+/// is in the WAL.
+pub fn write(head: &HeadStart<'_>, parts: &[&[u8]]) -> Lsn {
     xact::prepare_to_emit();
-    xact::emitted(logical_message::write_transactional(EVENT_PREFIX, parts));
+    let lsn = logical_message::write_transactional(EVENT_PREFIX, parts);
+    xact::emitted(lsn);
     let mut highest = highest();
-    highest.note(head.command_id, head.operation == Operation::Truncate);
+    highest.note(head.command_id, head.operation.trace());
     xact::set_notes([highest.any, highest.row]);
+    lsn
+}
+
+/// Writes an event that counts at once, whatever becomes of the transaction, and is none of its events. When this
+/// returns it is on disk, unless the session does not wait for that at a commit either. Returns where it is.
+pub fn write_alone(parts: &[&[u8]]) -> Lsn {
+    let written = logical_message::write_plain(EVENT_PREFIX, parts);
+    logical_message::flush_as_a_commit(written.end);
+    xact::announce(written.end);
+    written.start
 }
 
 /// The highest commands of which the current transaction has written events.

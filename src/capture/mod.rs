@@ -17,7 +17,7 @@
 //! | [`emission`] | writing an event into the WAL, whoever emits it |
 
 mod arguments;
-mod emission;
+pub mod emission;
 pub mod exchange_right;
 mod names;
 mod options;
@@ -47,8 +47,8 @@ use names::require_short_string;
 pub use names::{long_part_problem, routing_key, short_string_problem};
 pub use plan::OPERATIONS;
 use plan::{OperationPlan, Plan};
-use requirements::{require_a_server_that_keeps_events, require_a_trigger_that_sees_the_outcome};
-pub use requirements::{require_preload, timing_problem};
+use requirements::require_a_trigger_that_sees_the_outcome;
+pub use requirements::{require_a_server_that_keeps_events, require_preload, timing_problem};
 
 /// A body of this many bytes may be too large for some broker.
 const LARGE: usize = 16 * 1024;

@@ -61,6 +61,7 @@ impl Debt {
             lsn: *last,
             without_it: *gap,
             key: None,
+            properties: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::event::Properties;
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::row::keys::keys_alone;
@@ -47,13 +48,13 @@ impl ResendReason {
 pub struct Message {
     pub exchange: Rc<str>,
     pub routing_key: Rc<str>,
-    /// UTF-8 JSON.
+    /// UTF-8 JSON; of a user's own message whatever they sent.
     pub body: Vec<u8>,
     /// The same for every resend, and for no other message ever.
     pub message_id: String,
     /// Seconds since 1970.
     pub timestamp: u64,
-    /// The AMQP property `type`.
+    /// The AMQP property `type`, unless a user's own message has another one.
     pub kind: &'static str,
     pub headers: Vec<(&'static str, HeaderValue)>,
     /// Why it may have been sent before it was handed to the delivery.
@@ -64,11 +65,13 @@ pub struct Message {
     pub without_it: Gap,
     /// Names of the columns that identify its rows, as a JSON array, if they are known.
     pub key: Option<Rc<String>>,
+    /// What a user's own message says of itself.
+    pub properties: Option<Box<Properties>>,
 }
 
 impl Clone for Message {
     fn clone(&self) -> Message {
-        let Message { exchange, routing_key, message_id, headers, key, .. } = self;
+        let Message { exchange, routing_key, message_id, headers, key, properties, .. } = self;
         Message {
             exchange: Rc::clone(exchange),
             routing_key: Rc::clone(routing_key),
@@ -76,6 +79,7 @@ impl Clone for Message {
             message_id: message_id.clone(),
             headers: headers.clone(),
             key: key.clone(),
+            properties: properties.clone(),
             ..*self
         }
     }
@@ -108,12 +112,20 @@ impl Message {
         matches!(self.kind, "gap" | "timeline")
     }
 
+    /// Bytes of memory that are worth counting.
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.properties.as_ref().map_or(0, |properties| properties.bytes())
+    }
+
     /// Makes it the message that goes to another exchange instead: header `refused` says why, and where it
-    /// belonged. Of what was too large only the keys of the rows go there. Where there is no memory for that it
+    /// belonged. Of what was too large only the keys of the rows go there, which a user's own message has not. Where there is no memory for that it
     /// stays as it was.
     pub(super) fn become_dead_letter(&mut self, exchange: &str, why: &Why) -> Origin {
         let key = self.key.as_ref().map_or("[]", |key| key.as_str());
-        let keys = why.is_size.then(|| keys_alone(&self.body, key));
+        let keys = why.is_size.then(|| match self.properties {
+            None => keys_alone(&self.body, key),
+            Some(_) => Vec::new(),
+        });
         let refused = format!("exchange \"{}\": {}", self.exchange, why.reason);
         let headers = self.headers.len();
         self.headers.push(("refused", HeaderValue::Text(refused.into())));
@@ -184,5 +196,12 @@ mod tests {
         assert_eq!(dead.headers[2], ("oversize", HeaderValue::Number(body.len() as i64)));
         dead.revive(origin);
         assert_eq!(dead, message);
+
+        let own = Message { properties: Some(Box::default()), ..message };
+        let mut dead = own.clone();
+        let origin = dead.become_dead_letter("dead", &why(true));
+        assert_eq!(dead.body, b"");
+        dead.revive(origin);
+        assert_eq!(dead, own);
     }
 }

@@ -72,7 +72,7 @@ use crate::stream::gap::OwedGap;
 /// Messages that may wait for their turn. It would not help to have more of them made.
 const MOST_WAITING: usize = 1000;
 
-/// Bytes of bodies, waiting or unconfirmed, above which no more messages are taken.
+/// Bytes of messages, waiting or unconfirmed, above which no more are taken.
 const MAX_OUTSTANDING_BYTES: usize = 32 * 1024 * 1024;
 
 /// The delivery, as the worker has it.
@@ -124,7 +124,7 @@ impl Delivery {
 
     /// Takes the next message. Only after [`Delivery::has_room_for`]. The next step sends it, if it can.
     pub fn publish(&self, message: Message) {
-        let bytes = self.mailbox.outstanding_bytes.get() + message.body.len();
+        let bytes = self.mailbox.outstanding_bytes.get() + message.bytes();
         self.mailbox.outstanding_bytes.set(bytes);
         self.mailbox.waiting.borrow_mut().push_back(message);
     }

@@ -35,7 +35,7 @@ pub struct Unconfirmed {
     pub kind: Kind,
     /// Why it does not go to its exchange, if so.
     pub why: Option<Why>,
-    /// Bytes of the body that it had first.
+    /// Bytes that it had first.
     pub size: usize,
     pub(super) resent: Option<ResendReason>,
     pub(super) answer: Option<Answer>,
@@ -49,7 +49,7 @@ impl Unconfirmed {
     pub(super) fn new(message: Message, kind: Kind) -> Unconfirmed {
         Unconfirmed {
             resent: message.resent,
-            size: message.body.len(),
+            size: message.bytes(),
             message: Rc::new(message),
             kind,
             why: None,

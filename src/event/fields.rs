@@ -41,6 +41,7 @@ const KEY: u8 = 9 | MAY_BE_IGNORED;
 // The tags of contents.
 const BODY: u8 = 0x40;
 const IMAGES: u8 = 0x41;
+const MESSAGE: u8 = 0x42;
 
 /// The bit of a tag that says that a field may be ignored.
 pub(super) const MAY_BE_IGNORED: u8 = 0x80;
@@ -65,6 +66,14 @@ pub struct HeadStart<'a> {
 pub struct EncodedNames(Box<[u8]>);
 
 impl EncodedNames {
+    /// The fields of a message's names: it is of no table.
+    pub fn of_message(routing_key: &str, database: &str) -> EncodedNames {
+        let mut out = Vec::new();
+        put_field(&mut out, ROUTING_KEY, routing_key.as_bytes());
+        put_field(&mut out, DATABASE, database.as_bytes());
+        EncodedNames(out.into_boxed_slice())
+    }
+
     /// The fields of these names.
     pub fn new(routing_key: &str, database: &str, schema: &str, table: &str) -> EncodedNames {
         let mut out = Vec::new();
@@ -103,6 +112,7 @@ impl HeadStart<'_> {
         let tag = match self.codec {
             Codec::Body => BODY,
             Codec::Images => IMAGES,
+            Codec::Message => MESSAGE,
         };
         memory::push(out, tag);
     }
@@ -145,6 +155,7 @@ fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
     Some(match reader.byte()? {
         BODY => Part::Content(Codec::Body),
         IMAGES => Part::Content(Codec::Images),
+        MESSAGE => Part::Content(Codec::Message),
         tag => {
             let length = usize::try_from(reader.number()?).ok()?;
             Part::Field(tag, reader.bytes(length)?)
@@ -209,4 +220,16 @@ pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
     }
     let trace = trace_of(operation);
     Some(ChangeKey { command_id, trace, place, is_of_layout_1: false })
+}
+
+/// The content of a message, from the fields of its own on. Returns None for any other payload.
+pub(super) fn message_content(payload: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(payload.get(HEAD..)?);
+    loop {
+        match take_part(&mut reader)? {
+            Part::Content(Codec::Message) => return Some(reader.rest()),
+            Part::Content(_) => return None,
+            Part::Field(..) => {}
+        }
+    }
 }

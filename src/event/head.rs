@@ -64,6 +64,8 @@ pub enum Codec {
     Body,
     /// [`Images`].
     Images,
+    /// [`Properties`](super::Properties), and the body.
+    Message,
 }
 
 /// A head, the kind of the content that follows it, and where that begins.

@@ -5,7 +5,8 @@
 //! [`fields`] is the layout that is written, [`layout_1`] an older one that is still read. An event holds
 //! everything that publishing needs: the worker has no database in which it could look anything up. An
 //! event holds the rows as they are stored, for the worker to render, or, where only their database can
-//! render them, the finished body. Decoding never panics, whatever the bytes.
+//! render them, the finished body; a message of a user's own holds its [`Properties`] and its body. Decoding
+//! never panics, whatever the bytes.
 
 mod error;
 mod fields;
@@ -15,6 +16,7 @@ mod images;
 mod layout_1;
 mod names;
 mod operation;
+mod properties;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ pub use highest::Highest;
 pub use images::{Image, Images, ImagesStart};
 pub use names::Names;
 pub use operation::Operation;
+pub use properties::{Properties, PropertiesStart};
 
 use crate::place::Trace;
 
@@ -57,6 +60,8 @@ pub enum Content {
     Body(Vec<u8>),
     /// The rows, to be rendered.
     Images(Images),
+    /// A message of a user's own: what it says of itself, and its body, which is of any kind.
+    Message(Box<Properties>, Vec<u8>),
 }
 
 impl Event {
@@ -77,6 +82,11 @@ impl Event {
                 Content::Body(payload)
             }
             Codec::Images => Content::Images(Images::decode(payload, content_at)?),
+            Codec::Message => {
+                let (properties, length) = Properties::decode(&payload[content_at..], names)?;
+                payload.drain(..content_at + length);
+                Content::Message(Box::new(properties), payload)
+            }
         };
         Ok(Event { head, content })
     }
@@ -96,6 +106,15 @@ impl ChangeKey {
             place: None,
             is_of_layout_1: false,
         })
+    }
+}
+
+/// When a message was written that is no transaction's, in microseconds since 2000-01-01 UTC, as far as the bytes
+/// tell.
+pub fn time_of_message(payload: &[u8]) -> Option<i64> {
+    match version(payload) {
+        Ok(fields::VERSION) => properties::time(fields::message_content(payload)?),
+        _ => None,
     }
 }
 

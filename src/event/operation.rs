@@ -1,14 +1,16 @@
-//! What happened to a row. Pure.
+//! What happened: to a row, or that a user has something to say. Pure.
 
 use crate::place::Trace;
 
-/// What happened to the row.
+/// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Insert,
     Update,
     Delete,
     Truncate,
+    /// Not a change: a message of a user's own.
+    Published,
     /// Not a change: events may be missing before this one. Only the worker makes these, and never
     /// writes them into the WAL.
     Gap,
@@ -19,7 +21,24 @@ pub enum Operation {
 impl Operation {
     /// Whether it is a change of a row, or of a table's rows.
     pub fn is_change(self) -> bool {
-        !matches!(self, Operation::Gap | Operation::Timeline)
+        !matches!(self, Operation::Published) && !self.is_notice()
+    }
+
+    /// Whether it tells of the stream itself.
+    pub fn is_notice(self) -> bool {
+        matches!(self, Operation::Gap | Operation::Timeline)
+    }
+
+    /// What it leaves in the WAL.
+    pub fn trace(self) -> Trace {
+        match self {
+            Operation::Delete => Trace::Deletion,
+            Operation::Truncate => Trace::Storage,
+            Operation::Published => Trace::Itself,
+            Operation::Insert | Operation::Update | Operation::Gap | Operation::Timeline => {
+                Trace::NewVersion
+            }
+        }
     }
 
     /// The word for it in routing keys, bodies and the AMQP property `type`.
@@ -29,6 +48,7 @@ impl Operation {
             Operation::Update => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
+            Operation::Published => "message",
             Operation::Gap => "gap",
             Operation::Timeline => "timeline",
         }
@@ -42,6 +62,7 @@ impl Operation {
             Operation::Delete => 3,
             Operation::Truncate => 4,
             Operation::Gap => 5,
+            Operation::Published => 6,
             Operation::Timeline => 8,
         }
     }
@@ -54,6 +75,7 @@ impl Operation {
             3 => Some(Operation::Delete),
             4 => Some(Operation::Truncate),
             5 => Some(Operation::Gap),
+            6 => Some(Operation::Published),
             8 => Some(Operation::Timeline),
             _ => None,
         }
@@ -63,10 +85,5 @@ impl Operation {
 /// Returns what a change with this operation code leaves in the WAL. An event with an unknown code is held when
 /// its turn comes; its place among the others is that of a row.
 pub(super) fn trace_of(operation: u8) -> Trace {
-    match Operation::from_code(operation) {
-        Some(Operation::Delete) => Trace::Deletion,
-        Some(Operation::Truncate) => Trace::Storage,
-        Some(Operation::Insert | Operation::Update | Operation::Gap | Operation::Timeline)
-        | None => Trace::NewVersion,
-    }
+    Operation::from_code(operation).map_or(Trace::NewVersion, Operation::trace)
 }

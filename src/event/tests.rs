@@ -65,6 +65,7 @@ fn every_operation_has_a_code_of_its_own() {
         Operation::Update,
         Operation::Delete,
         Operation::Truncate,
+        Operation::Published,
         Operation::Gap,
         Operation::Timeline,
     ] {
@@ -245,12 +246,50 @@ fn images(head: &EventHead, start: &ImagesStart<'_>) -> Vec<u8> {
     bytes
 }
 
+fn message(start: &PropertiesStart<'_>, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    HeadStart {
+        codec: Codec::Message,
+        command_id: 7,
+        first_lsn: Lsn(0x1234),
+        place: None,
+        operation: Operation::Published,
+        exchange: "pg-messaging",
+        lossy: false,
+        oversize: None,
+        key: None,
+    }
+    .encode_into(&EncodedNames::of_message("order.placed", "shop"), &mut bytes);
+    start.encode_into(&mut bytes);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+#[test]
+fn a_message_comes_back_as_it_was_written_and_says_when_that_was() {
+    let start = PropertiesStart { user: "app", time: Some(5), ..PropertiesStart::default() };
+    let bytes = message(&start, b"\0\xFF@");
+    let key = ChangeKey::of(&bytes);
+    assert_eq!((key.command_id, key.trace, key.place), (7, Trace::Itself, None));
+    assert_eq!(time_of_message(&bytes), Some(5));
+    assert_eq!((time_of_message(&payload()), time_of_message(&[])), (None, None));
+    for length in 0..bytes.len() - 3 {
+        let _ = (ChangeKey::of(&bytes[..length]), time_of_message(&bytes[..length]));
+        assert_eq!(decode(bytes[..length].to_vec()), Err(DecodeError::Truncated));
+    }
+    let Event { head, content } = decode(bytes).unwrap();
+    assert_eq!((&*head.routing_key, &*head.database, &*head.table), ("order.placed", "shop", ""));
+    let properties = Properties { user: "app".into(), time: Some(5), ..Properties::default() };
+    assert_eq!(content, Content::Message(Box::new(properties), b"\0\xFF@".to_vec()));
+}
+
 fn any_head() -> impl Strategy<Value = EventHead> {
     let operation = prop_oneof![
         Just(Operation::Insert),
         Just(Operation::Update),
         Just(Operation::Delete),
         Just(Operation::Truncate),
+        Just(Operation::Published),
         Just(Operation::Gap),
         Just(Operation::Timeline),
     ];
@@ -353,7 +392,7 @@ proptest! {
             Ok(Event { content: Content::Images(images), .. }) => {
                 let _ = (images.shape(), images.prerendered(), images.old_row(), images.new_row());
             }
-            Err(_) => {}
+            Ok(Event { content: Content::Message(..), .. }) | Err(_) => {}
         }
     }
 }

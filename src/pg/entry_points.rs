@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use pgrx::pg_sys;
 
+use super::function_call::{Answer, FunctionCall};
 use super::trigger::TriggerCall;
 use super::{event_trigger, guard, worker_process};
 
@@ -16,12 +17,32 @@ pub struct Destinations {
     pub dropped: fn(),
     /// A DDL command ends.
     pub command_ended: fn(),
+    /// A user has a message to send.
+    pub publish: fn(FunctionCall<'_>, BodyType, When) -> Answer,
     /// CREATE EXTENSION begins.
     pub check_names: fn(),
     /// The worker.
     pub work: fn() -> !,
     /// The worker has failed, and ends.
     pub failed: fn(&str),
+}
+
+/// The type of the body that a function which sends a message takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyType {
+    Jsonb,
+    Json,
+    Text,
+    Bytea,
+}
+
+/// When a message counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// If the transaction commits, with it.
+    AtCommit,
+    /// At once, whatever becomes of the transaction.
+    AtOnce,
 }
 
 static DESTINATIONS: OnceLock<Destinations> = OnceLock::new();
@@ -113,6 +134,50 @@ pub unsafe extern "C-unwind" fn amqp_cdc_check_names(
         unsafe { guard::at_boundary(destinations.check_names) };
     }
     pg_sys::Datum::from(0)
+}
+
+/// Functions that SQL calls with arguments of its own. Declared in sql/amqp_cdc--*.sql.
+macro_rules! sql_functions {
+    ($($name:ident, $info:ident => |$destinations:ident, $call:ident| $answer:expr;)*) => {$(
+        /// # Safety
+        ///
+        /// Only PostgreSQL's function manager may call this.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $name(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            let Some($destinations) = DESTINATIONS.get() else { return pg_sys::Datum::from(0) };
+            // SAFETY: the function manager passes a valid call, with arguments of the types that the SQL says. C
+            // called this function, and nothing here has a destructor.
+            unsafe {
+                let $call = FunctionCall::of(info);
+                guard::at_boundary(|| $answer.0)
+            }
+        }
+
+        /// Tells the function manager how to call the function.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            &VERSION_1
+        }
+    )*};
+}
+
+sql_functions! {
+    amqp_cdc_publish_jsonb, pg_finfo_amqp_cdc_publish_jsonb =>
+        |to, call| (to.publish)(call, BodyType::Jsonb, When::AtCommit);
+    amqp_cdc_publish_json, pg_finfo_amqp_cdc_publish_json =>
+        |to, call| (to.publish)(call, BodyType::Json, When::AtCommit);
+    amqp_cdc_publish_text, pg_finfo_amqp_cdc_publish_text =>
+        |to, call| (to.publish)(call, BodyType::Text, When::AtCommit);
+    amqp_cdc_publish_bytea, pg_finfo_amqp_cdc_publish_bytea =>
+        |to, call| (to.publish)(call, BodyType::Bytea, When::AtCommit);
+    amqp_cdc_autonomous_publish_jsonb, pg_finfo_amqp_cdc_autonomous_publish_jsonb =>
+        |to, call| (to.publish)(call, BodyType::Jsonb, When::AtOnce);
+    amqp_cdc_autonomous_publish_json, pg_finfo_amqp_cdc_autonomous_publish_json =>
+        |to, call| (to.publish)(call, BodyType::Json, When::AtOnce);
+    amqp_cdc_autonomous_publish_text, pg_finfo_amqp_cdc_autonomous_publish_text =>
+        |to, call| (to.publish)(call, BodyType::Text, When::AtOnce);
+    amqp_cdc_autonomous_publish_bytea, pg_finfo_amqp_cdc_autonomous_publish_bytea =>
+        |to, call| (to.publish)(call, BodyType::Bytea, When::AtOnce);
 }
 
 /// Where the postmaster starts the worker. The argument is unused.

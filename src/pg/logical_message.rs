@@ -66,6 +66,38 @@ pub fn write_unimportant(prefix: &'static [u8], body: &[u8]) -> Lsn {
     }
 }
 
+/// Where a record is: its first byte, and the first one after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub start: Lsn,
+    pub end: Lsn,
+}
+
+/// Writes a message that counts at once, whatever becomes of the transaction. The parts follow one another in
+/// the record.
+pub fn write_plain(prefix: &'static [u8], parts: &[&[u8]]) -> Written {
+    // SAFETY: on the main thread; XLogInsert has set the variable.
+    unsafe {
+        let end = insert(prefix, false, 0, parts);
+        Written { start: Lsn(pg_sys::ProcLastRecPtr), end }
+    }
+}
+
+/// Waits until the WAL is on disk up to here if a commit of this session would wait for that, and else has the
+/// WAL writer see to it in its next round (xact.c: `RecordTransactionCommit`).
+pub fn flush_as_a_commit(end: Lsn) {
+    // SAFETY: a plain read of a setting; the LSN is the end of a record.
+    unsafe {
+        if pg_sys::synchronous_commit
+            > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as std::ffi::c_int
+        {
+            flush(end);
+        } else {
+            pg_sys::XLogSetAsyncXactLSN(end.0);
+        }
+    }
+}
+
 /// Waits until the WAL is on disk up to here.
 pub fn flush(end: Lsn) {
     // SAFETY: outside recovery, on the main thread.

@@ -14,6 +14,7 @@ pub mod descriptor;
 pub mod entry_points;
 pub mod event_trigger;
 pub mod function;
+pub mod function_call;
 pub mod guard;
 pub mod invalidation;
 pub mod logical_message;

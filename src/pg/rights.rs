@@ -12,6 +12,12 @@ use super::text::take_name;
 pub struct Role(pub(super) pg_sys::Oid);
 
 impl Role {
+    /// The one whose rights count now: in a function with SECURITY DEFINER, its owner.
+    pub fn current() -> Role {
+        // SAFETY: reads a variable of this process; raises nothing.
+        Role(unsafe { sys::plain::GetUserId() })
+    }
+
     /// Returns whether the role may set this setting, which not everybody may: as a superuser, or since that
     /// was granted to it (`GRANT SET ON PARAMETER`). Only in a transaction.
     pub fn may_set(self, setting: &CStr) -> bool {

@@ -1,9 +1,13 @@
 //! Facts about the running server.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use super::sys::plain;
+use super::text;
 use crate::lsn::Lsn;
+use crate::memory;
 
 /// Returns whether wal_level is too low for a replication slot (`minimal`).
 pub fn wal_level_is_minimal() -> bool {
@@ -96,6 +100,25 @@ pub fn system_identifier() -> u64 {
 pub fn database_oid() -> u32 {
     // SAFETY: a plain read of a variable that nothing but this thread changes.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
+/// The timeline on which this server writes. Not in recovery.
+pub fn insertion_timeline() -> u32 {
+    // SAFETY: reads shared memory that stays as it is once recovery is over.
+    unsafe { plain::GetWALInsertionTimeLine() }
+}
+
+/// The application_name of this session.
+pub fn copy_application_name(name: &mut String) {
+    name.clear();
+    // SAFETY: main thread; null or NUL-terminated, and it stays as it is meanwhile. It is ASCII (guc.c:
+    // `check_application_name`).
+    unsafe {
+        let value = pg_sys::application_name;
+        if !value.is_null() {
+            memory::append_text(name, &text::to_utf8(CStr::from_ptr(value).to_bytes()));
+        }
+    }
 }
 
 /// Returns whether CREATE EXTENSION is running in this session, and neither an update nor a call by hand:

@@ -43,6 +43,12 @@ impl Timelines {
         unsafe { sys::tliOfPointInHistory(lsn.0, self.history) }
     }
 
+    /// The timeline that owns the byte before `end`, the end of a record: at its own end a timeline owns nothing any
+    /// more.
+    pub fn before(&self, end: Lsn) -> u32 {
+        self.of(Lsn(end.0.saturating_sub(1)))
+    }
+
     /// The timeline that WAL is written to, or replayed from.
     pub fn current(&self) -> u32 {
         self.of(Lsn(u64::MAX))

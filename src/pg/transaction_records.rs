@@ -13,8 +13,8 @@ use crate::lsn::Lsn;
 pub enum Record<'a> {
     /// A transactional logical message of no database, with its prefix.
     TransactionalMessage { xid: u32, lsn: Lsn, prefix: &'a [u8], payload: &'a [u8] },
-    /// A logical message of no database that counts at once.
-    PlainMessage { prefix: &'a [u8], payload: &'a [u8] },
+    /// A logical message of no database that counts at once. `end` is the LSN after the record.
+    PlainMessage { lsn: Lsn, end: Lsn, prefix: &'a [u8], payload: &'a [u8] },
     /// A transaction committed, or COMMIT PREPARED. `end` is the LSN after the record, `time` is
     /// in microseconds since 2000.
     Commit { xid: u32, subxids: &'a [u32], end: Lsn, time: i64 },
@@ -87,7 +87,7 @@ pub(super) unsafe fn parse<'a>(kind: Kind, state: &pg_sys::XLogReaderState) -> O
             Kind::Message => {
                 let bytes =
                     std::slice::from_raw_parts(data.cast::<u8>(), decoded.main_data_len as usize);
-                parse_message(bytes, xid, Lsn(state.ReadRecPtr))
+                parse_message(bytes, xid, Lsn(state.ReadRecPtr), Lsn(state.EndRecPtr))
             }
             Kind::Commit => {
                 let mut parsed: pg_sys::xl_xact_parsed_commit = std::mem::zeroed();
@@ -163,7 +163,7 @@ unsafe fn xids<'a>(first: *const pg_sys::TransactionId, count: c_int) -> &'a [u3
 }
 
 /// Ours are written with no database; all others, whatever their prefix, were not written by us.
-fn parse_message(bytes: &[u8], xid: u32, lsn: Lsn) -> Option<Record<'_>> {
+fn parse_message(bytes: &[u8], xid: u32, lsn: Lsn, end: Lsn) -> Option<Record<'_>> {
     let header = bytes.get(..HEADER_SIZE)?;
     let database = u32::from_ne_bytes(header[0..4].try_into().ok()?);
     let transactional = header[4] != 0;
@@ -178,6 +178,6 @@ fn parse_message(bytes: &[u8], xid: u32, lsn: Lsn) -> Option<Record<'_>> {
     Some(if transactional {
         Record::TransactionalMessage { xid, lsn, prefix, payload }
     } else {
-        Record::PlainMessage { prefix, payload }
+        Record::PlainMessage { lsn, end, prefix, payload }
     })
 }

@@ -40,6 +40,25 @@ pub fn set_notes(notes: [u64; 2]) {
     NOTES.iter().zip(notes).for_each(|(place, note)| place.store(note, Ordering::Relaxed));
 }
 
+/// Whether the current transaction must not write (xact.h: `XactReadOnly`).
+pub fn is_read_only() -> bool {
+    // SAFETY: a plain read of a variable that nothing but this thread changes.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+/// Whether parallel workers may be at work for this session, or it is one: nobody may begin a command then.
+pub fn is_parallel() -> bool {
+    // SAFETY: reads variables of this process; raises nothing.
+    unsafe { sys::plain::IsInParallelMode() }
+}
+
+/// Returns the id of the command that follows the current one, which counts as having written something: so that
+/// the next command has that id indeed, and no lower one. Not while [`is_parallel`].
+pub fn next_command() -> u32 {
+    // SAFETY: in a transaction; outside of parallel mode it raises nothing.
+    unsafe { sys::plain::GetCurrentCommandId(true) + 1 }
+}
+
 /// To be called before the first event of a transaction is written: from then on the end of the
 /// transaction wakes the worker.
 pub fn prepare_to_emit() {
@@ -60,6 +79,13 @@ pub fn emitted(lsn: Lsn) {
     if FIRST_EVENT.load(Ordering::Relaxed) == 0 {
         FIRST_EVENT.store(lsn.0, Ordering::Relaxed);
         FIRST_EVENT_LEVEL.store(nesting_level(), Ordering::Relaxed);
+    }
+}
+
+/// Tells the worker of an event that counts at once, whose record ends at `end`.
+pub fn announce(end: Lsn) {
+    if shared::announce_commit(end) {
+        shared::wake_for_commit();
     }
 }
 

@@ -131,16 +131,17 @@ pub fn survey(
                 }
             };
             match step {
-                Step::Record(Record::PlainMessage { prefix, payload }) => {
-                    if prefix == POSITION_PREFIX
-                        && let Some((position, notes)) = record::decode(payload)
-                    {
+                Step::Record(Record::PlainMessage { prefix: POSITION_PREFIX, payload, .. }) => {
+                    if let Some((position, notes)) = record::decode(payload) {
                         survey.last_position = Some(position);
                         notes.into_iter().for_each(|notes| survey.notes.update(notes));
                     }
                 }
-                Step::Record(Record::TransactionalMessage { prefix, lsn, .. }) => {
-                    if prefix == EVENT_PREFIX && survey.last_position.is_none() {
+                Step::Record(
+                    Record::TransactionalMessage { prefix: EVENT_PREFIX, lsn, .. }
+                    | Record::PlainMessage { prefix: EVENT_PREFIX, lsn, .. },
+                ) => {
+                    if survey.last_position.is_none() {
                         survey.first_event.get_or_insert(lsn);
                     }
                 }

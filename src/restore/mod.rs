@@ -98,7 +98,7 @@ impl Restored {
     pub fn stand_still(&self, settings: &BrokerSettings) -> String {
         write(&Mark::Unsettled);
         format!(
-            "{}, and amqp.publish_after_restore is off: set it on to publish to {}",
+            "amqp.publish_after_restore is off, and {}; set it on to publish to {}",
             self.words(),
             place(settings)
         )

@@ -10,8 +10,10 @@ mod removed;
 
 use std::time::{Duration, Instant};
 
+use pgrx::PgSqlErrorCode;
+
 use crate::lsn::Lsn;
-use crate::pg::report;
+use crate::pg::report::{self, Report};
 use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
 use crate::pg::transaction_records::Record;
@@ -111,8 +113,8 @@ impl Standby {
     fn begin(&mut self) {
         match worker_process::catch(Following::begin) {
             Ok(Ok(following)) => self.following = Some(following),
-            Ok(Err(error)) => self.show(format!("cannot take over: {}", error.message)),
-            Err(failure) => self.show(format!("cannot take over: no slot: {}", failure.message())),
+            Ok(Err(error)) => self.warn(&error.message),
+            Err(failure) => self.warn(&format!("no slot: {}", failure.message())),
         }
         if self.following.is_none() {
             self.try_at = Instant::now() + RETRY;
@@ -146,6 +148,21 @@ impl Standby {
                 }
             }
         }
+    }
+
+    /// Says why the stream cannot be followed: once, however often it is tried.
+    fn warn(&mut self, problem: &str) {
+        let words = format!("cannot take over: {problem}");
+        if self.shown.as_ref() != Some(&words) {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("standby {words}"),
+            )
+            .detail(format!("It is tried again each {} seconds.", RETRY.as_secs()))
+            .hint("Set amqp.standby_slot = off where nobody would promote this server.")
+            .warn();
+        }
+        self.show(words);
     }
 
     /// Retains nothing here.
@@ -280,7 +297,7 @@ impl Following {
         let batch = Batch::begin(&self.reader);
         while !batch.is_over(&self.reader) {
             match self.reader.read()? {
-                Step::Record(Record::PlainMessage { prefix, payload })
+                Step::Record(Record::PlainMessage { prefix, payload, .. })
                     if prefix == POSITION_PREFIX =>
                 {
                     let (position, notes) = position::decode(payload).unzip();

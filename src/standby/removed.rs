@@ -55,9 +55,9 @@ impl Removed {
             let batch = Batch::begin(&self.reader);
             while !batch.is_over(&self.reader) {
                 match self.reader.read()? {
-                    Step::Record(Record::PlainMessage { prefix, payload })
-                        if prefix == POSITION_PREFIX =>
-                    {
+                    Step::Record(Record::PlainMessage {
+                        prefix: POSITION_PREFIX, payload, ..
+                    }) => {
                         let position = position::decode(payload).map(|(position, _)| position);
                         if position.is_some_and(|position| !position.is_removal()) {
                             return Ok(true);

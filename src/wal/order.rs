@@ -5,8 +5,10 @@
 //! the changes' own *records* in the WAL decides, and only there need these be read. An event is *late* if an event
 //! of a later command was written before it, and else on time. The rule:
 //!
-//! 1. A *statement* is the rows of one command id; a TRUNCATE is apart. If its first event is on time, it ended
-//!    before anything of a later command was done. Then all its events stand where that first event stands.
+//! 1. A *statement* is the rows of one command id; a TRUNCATE is apart, and so is a message of a user's own, which
+//!    is of the command that follows the one that sends it, always on time, and stands where it is. If a statement's
+//!    first event is on time, it ended before anything of a later command was done. Then all its events stand where
+//!    that first event stands.
 //! 2. For an event of any other statement, a range of the WAL is searched: from the first event of a later command
 //!    (for a TRUNCATE, a row of the same command counts, too) to the event itself. Ranges that overlap become one.
 //!    The event stands at the last record in the range that its change can have left: a record of its kind, with
@@ -14,8 +16,8 @@
 //!    and the event stands at that beginning, before all else. An event that names no place stands at the beginning
 //!    of its own range: rows of unlogged and foreign tables, for instance, leave no record.
 //! 3. Then both lists are merged. An event that is on time comes before a late one in three cases: its command is
-//!    earlier; its command is the same, and both or neither are a TRUNCATE; it stands before the place of the late
-//!    one.
+//!    earlier; its command is the same, and it is a message, or both or neither are a TRUNCATE; it stands before the
+//!    place of the late one.
 //!
 //! Why this is right: statements nest like a stack. A statement that begins while another one runs has a higher
 //! command id, and has written all its events before the other goes on. Cascades alone (ri_triggers.c) write
@@ -37,11 +39,11 @@ use crate::place::{Place, TableFile, Trace};
 pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
     let mut highest = Highest::default();
     for Entry { key, .. } in entries {
-        let is_truncate = key.trace == Trace::Storage;
-        if highest.makes_late(key.command_id, is_truncate && !key.is_of_layout_1) {
+        let trace = if key.is_of_layout_1 { Trace::NewVersion } else { key.trace };
+        if highest.makes_late(key.command_id, trace) {
             return false;
         }
-        highest.note(key.command_id, is_truncate);
+        highest.note(key.command_id, key.trace);
     }
     true
 }
@@ -49,7 +51,7 @@ pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
 /// The order of one transaction's events, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// Rows: command id; LSN doubled, plus one for a TRUNCATE.
+    /// Rows: command id; four times the LSN, plus what kind of event it is.
     on_time: SortedRows<2>,
     /// Rows: where the event stands; what decides between those that stand at the same LSN; the event's LSN;
     /// command id doubled, plus one for a TRUNCATE.
@@ -62,6 +64,38 @@ pub struct Order {
     settled: usize,
     /// Where they are sought; disjoint and in order.
     ranges: Vec<Range<Lsn>>,
+}
+
+/// What the rules tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Row = 0,
+    Truncate = 1,
+    Message = 2,
+}
+
+impl Kind {
+    fn of(trace: Trace) -> Kind {
+        match trace {
+            Trace::NewVersion | Trace::Deletion => Kind::Row,
+            Trace::Storage => Kind::Truncate,
+            Trace::Itself => Kind::Message,
+        }
+    }
+
+    /// The kind and the LSN that were put into one number.
+    fn from_number(number: u64) -> (Kind, Lsn) {
+        let kind = match number & 3 {
+            1 => Kind::Truncate,
+            2 => Kind::Message,
+            _ => Kind::Row,
+        };
+        (kind, Lsn(number >> 2))
+    }
+
+    fn with(self, lsn: Lsn) -> u64 {
+        lsn.0 << 2 | self as u64
+    }
 }
 
 /// A command that was the highest when its first event was written.
@@ -82,24 +116,24 @@ impl Order {
         let mut highest = Highest::default();
         let mut level: Option<Level> = None;
         for Entry { lsn, key } in entries {
-            let is_truncate = key.trace == Trace::Storage;
+            let kind = Kind::of(key.trace);
             if key.is_of_layout_1 {
-                order.push_on_time(key.command_id, lsn, is_truncate);
+                order.push_on_time(key.command_id, lsn, kind);
                 continue;
             }
-            if highest.makes_late(key.command_id, is_truncate) {
+            if highest.makes_late(key.command_id, key.trace) {
                 late.push(late_to_row(key, lsn));
                 continue;
             }
-            order.push_on_time(key.command_id, lsn, is_truncate);
-            highest.note(key.command_id, is_truncate);
+            order.push_on_time(key.command_id, lsn, kind);
+            highest.note(key.command_id, key.trace);
             let command_id = key.command_id;
             let known = level.filter(|level| level.command_id == command_id);
             if let (None, Some(passed)) = (known, level) {
                 levels.push(passed.to_row());
             }
             let mut now = known.unwrap_or(Level { command_id, first: lsn, first_row: None });
-            if !is_truncate {
+            if kind == Kind::Row {
                 now.first_row.get_or_insert(lsn);
             }
             level = Some(now);
@@ -109,8 +143,8 @@ impl Order {
         order
     }
 
-    fn push_on_time(&mut self, command_id: u32, lsn: Lsn, is_truncate: bool) {
-        self.on_time.push([u64::from(command_id), lsn.0 << 1 | u64::from(is_truncate)]);
+    fn push_on_time(&mut self, command_id: u32, lsn: Lsn, kind: Kind) {
+        self.on_time.push([u64::from(command_id), kind.with(lsn)]);
     }
 
     /// Decides which of the late events belong to a statement that is on time, and where the records of the
@@ -127,7 +161,7 @@ impl Order {
             let own_row = own.and_then(|own| own.first_row);
             let is_truncate = key.trace == Trace::Storage;
             if own_row.is_some() && !is_truncate {
-                self.push_on_time(key.command_id, lsn, false);
+                self.push_on_time(key.command_id, lsn, Kind::Row);
                 continue;
             }
             // There is at least one of the two, or the event would not be late.
@@ -230,26 +264,27 @@ impl Order {
         let mut statement = None;
         std::iter::from_fn(move || {
             let next = on_time.peek().map(|&[command_id, number]| {
-                let (lsn, is_truncate) = (Lsn(number >> 1), number & 1 == 1);
-                if is_truncate {
-                    return (command_id, is_truncate, lsn);
+                let (kind, lsn) = Kind::from_number(number);
+                if kind != Kind::Row {
+                    return (command_id, kind, lsn);
                 }
                 if statement.is_none_or(|(of, _)| of != command_id) {
                     statement = Some((command_id, lsn));
                 }
-                (command_id, is_truncate, statement.map_or(lsn, |(_, at)| at))
+                (command_id, kind, statement.map_or(lsn, |(_, at)| at))
             });
             let comes_first = match (next, placed.peek()) {
-                (Some((command_id, is_truncate, at)), Some(&[place, .., late])) => {
+                (Some((command_id, kind, at)), Some(&[place, .., late])) => {
                     let (late_command, is_late_truncate) = (late >> 1, late & 1 == 1);
+                    let is_alike = (kind == Kind::Truncate) == is_late_truncate;
                     command_id < late_command
-                        || (command_id == late_command && is_truncate == is_late_truncate)
+                        || (command_id == late_command && (is_alike || kind == Kind::Message))
                         || at < Lsn(place)
                 }
                 (next, _) => next.is_some(),
             };
             if comes_first {
-                on_time.next().map(|[_, number]| Lsn(number >> 1))
+                on_time.next().map(|[_, number]| Kind::from_number(number).1)
             } else {
                 placed.next().map(|[_, _, lsn, _]| Lsn(lsn))
             }

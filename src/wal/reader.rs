@@ -12,7 +12,7 @@ use super::committed::CommittedTransaction;
 use super::order_queue::{OrderQueue, Pass};
 use super::transactions::Transactions;
 use super::xid_counter::XidCounter;
-use crate::event::EVENT_PREFIX;
+use crate::event::{EVENT_PREFIX, time_of_message};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::pg::report::Report;
@@ -205,7 +205,13 @@ impl TransactionReader {
                     self.ask_for_doubtful(u64::MAX);
                     self.open.retire_all();
                 }
-                Record::PlainMessage { prefix, payload } => {
+                Record::PlainMessage { lsn, end, prefix: EVENT_PREFIX, payload } => {
+                    let time = time_of_message(payload).unwrap_or(self.commit_time);
+                    let transaction = self.open.alone(lsn, payload, end, time);
+                    self.unordered.push(transaction, &[]);
+                    return Ok(Reached::More);
+                }
+                Record::PlainMessage { prefix, payload, .. } => {
                     if is_collected && prefix == self.collected_prefix {
                         memory::push(&mut self.collected, memory::copy(payload));
                     }
@@ -308,11 +314,10 @@ impl TransactionReader {
         let second = self.second.get_or_insert_with(|| XLogReader::new(Lsn::INVALID));
         second.begin(lsn);
         match second.read()? {
-            Step::Record(Record::TransactionalMessage { lsn: found, prefix, payload, .. })
-                if found == lsn && prefix == EVENT_PREFIX =>
-            {
-                Ok(memory::copy(payload))
-            }
+            Step::Record(
+                Record::TransactionalMessage { lsn: found, prefix: EVENT_PREFIX, payload, .. }
+                | Record::PlainMessage { lsn: found, prefix: EVENT_PREFIX, payload, .. },
+            ) if found == lsn => Ok(memory::copy(payload)),
             _ => Err(ReadError::new(lsn, "the event that was there is gone")),
         }
     }

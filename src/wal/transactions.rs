@@ -88,6 +88,25 @@ impl Transactions {
         self.kept_bytes += size;
     }
 
+    /// Makes a transaction of an event that counts at once: it is no transaction's, and nothing else is in it.
+    pub fn alone(
+        &self,
+        lsn: Lsn,
+        payload: &[u8],
+        commit_lsn: Lsn,
+        commit_time: i64,
+    ) -> CommittedTransaction<Found> {
+        let fits = payload.len() + OVERHEAD <= self.memory_limit;
+        let events = match fits.then(|| memory::try_copy(payload)).flatten() {
+            Some(payload) => Found::Kept(vec![RecordedEvent { lsn, payload }]),
+            None => {
+                let entry = Entry { lsn, key: ChangeKey::of(payload) };
+                Found::Spilled(std::iter::once(entry).collect())
+            }
+        };
+        CommittedTransaction { xid: 0, commit_lsn, commit_time, first_lsn: lsn, events }
+    }
+
     /// Forgets every payload. The events of small transactions that happen to be open must be read again,
     /// too; that is rare, and cheap.
     fn spill(&mut self) {
@@ -386,6 +405,17 @@ mod tests {
             assert_eq!(transaction.events.len(), COUNT as usize);
             assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
         }
+    }
+
+    #[test]
+    fn an_event_that_is_no_transactions_is_one_and_is_kept_if_it_is_not_too_large() {
+        let open = Transactions::new(1000);
+        let small = open.alone(Lsn(100), &payload(1, "now"), Lsn(150), 7);
+        assert_eq!((names(&small), small.xid), (vec!["now".to_owned()], 0));
+        assert_eq!((small.first_lsn, small.commit_lsn, small.commit_time), (Lsn(100), Lsn(150), 7));
+        let large = open.alone(Lsn(200), &payload(1, &"x".repeat(1000)), Lsn(250), 7);
+        assert_eq!(places(large), [200]);
+        assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
     }
 
     #[test]

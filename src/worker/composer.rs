@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::ops::Range;
+use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode;
 
@@ -96,10 +97,15 @@ impl Composer {
         let size = next.recorded.payload.len();
         let event = Event::decode(next.recorded.payload, &mut self.names)
             .map_err(|error| self.unreadable(lsn, size, error.to_string()))?;
+        let mut properties = None;
         let rendered = match event.content {
             Content::Body(body) => {
                 let key = event.head.key.clone();
                 Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
+            }
+            Content::Message(said, body) => {
+                properties = Some(said);
+                Some(Rendered { body, oversize: None, damage: None, key: None })
             }
             Content::Images(images) => {
                 match self.rendering.render(&event.head, &images, spare.body) {
@@ -119,22 +125,25 @@ impl Composer {
         let number = |n: u64| HeaderValue::Number(n as i64);
         let Message { mut headers, mut message_id, .. } = spare;
         headers.reserve(11);
-        if operation.is_change() {
+        if !operation.is_notice() {
             headers.push(("database", text(database)));
+        }
+        if operation.is_change() {
             headers.push(("schema", text(schema)));
             headers.push(("table", text(table)));
+        }
+        if next.xid != 0 {
             headers.push(("xid", number(u64::from(next.xid as u32))));
         }
         headers.push(("commit_lsn", text(next.commit_lsn.to_string().into())));
-        let timeline = self.timelines.of(lsn);
-        // The commit record ends there, so that its timeline is that of the byte before.
-        let commit_timeline = self.timelines.of(Lsn(next.commit_lsn.0 - 1));
-        if operation.is_change() && commit_timeline != timeline {
-            headers.push(("commit_timeline", number(u64::from(commit_timeline))));
-        }
         headers.push(("commit_ts", text(self.commit_time.of(next.commit_time).into())));
         headers.push(("tx_seq", number(next.tx_seq)));
         headers.push(("tx_size", number(next.tx_size)));
+        // Prepared before a failover, and committed after it: message_id tells the timeline of the event.
+        let timeline = self.timelines.before(next.commit_lsn);
+        if !operation.is_notice() && timeline != self.timelines.of(lsn) {
+            headers.push(("commit_timeline", number(u64::from(timeline))));
+        }
         if event.head.lossy {
             headers.push(("encoding", text("lossy".into())));
         }
@@ -145,8 +154,13 @@ impl Composer {
             headers.push(("damaged", text(damage.into())));
         }
         let first = if event.head.first_lsn.is_valid() { event.head.first_lsn } else { lsn };
-        if operation.is_change() && self.is_truncated(first, next.commit_lsn) {
+        if !operation.is_notice() && self.is_truncated(first, next.commit_lsn) {
             headers.push(("truncated", HeaderValue::Boolean(true)));
+        }
+        if let Some(said) = &properties {
+            headers.push(("published", HeaderValue::Boolean(true)));
+            headers.push(("user", text(Rc::clone(&said.user))));
+            headers.push(("application", text(Rc::clone(&said.application))));
         }
         let suffix = match operation {
             Operation::Gap => "/gap",
@@ -166,10 +180,11 @@ impl Composer {
             lsn,
             without_it: Gap {
                 // What a gap would have told of began earlier.
-                from: operation.is_change().then_some(lsn),
+                from: (!operation.is_notice()).then_some(lsn),
                 to: next.commit_lsn,
             },
             key,
+            properties,
         })
     }
 

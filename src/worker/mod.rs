@@ -78,7 +78,7 @@ pub fn run() -> ! {
         Some(Followed::Promoted(held)) => held,
         Some(Followed::Ended) => leave(),
     };
-    if !removed::stay_away() {
+    if !Worker::stay_away() {
         leave()
     }
     if let Some(mut worker) = Worker::start(held) {

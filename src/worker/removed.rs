@@ -11,30 +11,30 @@ use crate::status::{self, State};
 
 const REMOVED: &str = "amqp_cdc was removed from this server by amqp.uninstall()";
 
-/// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
-pub(super) fn stay_away() -> bool {
-    // A file that cannot be read is looked at again, with words about it, where the worker begins.
-    if !matches!(beginning::read(), Ok(Beginning::Removed)) {
-        return true;
-    }
-    if let Err(error) = finish_removal() {
-        fail_to_read(&error);
-    }
-    shared::set_removed(true);
-    status::set_state(State::Stopped, Some(REMOVED), None);
-    let wait = WaitSet::new();
-    while shared::is_removed() {
-        if worker_process::must_end() {
-            return false;
-        }
-        wait.wait(super::sleep::LONGEST);
-        worker_process::settings_reloaded();
-    }
-    report::log("amqp_cdc was installed again".to_owned());
-    true
-}
-
 impl Worker {
+    /// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
+    pub(super) fn stay_away() -> bool {
+        // A file that cannot be read is looked at again, with words about it, where the worker begins.
+        if !matches!(beginning::read(), Ok(Beginning::Removed)) {
+            return true;
+        }
+        if let Err(error) = finish_removal() {
+            fail_to_read(&error);
+        }
+        shared::set_removed(true);
+        status::set_state(State::Stopped, Some(REMOVED), None);
+        let wait = WaitSet::new();
+        while shared::is_removed() {
+            if worker_process::must_end() {
+                return false;
+            }
+            wait.wait(super::sleep::LONGEST);
+            worker_process::settings_reloaded();
+        }
+        report::log("amqp_cdc was installed again".to_owned());
+        true
+    }
+
     /// Takes the order of `amqp.uninstall()`, or that it does not count any more.
     pub(super) fn take_removal_order(&mut self) {
         let wanted = shared::removal_order();

@@ -282,6 +282,12 @@ impl TableBuf {
         self.put(name, Value::Text(text.into()))
     }
 
+    /// Adds the fields of another table.
+    pub fn append(&mut self, table: Table<'_>) -> &mut TableBuf {
+        self.0.extend_from_slice(table.0);
+        self
+    }
+
     /// Takes all fields out.
     pub fn clear(&mut self) {
         self.0.clear();

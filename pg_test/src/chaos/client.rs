@@ -8,6 +8,7 @@ use ::postgres::error::{Severity, SqlState};
 use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
 
 use super::clients::{Account, Clients, Prepared, WRITER_OF_GIANTS};
+use super::deaths::Commit;
 use super::giants;
 use super::ledger::{Change, Outcome, Transaction};
 use super::planned_transaction::{Ending, PlannedTransaction, Step};
@@ -31,8 +32,7 @@ const KEYS_OF_A_CLIENT: u64 = 1_000_000_000;
 const RETRY: Duration = Duration::from_millis(200);
 
 /// What every session sets: nothing may hang, and deadlocks are worth finding soon.
-const SESSION: &str = "SET lock_timeout = '1s'; SET statement_timeout = '20s'; \
-     SET deadlock_timeout = '100ms'";
+const SESSION: &str = "SET lock_timeout = '1s'; SET deadlock_timeout = '100ms'";
 
 /// Ends the session that says it.
 const LEAVE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
@@ -106,6 +106,10 @@ impl RandomClient<'_> {
     fn connect(&mut self) -> Option<Client> {
         let mut session = Client::connect(&self.clients.connection_string, NoTls).ok()?;
         session.batch_execute(SESSION).ok()?;
+        // Who is tired of waiting for a synchronous standby would be told of a commit that this one may not have.
+        if !self.clients.waits_for_standby {
+            session.batch_execute("SET statement_timeout = '20s'").ok()?;
+        }
         Some(session)
     }
 
@@ -114,10 +118,13 @@ impl RandomClient<'_> {
         let Some(mut prepared) = self.clients.take_prepared(self.number) else { return true };
         let verb = if prepared.commit { "COMMIT" } else { "ROLLBACK" };
         let statement = format!("{verb} PREPARED '{}'", prepared.transaction.tag);
+        let asked = Instant::now();
         match session.batch_execute(&statement).map_err(Broken::from) {
             Ok(()) => {
                 prepared.transaction.outcome =
                     if prepared.commit { Outcome::Committed } else { Outcome::RolledBack };
+                prepared.transaction.commit =
+                    prepared.commit.then(|| Commit { asked, told: Instant::now() });
                 self.account.transactions.push(prepared.transaction);
                 true
             }
@@ -146,6 +153,7 @@ impl RandomClient<'_> {
             changes: Vec::new(),
             midway: 0,
             outcome: Outcome::RolledBack,
+            commit: None,
         };
         let begin = format!("BEGIN ISOLATION LEVEL {}", planned.isolation);
         let begun = session.batch_execute(&begin).map_err(Broken::from);
@@ -168,7 +176,9 @@ impl RandomClient<'_> {
             Ending::CutOff { commit: false } => format!("{LEAVE}; COMMIT"),
             Ending::Prepare { .. } => format!("PREPARE TRANSACTION '{}'", transaction.tag),
         };
+        let asked = Instant::now();
         let ended = session.batch_execute(&statement).map_err(Broken::from);
+        let commit = Commit { asked, told: Instant::now() };
         transaction.outcome = match (&ended, ending) {
             (Ok(()), Ending::Commit) => Outcome::Committed,
             (_, Ending::Rollback) | (Err(Broken::Refused(_)), _) => Outcome::RolledBack,
@@ -182,6 +192,7 @@ impl RandomClient<'_> {
                 Outcome::Unknown
             }
         };
+        transaction.commit = (transaction.outcome == Outcome::Committed).then_some(commit);
         self.account.transactions.push(transaction);
         ended.map_or_else(|broken| self.note(broken), |()| true)
     }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::ledger::{Outcome, Transaction};
+use super::pair::Replication;
+use super::servers::Servers;
 use crate::end_signal::EndSignal;
 
 /// How many there are, but for one more.
@@ -18,6 +20,8 @@ pub(super) const WRITER_OF_GIANTS: u64 = CLIENTS;
 #[derive(Debug)]
 pub(super) struct Clients<'a> {
     pub connection_string: String,
+    /// Whether commits do, as long as it takes.
+    pub waits_for_standby: bool,
     pub seed: u64,
     pub end_signal: &'a EndSignal,
     /// Transactions that are prepared, or may be: the answer was cut off.
@@ -46,8 +50,11 @@ pub(super) struct Account {
 
 impl<'a> Clients<'a> {
     /// Clients that work until the run ends.
-    pub fn new(connection_string: String, seed: u64, end_signal: &'a EndSignal) -> Clients<'a> {
-        Clients { connection_string, seed, end_signal, prepared: Mutex::default() }
+    pub fn new(servers: &Servers, seed: u64, end_signal: &'a EndSignal) -> Clients<'a> {
+        let connection_string = servers.connection_string();
+        let waits_for_standby = servers.replication == Replication::Synchronous;
+        let prepared = Mutex::default();
+        Clients { connection_string, waits_for_standby, seed, end_signal, prepared }
     }
 
     /// Takes what is still prepared when the run has ended: how it ended stands in the

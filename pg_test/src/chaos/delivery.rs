@@ -23,6 +23,8 @@ pub(super) type Row = BTreeMap<String, String>;
 /// Where an event stands in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
+    /// The timeline that the transaction committed on.
+    pub timeline: u32,
     /// End of the commit record.
     pub commit_lsn: u64,
     /// From 1.
@@ -32,7 +34,8 @@ pub(super) struct Place {
 impl fmt::Display for Place {
     /// As pg_waldump and the message's headers have it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, event {}", lsn::spelt(self.commit_lsn), self.tx_seq)
+        let Place { timeline, commit_lsn, tx_seq } = *self;
+        write!(f, "{} of timeline {timeline}, event {tx_seq}", lsn::spelt(commit_lsn))
     }
 }
 
@@ -91,11 +94,19 @@ impl Delivery {
         if is_oversize && before.iter().chain(&after).any(holds_more) {
             return Err(format!("{change} has header oversize, and more than the key"));
         }
+        let message_id = message.message_id.clone().ok_or("no message_id")?;
+        // That of the event, unless it committed on a later one.
+        let timeline = match message.headers.contains_key("commit_timeline") {
+            true => Some(number("commit_timeline")?),
+            false => message_id.split('/').nth(1).and_then(|timeline| timeline.parse().ok()),
+        };
+        let timeline = timeline.and_then(|timeline| u32::try_from(timeline).ok());
         let delivery = Delivery {
-            message_id: message.message_id.clone().ok_or("no message_id")?,
+            message_id,
             exchange: message.exchange.clone(),
             body: fingerprint(&message.body),
             place: Place {
+                timeline: timeline.ok_or("message_id: no timeline")?,
                 commit_lsn: commit_lsn.ok_or("header commit_lsn: no LSN")?,
                 tx_seq: number("tx_seq")?,
             },
@@ -115,6 +126,12 @@ impl Delivery {
     /// From the commit to the consumer.
     pub fn latency(&self) -> Duration {
         Duration::from_micros((self.arrived_at - self.committed_at).max(0) as u64)
+    }
+
+    /// Whether both are of one transaction.
+    pub fn is_of_one_with(&self, other: &Delivery) -> bool {
+        let commit = |place: Place| (place.timeline, place.commit_lsn);
+        commit(self.place) == commit(other.place)
     }
 
     /// Whether it empties its table.
@@ -159,9 +176,10 @@ mod tests {
 
     #[test]
     fn places_are_in_commit_order_then_row_order() {
-        let place = |commit_lsn, tx_seq| Place { commit_lsn, tx_seq };
-        assert!(place(1, 9) < place(2, 1) && place(2, 1) < place(2, 2));
-        assert_eq!(place(0x1_0000_00AB, 2).to_string(), "1/AB, event 2");
+        let place = |timeline, commit_lsn, tx_seq| Place { timeline, commit_lsn, tx_seq };
+        assert!(place(1, 1, 9) < place(1, 2, 1) && place(1, 2, 1) < place(1, 2, 2));
+        assert!(place(1, 9, 1) < place(2, 8, 1));
+        assert_eq!(place(3, 0x1_0000_00AB, 2).to_string(), "1/AB of timeline 3, event 2");
     }
 
     #[test]

@@ -76,9 +76,15 @@ impl Drain {
     }
 
     fn take(&self, message: &Message) {
-        if message.kind.as_deref() == Some("gap") {
+        let is_of_the_stream = |kind: &str| message.kind.as_deref() == Some(kind);
+        if is_of_the_stream("gap") || is_of_the_stream("timeline") {
             let mut received = self.received();
-            if let Err(problem) = received.gaps.add(message) {
+            let others = received.deliveries.len();
+            let added = match is_of_the_stream("gap") {
+                true => received.gaps.add(message),
+                false => received.switches.add(message, others),
+            };
+            if let Err(problem) = added {
                 received.unreadable.push(format!("{:?}: {problem}", message.message_id));
             }
             return;

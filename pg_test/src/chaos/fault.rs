@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::servers::Servers;
+use crate::dice::Dice;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,11 @@ pub(super) enum Fault {
     ColumnDropped,
     ColumnRenamed,
     ColumnTypeChanged,
+    PrimaryLost,
+    PrimaryReplaced,
+    RolesSwapped,
+    StandbyCrashed,
+    StandbyWorkerTerminated,
 }
 
 /// Faults of which one is there at a time.
@@ -81,6 +87,15 @@ impl Fault {
             Fault::ColumnDropped => "column dropped",
             Fault::ColumnRenamed => "column renamed",
             Fault::ColumnTypeChanged => "column's type changed",
+            Fault::PrimaryLost => {
+                "primary lost, standby promoted, old primary rejoined by pg_rewind"
+            }
+            Fault::PrimaryReplaced => "primary lost, standby promoted, old primary copied anew",
+            Fault::RolesSwapped => {
+                "primary shut down, standby promoted, old primary rejoined as it was"
+            }
+            Fault::StandbyCrashed => "standby stopped immediately and started",
+            Fault::StandbyWorkerTerminated => "standby's worker terminated",
         }
     }
 
@@ -140,7 +155,32 @@ impl Lane {
             let unbinds = [Fault::ExchangeDeleted, Fault::BindingRemoved];
             faults.retain(|fault| !unbinds.contains(fault));
         }
+        if self == Lane::Postgres && servers.pair.is_some() {
+            // A standby could not replay what is damaged.
+            faults.retain(|&fault| fault != Fault::WalDamaged);
+            faults.extend([Fault::StandbyCrashed, Fault::StandbyWorkerTerminated]);
+        }
         faults
+    }
+
+    /// Its faults in the order in which they come, each once: failovers evenly among the others, one of them first.
+    pub fn deal(self, servers: &Servers, dice: &mut Dice) -> Vec<Fault> {
+        let mut others = self.faults(servers);
+        dice.shuffle(&mut others);
+        if self != Lane::Postgres || servers.pair.is_none() {
+            return others;
+        }
+        // A primary is lost first: nothing else has held the stream up yet, and some of what it has published its
+        // standby lacks.
+        let mut losses = [Fault::PrimaryLost, Fault::PrimaryReplaced];
+        dice.shuffle(&mut losses);
+        let failovers = [losses[0], Fault::RolesSwapped, losses[1]];
+        let parts = others.chunks(others.len().div_ceil(failovers.len()));
+        failovers
+            .iter()
+            .zip(parts)
+            .flat_map(|(&failover, part)| std::iter::once(failover).chain(part.iter().copied()))
+            .collect()
     }
 
     /// Longest rest between two faults, in milliseconds. A short run is to see each kind of fault;

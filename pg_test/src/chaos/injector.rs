@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use super::deaths::Deaths;
 use super::exchanges::{self, EXCHANGE, LETTERING, SKIPPING};
+use super::failover::Rejoin;
 use super::fault::Fault;
 use super::servers::{PASSWORD, Servers, USER};
 use super::tables::{self, HOT, SMALL};
@@ -51,19 +53,23 @@ pub(super) struct Injector<'a> {
     passed: Vec<String>,
     /// What was not as it should be while a fault lasted.
     pub findings: Vec<String>,
+    /// Primaries that were lost.
+    pub deaths: Deaths,
 }
 
 impl<'a> Injector<'a> {
     /// One for a lane.
     pub fn new(servers: &'a Servers, end_signal: &'a EndSignal, dice: Dice) -> Injector<'a> {
         let (added, passed, findings) = (Vec::new(), Vec::new(), Vec::new());
-        Injector { servers, end_signal, dice, columns: 0, added, passed, findings }
+        let deaths = Deaths::default();
+        Injector { servers, end_signal, dice, columns: 0, added, passed, findings, deaths }
     }
 
     /// Injects a fault, lets it last, and heals it. Whether it took place.
     pub fn inject(&mut self, fault: Fault) -> bool {
+        self.roll_forgotten_back();
         let (rabbitmq, proxy) = (&self.servers.bed.rabbitmq, &self.servers.proxy);
-        let postgres = &self.servers.bed.postgres;
+        let postgres = self.servers.primary();
         match fault {
             Fault::BrokerKilled => {
                 rabbitmq.kill();
@@ -124,11 +130,16 @@ impl<'a> Injector<'a> {
             Fault::ColumnDropped => return self.drop_column(),
             Fault::ColumnRenamed => return self.rename_column(),
             Fault::ColumnTypeChanged => return self.change_type(),
+            Fault::PrimaryLost => return self.lose_primary(Rejoin::Rewound),
+            Fault::PrimaryReplaced => return self.lose_primary(Rejoin::CopiedAnew),
+            Fault::RolesSwapped => return self.swap_roles(),
+            Fault::StandbyCrashed => return self.crash_standby(),
+            Fault::StandbyWorkerTerminated => return self.end_worker_of_standby(),
         }
         true
     }
 
-    fn let_last(&mut self, low: u64, high: u64) {
+    pub(super) fn let_last(&mut self, low: u64, high: u64) {
         let time = self.dice.time(low, high);
         self.end_signal.comes_within(time);
     }
@@ -210,7 +221,7 @@ impl<'a> Injector<'a> {
             Some(record.trim_end_matches('\'').to_owned())
         });
         self.passed.push(record);
-        self.servers.bed.postgres.set("amqp.skip_wal", &self.passed.join(", "));
+        self.servers.primary().set("amqp.skip_wal", &self.passed.join(", "));
         true
     }
 
@@ -238,7 +249,7 @@ impl<'a> Injector<'a> {
         );
         let Ok(row) = session.query_one(&query, &[]) else { return false };
         let (name, size): (String, i64) = (row.get(0), row.get(1));
-        let path = self.servers.bed.postgres.data_dir().join("pg_wal").join(name);
+        let path = self.servers.primary().data_dir().join("pg_wal").join(name);
         let file = File::options().write(true).open(path);
         file.and_then(|file| file.write_all_at(&[0; 8], place % size as u64)).is_ok()
     }
@@ -254,7 +265,7 @@ impl<'a> Injector<'a> {
 
     /// PostgreSQL's own worker, which starts replication, takes the only place.
     fn leave_no_place_for_the_worker(&mut self) {
-        let postgres = &self.servers.bed.postgres;
+        let postgres = self.servers.primary();
         postgres.set("max_worker_processes", "1");
         postgres.restart(Shutdown::Fast);
         self.let_last(500, 2_000);
@@ -283,7 +294,7 @@ impl<'a> Injector<'a> {
     }
 
     fn reload_in_a_loop(&mut self) {
-        let postgres = &self.servers.bed.postgres;
+        let postgres = self.servers.primary();
         for _ in 0..self.dice.between(10, 30) {
             // Some change a setting that asks for a new connection, most change nothing.
             if self.dice.chance(10) {
@@ -308,7 +319,7 @@ impl<'a> Injector<'a> {
 
     fn drop_column(&mut self) -> bool {
         let Some((table, column)) = self.take_added() else { return false };
-        let done = self.alter(table, &format!("DROP COLUMN {column}"));
+        let done = self.alter(table, &format!("DROP COLUMN IF EXISTS {column}"));
         if !done {
             self.added.push((table, column));
         }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::deaths::{Commit, Deaths};
+
 /// A row's table and key.
 pub(super) type RowName = (String, String);
 
@@ -36,6 +38,8 @@ impl fmt::Display for Change {
 pub(super) enum Outcome {
     Committed,
     RolledBack,
+    /// It committed, and is gone since the primary died: its standby did not have it.
+    Undone,
     /// The answer to COMMIT did not come.
     Unknown,
 }
@@ -49,6 +53,8 @@ pub(super) struct Transaction {
     /// How many of them triggers and functions made in the middle of a statement.
     pub midway: usize,
     pub outcome: Outcome,
+    /// Of one that is known to have committed.
+    pub commit: Option<Commit>,
 }
 
 impl Transaction {
@@ -63,7 +69,8 @@ impl Transaction {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     transactions: BTreeMap<String, Transaction>,
-    resolved: usize,
+    /// Those that [`Ledger::resolve`] settled.
+    resolved: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -73,15 +80,24 @@ impl Ledger {
     }
 
     /// Settles the unknown ones by the journal, the table into which every transaction writes its
-    /// tag, and returns in how far the clients were told otherwise.
-    pub fn resolve(&mut self, journal: &BTreeSet<String>) -> Vec<String> {
+    /// tag, and returns in how far the clients were told otherwise, but for what may be gone.
+    pub fn resolve(&mut self, journal: &BTreeSet<String>, deaths: &Deaths) -> Vec<String> {
         let mut contradictions = Vec::new();
+        let survivors = self.committed().filter(|transaction| journal.contains(&transaction.tag));
+        let survivors: Vec<Commit> =
+            survivors.filter_map(|transaction| transaction.commit).collect();
+        let losses = deaths.survived_by(&survivors);
         for (tag, transaction) in &mut self.transactions {
             match (transaction.outcome, journal.contains(tag)) {
                 (Outcome::Unknown, is_there) => {
-                    self.resolved += 1;
+                    self.resolved.insert(tag.clone());
                     transaction.outcome =
                         if is_there { Outcome::Committed } else { Outcome::RolledBack };
+                }
+                (Outcome::Committed, false)
+                    if transaction.commit.is_some_and(|commit| losses.allow(commit)) =>
+                {
+                    transaction.outcome = Outcome::Undone;
                 }
                 (Outcome::Committed, false) => {
                     contradictions.push(format!("{tag} was committed and is not in the table"));
@@ -110,21 +126,35 @@ impl Ledger {
         self.transactions.values().filter(|t| t.outcome == Outcome::RolledBack).count()
     }
 
+    /// How many are gone, though they committed.
+    pub fn undone(&self) -> usize {
+        self.transactions.values().filter(|t| t.outcome == Outcome::Undone).count()
+    }
+
+    /// Whether its client knows that it never committed.
+    pub fn never_committed(&self, tag: &str) -> bool {
+        let is_known =
+            |t: &Transaction| t.outcome == Outcome::RolledBack && !self.resolved.contains(tag);
+        self.get(tag).is_none_or(is_known)
+    }
+
     /// How many [`Ledger::resolve`] settled.
     pub fn resolved(&self) -> usize {
-        self.resolved
+        self.resolved.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn ledger(outcomes: &[(&str, Outcome)]) -> Ledger {
         let mut ledger = Ledger::default();
         for &(tag, outcome) in outcomes {
             let (tag, changes) = (tag.to_owned(), Vec::new());
-            ledger.enter(Transaction { tag, changes, midway: 0, outcome });
+            ledger.enter(Transaction { tag, changes, midway: 0, outcome, commit: None });
         }
         ledger
     }
@@ -132,7 +162,7 @@ mod tests {
     #[test]
     fn what_was_cut_off_is_settled_by_the_table() {
         let mut ledger = ledger(&[("a", Outcome::Unknown), ("b", Outcome::Unknown)]);
-        assert_eq!(ledger.resolve(&["a".to_owned()].into()), [""; 0]);
+        assert_eq!(ledger.resolve(&["a".to_owned()].into(), &Deaths::default()), [""; 0]);
         assert_eq!(ledger.committed().map(|t| t.tag.as_str()).collect::<Vec<_>>(), ["a"]);
         assert_eq!((ledger.rolled_back(), ledger.resolved()), (1, 2));
     }
@@ -140,7 +170,19 @@ mod tests {
     #[test]
     fn a_table_that_says_otherwise_than_the_server_did_is_noticed() {
         let mut ledger = ledger(&[("a", Outcome::Committed), ("b", Outcome::RolledBack)]);
-        let contradictions = ledger.resolve(&["b".to_owned()].into());
+        let contradictions = ledger.resolve(&["b".to_owned()].into(), &Deaths::default());
         assert_eq!(contradictions.len(), 2, "{contradictions:?}");
+    }
+
+    #[test]
+    fn what_committed_right_before_a_primary_died_may_be_gone() {
+        let mut ledger = ledger(&[("a", Outcome::Committed), ("b", Outcome::RolledBack)]);
+        let now = Instant::now();
+        let commit = Some(Commit { asked: now, told: now });
+        ledger.transactions.values_mut().for_each(|transaction| transaction.commit = commit);
+        assert_eq!(ledger.resolve(&BTreeSet::new(), &Deaths(vec![now])), [""; 0]);
+        assert_eq!((ledger.undone(), ledger.rolled_back()), (1, 1));
+        assert!(ledger.never_committed("b") && ledger.never_committed("c"));
+        assert!(!ledger.never_committed("a"));
     }
 }

@@ -4,16 +4,16 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `servers` | the servers, and the way to the queues |
+//! | `servers`, `pair` | the servers, and the way to the queues; a primary and its standby |
 //! | `tables`, `schema` | what is captured: names, and making the tables and reading them |
 //! | `exchanges` | which table's events go to which exchange, and what becomes of those that it refuses |
 //! | `giants` | values that are enormous as text, and who writes them |
 //! | `triggers` | what writes in the middle of a statement, and in which order |
 //! | `clients`, `client`, `planned_transaction` | who changes the tables, and what a transaction is to do |
-//! | `fault`, `injector` | what may go wrong, and how it is injected and healed |
+//! | `fault`, `injector`, `failover` | what may go wrong, and how it is injected and healed |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
-//! | `ledger` | what the clients know |
-//! | `gaps` | which events exchanges were told they lack |
+//! | `ledger`, `deaths` | what the clients know, and what of it may be gone with a primary |
+//! | `gaps`, `timelines` | which events exchanges were told they lack, and which are of a history that is no more |
 //! | `verdict`, `replica` | the checks, pure |
 //! | `clock`, `latency` | times, and how long events take while nothing is broken |
 //! | `monitor`, `report` | what was seen on the way, and what is printed |
@@ -21,9 +21,11 @@
 mod client;
 mod clients;
 mod clock;
+mod deaths;
 mod delivery;
 mod drain;
 mod exchanges;
+mod failover;
 mod fault;
 mod gaps;
 mod giants;
@@ -31,12 +33,14 @@ mod injector;
 mod latency;
 mod ledger;
 mod monitor;
+mod pair;
 mod planned_transaction;
 mod replica;
 mod report;
 mod schema;
 mod servers;
 mod tables;
+mod timelines;
 mod triggers;
 mod verdict;
 
@@ -46,12 +50,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clients::{Account, CLIENTS, Clients, WRITER_OF_GIANTS};
+use deaths::Deaths;
 use drain::Drain;
 use fault::{Fault, Lane};
 use injector::Injector;
 use latency::{Latency, Span};
 use ledger::Ledger;
 use monitor::Observed;
+pub use pair::Replication;
 pub use report::Report;
 use servers::Servers;
 use verdict::Verdict;
@@ -83,6 +89,8 @@ pub struct Plan {
     pub seed: u64,
     /// Whether the worker speaks TLS to its broker.
     pub tls: bool,
+    /// Whether there is a standby, which is promoted now and then.
+    pub replication: Replication,
 }
 
 /// Everything that happened until the clients and the faults came to their end.
@@ -93,6 +101,7 @@ struct History {
     /// Without and with the client of enormous values.
     calm: [Span; 2],
     findings: Vec<String>,
+    deaths: Deaths,
 }
 
 /// What the lanes have to tell in the end.
@@ -100,6 +109,7 @@ struct History {
 struct Injected {
     faults: BTreeMap<Fault, usize>,
     findings: Vec<String>,
+    deaths: Deaths,
 }
 
 /// Runs it.
@@ -108,8 +118,9 @@ struct Injected {
 /// If a server does not come up again, or the stream does not go on when everything is healed.
 pub fn run(plan: Plan) -> Report {
     let way = if plan.tls { ", over TLS" } else { "" };
-    eprintln!("chaos test: seed {}, {} s{way}", plan.seed, plan.duration.as_secs());
-    let servers = Servers::start(plan.tls);
+    let standby = plan.replication.name();
+    eprintln!("chaos test: seed {}, {} s{way}{standby}", plan.seed, plan.duration.as_secs());
+    let servers = Servers::start(plan.tls, plan.replication);
     let drains = Servers::queues().map(Drain::new);
     let (end_signal, settled) = (EndSignal::default(), EndSignal::default());
     let (mut history, observed) = thread::scope(|scope| {
@@ -148,7 +159,7 @@ fn run_clients_and_faults(
     end_signal: &EndSignal,
     plan: Plan,
 ) -> History {
-    let clients = Clients::new(servers.connection_string(), plan.seed, end_signal);
+    let clients = Clients::new(servers, plan.seed, end_signal);
     let injected = Mutex::new(Injected::default());
     let (began, calm) = (Instant::now(), (plan.duration / CALM).min(LONGEST_CALM));
     let (accounts, calm): (Vec<Account>, _) = thread::scope(|scope| {
@@ -178,9 +189,9 @@ fn run_clients_and_faults(
         (working.into_iter().map(join).collect(), [without, with])
     });
     let (ledger, errors) = close_books(accounts, &clients);
-    let Injected { faults, findings } =
+    let Injected { faults, findings, deaths } =
         injected.into_inner().unwrap_or_else(PoisonError::into_inner);
-    History { ledger, errors, faults, calm, findings }
+    History { ledger, errors, faults, calm, findings, deaths }
 }
 
 /// Injects one lane's faults, dealt like cards: each kind comes once before any comes again.
@@ -194,9 +205,7 @@ fn inject_faults(
     // A panic here, a server that does not come up, ends the run.
     let _give = GiveOnDrop(injector.end_signal);
     loop {
-        let mut deck = lane.faults(injector.servers);
-        injector.dice.shuffle(&mut deck);
-        for fault in deck {
+        for fault in lane.deal(injector.servers, &mut injector.dice) {
             let rest = injector.dice.time(200, longest_rest);
             if injector.end_signal.comes_within(rest) {
                 return;
@@ -211,6 +220,7 @@ fn inject_faults(
             );
             let mut injected = injected.lock().unwrap_or_else(PoisonError::into_inner);
             injected.findings.append(&mut injector.findings);
+            injected.deaths.0.append(&mut injector.deaths.0);
             if took_place {
                 *injected.faults.entry(fault).or_default() += 1;
             }
@@ -237,12 +247,14 @@ fn settle(servers: &Servers, drains: &[Drain]) {
     let prepared = session.query("SELECT gid FROM pg_prepared_xacts ORDER BY gid", &[]);
     for (number, row) in prepared.expect("could not list prepared transactions").iter().enumerate()
     {
-        let verb = if number % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
+        // One that is there again after a failover its client may know as rolled back.
+        let is_certain = servers.replication != Replication::Asynchronous;
+        let verb = if is_certain && number % 2 == 0 { "COMMIT" } else { "ROLLBACK" };
         let statement = format!("{verb} PREPARED '{}'", row.get::<_, &str>(0));
         session.batch_execute(&statement).expect("could not end a prepared transaction");
     }
     // Exchanges that are there again are asked at once whether they take messages, and told what they lack.
-    servers.bed.postgres.reload();
+    servers.primary().reload();
     servers.wait_until_confirmed(SETTLING);
     let last = format!("INSERT INTO {} VALUES ('{LAST}', '{LAST}#end')", tables::JOURNAL);
     session.batch_execute(&last).expect("could not write the last transaction");
@@ -266,9 +278,17 @@ fn judge(
     let source = schema::rows(&mut servers.connect()).expect("could not read the tables");
     let ledger = &mut history.ledger;
     ledger.enter(last_transaction());
-    let contradictions = ledger.resolve(&schema::tags(&source));
+    let contradictions = ledger.resolve(&schema::tags(&source), &history.deaths);
     let mut broken = std::mem::take(&mut history.findings);
     broken.extend(servers.lost_places());
+    let promotions = servers.pair.as_ref().map(|_| pair::promotions(servers.primary()));
+    let promotions = promotions.unwrap_or_default();
+    for drain in drains {
+        let differences = drain.received().switches.differences(&promotions);
+        let queue = drain.queue.name();
+        broken
+            .extend(differences.iter().map(|difference| format!("the {queue} queue {difference}")));
+    }
     // That of the first queue: the others' differ by what RabbitMQ does with them.
     let latencies = history
         .calm
@@ -281,11 +301,14 @@ fn judge(
         verdicts: verdicts.collect(),
         seed: plan.seed,
         tls: plan.tls,
+        replication: plan.replication,
         ran: plan.duration,
         faults: std::mem::take(&mut history.faults),
         committed: ledger.committed().count(),
         rolled_back: ledger.rolled_back(),
         resolved: ledger.resolved(),
+        promotions: promotions.len(),
+        undone: ledger.undone(),
         events: ledger.committed().map(|transaction| transaction.changes.len()).sum(),
         midway: ledger.committed().map(|transaction| transaction.midway).sum(),
         longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
@@ -312,5 +335,6 @@ fn last_transaction() -> ledger::Transaction {
         stamp: format!("{LAST}#end"),
     };
     let (tag, changes) = (LAST.to_owned(), vec![change]);
-    ledger::Transaction { tag, changes, midway: 0, outcome: ledger::Outcome::Committed }
+    let outcome = ledger::Outcome::Committed;
+    ledger::Transaction { tag, changes, midway: 0, outcome, commit: None }
 }

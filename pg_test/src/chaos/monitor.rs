@@ -49,7 +49,7 @@ pub(super) fn watch(servers: &Servers, end_signal: &EndSignal) -> Observed {
         }
         observed.longest_standstill = observed.longest_standstill.max(moved_at.elapsed());
         observed.longest_lag = observed.longest_lag.max(look.lag);
-        observed.returned += look.returned - last.returned;
+        observed.returned += (look.returned - last.returned).max(0);
         last = look;
     }
     observed

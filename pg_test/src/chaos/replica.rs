@@ -10,8 +10,8 @@ use super::ledger::RowName;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Replica {
     rows: BTreeMap<RowName, (Place, Option<Row>)>,
-    /// Where each table was emptied last: no row from before is in it.
-    emptied: BTreeMap<String, Place>,
+    /// Where each table was emptied: no row from before is in it.
+    emptied: BTreeMap<String, BTreeSet<Place>>,
 }
 
 impl Replica {
@@ -19,8 +19,7 @@ impl Replica {
     pub fn apply(&mut self, delivery: &Delivery, after: Option<Row>) {
         if delivery.is_truncate() {
             let emptied = self.emptied.entry(delivery.change.table.clone());
-            let last = emptied.or_insert(delivery.place);
-            *last = delivery.place.max(*last);
+            emptied.or_default().insert(delivery.place);
             return;
         }
         let name = delivery.change.row_name();
@@ -30,16 +29,22 @@ impl Replica {
         }
     }
 
-    /// How the replica differs from the source's rows, but for those whose last change may be missing. Columns
-    /// that a row's last message does not have (added or renamed since) are not compared.
+    /// How the replica differs from the source's rows, but for those whose last change may be missing, or is undone:
+    /// who was told of that reads them again. Columns that a row's last message does not have (added or renamed
+    /// since) are not compared.
     pub fn differences(
         &self,
         source: &BTreeMap<RowName, Row>,
         unknown: &BTreeSet<RowName>,
+        is_undone: impl Fn(Place) -> bool,
     ) -> Vec<String> {
         let mut differences = Vec::new();
-        for (name, row) in source.iter().filter(|(name, _)| !unknown.contains(name)) {
-            match self.row(name) {
+        let is_known = |name: &RowName| {
+            let last = self.rows.get(name);
+            !unknown.contains(name) && !last.is_some_and(|&(place, _)| is_undone(place))
+        };
+        for (name, row) in source.iter().filter(|(name, _)| is_known(name)) {
+            match self.row(name, &is_undone) {
                 None => differences.push(format!("{name:?} is in the source alone")),
                 Some(copy) if !agree(row, copy) => {
                     differences.push(format!("{name:?} is {row:?} and came as {copy:?}"));
@@ -47,8 +52,8 @@ impl Replica {
                 Some(_) => {}
             }
         }
-        for name in self.rows.keys().filter(|name| !unknown.contains(name)) {
-            if self.row(name).is_some() && !source.contains_key(name) {
+        for name in self.rows.keys().filter(|name| is_known(name)) {
+            if self.row(name, &is_undone).is_some() && !source.contains_key(name) {
                 differences.push(format!("{name:?} is not in the source"));
             }
         }
@@ -56,9 +61,10 @@ impl Replica {
     }
 
     /// A row that is there.
-    fn row(&self, name: &RowName) -> Option<&Row> {
+    fn row(&self, name: &RowName, is_undone: impl Fn(Place) -> bool) -> Option<&Row> {
         let (place, row) = self.rows.get(name)?;
-        let was_emptied = self.emptied.get(&name.0).is_some_and(|emptied| place < emptied);
+        let mut emptied = self.emptied.get(&name.0).into_iter().flat_map(|all| all.range(place..));
+        let was_emptied = emptied.any(|&place| !is_undone(place));
         row.as_ref().filter(|_| !was_emptied)
     }
 }

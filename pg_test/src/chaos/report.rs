@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::latency::Latency;
 use super::monitor::Observed;
+use super::pair::Replication;
 use super::verdict::Verdict;
 
 /// So many findings of a kind are told in full.
@@ -17,11 +18,15 @@ const TOLD: usize = 10;
 pub struct Report {
     pub(super) seed: u64,
     pub(super) tls: bool,
+    pub(super) replication: Replication,
     pub(super) ran: Duration,
     pub(super) faults: BTreeMap<Fault, usize>,
     pub(super) committed: usize,
     pub(super) rolled_back: usize,
     pub(super) resolved: usize,
+    pub(super) promotions: usize,
+    /// Transactions that committed and are gone with the primary.
+    pub(super) undone: usize,
     pub(super) events: usize,
     /// Those of them that were made by what a statement called.
     pub(super) midway: usize,
@@ -50,12 +55,19 @@ impl Report {
             verdict.findings().iter().all(|(_, found)| found.is_empty()) && !was_overtaken
         };
         let is_sound = self.contradictions.is_empty() && self.broken.is_empty();
-        is_sound && self.verdicts.iter().all(|(_, v)| is_clean(v))
+        let is_lossless = self.replication != Replication::Asynchronous;
+        let was_undone = self.verdicts.iter().any(|(_, verdict)| verdict.undone > 0);
+        is_sound && !(is_lossless && was_undone) && self.verdicts.iter().all(|(_, v)| is_clean(v))
     }
 
     /// Kinds of faults that were injected.
     pub fn kinds_of_faults(&self) -> usize {
         self.faults.len()
+    }
+
+    /// How often a standby was promoted.
+    pub fn promotions(&self) -> usize {
+        self.promotions
     }
 
     /// Transactions that committed.
@@ -81,7 +93,8 @@ impl Report {
     fn write_table(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: String| writeln!(f, "| {name} | {value} |");
         let way = if self.tls { ", over TLS" } else { "" };
-        line("chaos test", format!("seed {}, {} s{way}", self.seed, self.ran.as_secs()))?;
+        let standby = self.replication.name();
+        line("chaos test", format!("seed {}, {} s{way}{standby}", self.seed, self.ran.as_secs()))?;
         line("---", "---".to_owned())?;
         for (fault, times) in &self.faults {
             line(fault.name(), times.to_string())?;
@@ -94,6 +107,13 @@ impl Report {
         line("serialization failures", self.met("40001").to_string())?;
         line("events committed", self.events.to_string())?;
         line("of them, made in the middle of a statement", self.midway.to_string())?;
+        if self.replication != Replication::None {
+            line("promotions", self.promotions.to_string())?;
+            line(
+                "transactions that committed and are gone with the primary",
+                self.undone.to_string(),
+            )?;
+        }
         let [whole, keys_only] = self.giants;
         line(
             "of them, of enormous values: whole / with the key alone",
@@ -114,6 +134,9 @@ impl Report {
         by_queue("gap events", &|verdict| verdict.gaps)?;
         by_queue("passed over, and told by a gap event", &|verdict| verdict.passed_over)?;
         by_queue("dead letters, and told by a gap event", &|verdict| verdict.dead_lettered)?;
+        if self.replication != Replication::None {
+            by_queue("of a history that is no more, as `timeline` events told", &|v| v.undone)?;
+        }
         for (number, (name, _)) in Verdict::default().findings().iter().enumerate() {
             by_queue(&format!("**{name}**"), &|verdict| verdict.findings()[number].1.len())?;
         }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use ::postgres::{Client, NoTls};
 
 use super::exchanges::{self, DEAD, EXCHANGE, LETTERING, SKIPPING};
+use super::pair::{self, Pair, Replication};
 use super::schema;
 use crate::broker::{Broker, Queue};
 use crate::certificates::{Authority, CertificateFiles, Subject};
+use crate::postgres::Postgres;
 use crate::proxy::Proxy;
 use crate::rabbitmq::RabbitMq;
 use crate::testbed::Testbed;
@@ -45,6 +47,9 @@ const CONF: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Servers {
     pub bed: Testbed,
+    /// Both servers, if the testbed's has a standby.
+    pub pair: Option<Pair>,
+    pub replication: Replication,
     pub proxy: Proxy,
     /// Whether the worker holds what no queue is bound for: else faults that unbind lose messages,
     /// as they are documented to.
@@ -55,11 +60,15 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Starts everything. `tls`: the worker speaks TLS to the broker, and verifies it in full.
-    pub fn start(tls: bool) -> Servers {
+    pub fn start(tls: bool, replication: Replication) -> Servers {
         let certificates = tls.then(CertificateFiles::new);
+        let conf = match replication {
+            Replication::None => CONF.to_vec(),
+            _ => [CONF, pair::CONF].concat(),
+        };
         let bed = match &certificates {
-            Some(files) => testbed_with_tls(files),
-            None => Testbed::private(CONF),
+            Some(files) => testbed_with_tls(files, &conf),
+            None => Testbed::private(&conf),
         };
         let port = if tls { bed.rabbitmq.tls_port() } else { bed.rabbitmq.port() };
         let proxy = Proxy::start(port);
@@ -67,8 +76,14 @@ impl Servers {
         // Exchanges that are gone it does not make anew where what it does without them is to be seen.
         let configure = format!("^(?!({SKIPPING}|{LETTERING})$)");
         bed.rabbitmq.ctl(&["set_permissions", USER, &configure, ".*", ".*"]);
-        let mut servers =
-            Servers { bed, proxy, holds_unroutable: false, _certificates: certificates };
+        let mut servers = Servers {
+            bed,
+            pair: None,
+            replication,
+            proxy,
+            holds_unroutable: false,
+            _certificates: certificates,
+        };
         let broker = servers.broker();
         broker.declare_exchange(FAN, "fanout");
         for queue in Servers::queues() {
@@ -76,7 +91,18 @@ impl Servers {
         }
         exchanges::ALL.iter().for_each(|exchange| servers.bind(exchange));
         servers.configure();
+        servers.pair = Pair::make(&servers.bed.postgres, replication);
         servers
+    }
+
+    /// The server that writes.
+    pub fn primary(&self) -> &Postgres {
+        self.pair.as_ref().map_or(&self.bed.postgres, |pair| pair.primary(&self.bed.postgres))
+    }
+
+    /// The one that follows it.
+    pub fn standby(&self) -> Option<&Postgres> {
+        self.pair.as_ref().map(|pair| pair.standby(&self.bed.postgres))
     }
 
     /// The queues that are drained.
@@ -103,14 +129,22 @@ impl Servers {
         self.broker().unbind_exchange(exchange, FAN);
     }
 
-    /// How sessions connect.
+    /// How sessions connect: to whichever server writes.
     pub fn connection_string(&self) -> String {
-        self.bed.postgres.connection_string(DATABASE)
+        match &self.pair {
+            Some(pair) => pair.connection_string(&self.bed.postgres, DATABASE),
+            None => self.bed.postgres.connection_string(DATABASE),
+        }
     }
 
     /// A session, if the server takes one.
     pub fn try_connect(&self) -> Option<Client> {
         Client::connect(&self.connection_string(), NoTls).ok()
+    }
+
+    /// A session with one of the servers, if it takes one.
+    pub fn try_connect_to(&self, server: &Postgres) -> Option<Client> {
+        Client::connect(&server.connection_string(DATABASE), NoTls).ok()
     }
 
     /// A session, once the server takes one again.
@@ -121,7 +155,8 @@ impl Servers {
 
     /// What the server's log has that only a worker says which lost its place.
     pub fn lost_places(&self) -> Vec<String> {
-        let log = self.bed.postgres.log();
+        let standby = self.standby().map(Postgres::log).unwrap_or_default();
+        let log = self.primary().log() + &standby;
         let is_first = |line: &&str| line.contains("stream begins at");
         let first_starts = log.lines().filter(is_first).skip(1);
         let losses = log.lines().filter(|line| line.contains("events are lost: WAL of the time"));
@@ -179,14 +214,14 @@ impl Servers {
 }
 
 /// One whose broker shows a certificate for its address.
-fn testbed_with_tls(files: &CertificateFiles) -> Testbed {
+fn testbed_with_tls(files: &CertificateFiles, conf: &[&str]) -> Testbed {
     let authority = Authority::new("chaos");
     let broker = authority.issue(Subject::server(&["127.0.0.1"]));
     let root = files.put("root.pem", authority.certificate());
     let rabbitmq = RabbitMq::create_with_tls(&TlsListener::new(files, "broker", &broker));
     let port = format!("amqp.port = {}", rabbitmq.tls_port());
     let root = format!("amqp.sslrootcert = '{}'", root.display());
-    let conf = [CONF, &["amqp.sslmode = 'verify-full'", port.as_str(), root.as_str()]].concat();
+    let conf = [conf, &["amqp.sslmode = 'verify-full'", port.as_str(), root.as_str()]].concat();
     Testbed::beside(&Arc::new(rabbitmq), &conf)
 }
 

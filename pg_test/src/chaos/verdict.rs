@@ -9,6 +9,7 @@ use super::gaps::Gaps;
 use super::giants;
 use super::ledger::{Change, Ledger, Outcome, RowName, Transaction};
 use super::replica::Replica;
+use super::timelines::Switches;
 
 /// What one queue delivered.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Received {
     /// What the messages make of empty tables.
     pub replica: Replica,
     pub gaps: Gaps,
+    /// What it was told of failovers.
+    pub switches: Switches,
     /// Messages that could not be understood.
     pub unreadable: Vec<String>,
     /// Bytes of the longest body.
@@ -60,6 +63,8 @@ pub(super) struct Verdict {
     pub dead_lettered: usize,
     /// Gap events, those that came again among them.
     pub gaps: usize,
+    /// Messages of a history that is no more, as was told.
+    pub undone: usize,
 }
 
 impl Verdict {
@@ -69,17 +74,24 @@ impl Verdict {
             resent: received.deliveries.iter().filter(|d| d.resent.is_some()).count(),
             unreadable: received.unreadable.clone(),
             gaps: received.gaps.len(),
+            overtaken: received.switches.overtaken(&received.deliveries),
             ..Verdict::default()
         };
-        let mut events = verdict.first_deliveries(&received.deliveries);
-        verdict.check_order(&received.deliveries, &received.gaps);
-        verdict.check_exchanges(&received.deliveries, &received.gaps);
+        let is_undone = |event: &&Delivery| received.switches.undo(event.place);
+        let (undone, deliveries): (Vec<&Delivery>, Vec<&Delivery>) =
+            received.deliveries.iter().partition(is_undone);
+        verdict.undone = undone.len();
+        verdict.check_undone(undone, ledger);
+        let mut events = verdict.first_deliveries(&deliveries);
+        verdict.check_order(&deliveries, &received.gaps);
+        verdict.check_exchanges(&deliveries, &received.gaps);
         verdict.check_renderings(&events);
         events.sort_by_key(|delivery| delivery.place);
         let passed_over = verdict.check_transactions(&events, ledger, &received.gaps);
         let unknown = verdict.check_chains(&events, &passed_over);
         verdict.passed_over = passed_over.len();
-        verdict.diverged.extend(received.replica.differences(source, &unknown));
+        let is_undone = |place| received.switches.undo(place);
+        verdict.diverged.extend(received.replica.differences(source, &unknown, is_undone));
         verdict
     }
 
@@ -98,11 +110,23 @@ impl Verdict {
         ]
     }
 
+    /// What is of a history that is no more committed there, too.
+    fn check_undone(&mut self, mut undone: Vec<&Delivery>, ledger: &Ledger) {
+        undone.sort_by_key(|delivery| delivery.place);
+        for transaction in undone.chunk_by(|a, b| a.is_of_one_with(b)) {
+            let (tag, place) = (tag(transaction), transaction[0].place);
+            // Of one that came in part nobody may know which it was.
+            if !tag.is_empty() && ledger.never_committed(&tag) {
+                self.invented.push(format!("transaction {tag} at {place}, which is no more"));
+            }
+        }
+    }
+
     /// The first delivery of each message.
-    fn first_deliveries<'a>(&mut self, deliveries: &'a [Delivery]) -> Vec<&'a Delivery> {
+    fn first_deliveries<'a>(&mut self, deliveries: &[&'a Delivery]) -> Vec<&'a Delivery> {
         let mut seen: HashMap<&str, &Delivery> = HashMap::new();
         let mut first = Vec::new();
-        for delivery in deliveries {
+        for &delivery in deliveries {
             match seen.get(delivery.message_id.as_str()) {
                 None => {
                     seen.insert(&delivery.message_id, delivery);
@@ -128,11 +152,11 @@ impl Verdict {
 
     /// First deliveries are in the order of the stream. One that says that it was sent before may come
     /// after later ones if these come again behind it: a resend repeats a suffix, but for what is passed over by then.
-    fn check_order(&mut self, deliveries: &[Delivery], gaps: &Gaps) {
+    fn check_order(&mut self, deliveries: &[&Delivery], gaps: &Gaps) {
         let mut seen: HashSet<&str> = HashSet::new();
         let mut places: BTreeMap<Place, &Change> = BTreeMap::new();
         let mut owed: BTreeMap<Place, (&Change, &Delivery)> = BTreeMap::new();
-        for event in deliveries {
+        for &event in deliveries {
             owed.remove(&event.place);
             if !seen.insert(&event.message_id) {
                 continue;
@@ -166,10 +190,10 @@ impl Verdict {
 
     /// Each message came to the exchange of its table. What that has refused came to the dead-letter exchange
     /// and says why, and its own was told.
-    fn check_exchanges(&mut self, deliveries: &[Delivery], gaps: &Gaps) {
+    fn check_exchanges(&mut self, deliveries: &[&Delivery], gaps: &Gaps) {
         let mut arrived: HashSet<&str> = HashSet::new();
         let mut letters: BTreeMap<&str, &Delivery> = BTreeMap::new();
-        for event in deliveries {
+        for &event in deliveries {
             let home = exchanges::of(&event.change.table);
             let says_why =
                 |refused: &String| refused.starts_with(&format!("exchange \"{home}\": "));
@@ -224,7 +248,7 @@ impl Verdict {
     ) -> BTreeMap<Place, &'a Change> {
         let mut came = HashSet::new();
         let mut excused = BTreeMap::new();
-        for transaction in events.chunk_by(|a, b| a.place.commit_lsn == b.place.commit_lsn) {
+        for transaction in events.chunk_by(|a, b| a.is_of_one_with(b)) {
             let tag = tag(transaction);
             let known = ledger.get(&tag).filter(|known| known.outcome == Outcome::Committed);
             let missing =
@@ -347,7 +371,7 @@ fn passed_over<'a>(
     transaction: &[&Delivery],
     gaps: &Gaps,
 ) -> BTreeMap<Place, &'a Change> {
-    let commit_lsn = transaction[0].place.commit_lsn;
+    let Place { timeline, commit_lsn, .. } = transaction[0].place;
     if !gaps.tell(SKIPPING, commit_lsn) {
         return BTreeMap::new();
     }
@@ -357,7 +381,7 @@ fn passed_over<'a>(
         .filter(|(tx_seq, change)| {
             !came.contains(tx_seq) && exchanges::of(&change.table) == SKIPPING
         })
-        .map(|(tx_seq, change)| (Place { commit_lsn, tx_seq }, change))
+        .map(|(tx_seq, change)| (Place { timeline, commit_lsn, tx_seq }, change))
         .collect()
 }
 

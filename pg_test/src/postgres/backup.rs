@@ -2,6 +2,8 @@
 //! recovers from a WAL archive, a streaming standby. Each is a [`Postgres`] of its own, on its own
 //! port, with the configuration of the original but for what the caller adds.
 
+use std::fs;
+
 use crate::process::Process;
 use crate::send_signal;
 use crate::wait::{DEADLINE, wait_until};
@@ -16,6 +18,16 @@ impl Postgres {
         let copy = Postgres::empty();
         let process = copy.start_copying(self, &[]);
         copy.finish_copying(process, conf);
+        copy
+    }
+
+    /// A copy of this server, which is not running, as of the moment in which it ended: what a snapshot of its file
+    /// system holds. It is not started yet.
+    #[track_caller]
+    pub fn snapshot(&self, conf: &[&str]) -> Postgres {
+        let copy = Postgres::empty();
+        copy.copy_files(&self.data_dir());
+        copy.configure(conf);
         copy
     }
 
@@ -63,21 +75,37 @@ impl Postgres {
         });
     }
 
-    /// Has a server that is not running forget what `source` does not have (pg_rewind). It keeps its configuration.
+    /// Takes back what this server, which is not running and was the primary, wrote after `primary` was promoted in
+    /// its place: then it can follow that one (pg_rewind). False if it cannot be told where both parted, as the WAL of
+    /// the checkpoint before that is gone.
     #[track_caller]
-    pub fn rewind(&self, source: &Postgres) {
-        let own = ["postgresql.conf", "postgresql.auto.conf"].map(|name| format!("data/{name}"));
-        let kept = own.each_ref().map(|name| self.folder.read(name));
+    pub fn rewind(&self, primary: &Postgres) -> bool {
+        // Only then its control file tells of the new timeline.
+        let done = primary.connect("postgres").batch_execute("CHECKPOINT");
+        done.expect("could not write a checkpoint");
         let mut command = command_of("pg_rewind");
-        command
-            .arg("--target-pgdata")
-            .arg(self.data_dir())
-            .arg(format!("--source-server={}", source.connection_string("postgres")))
-            .arg("--no-sync");
-        let status =
-            Process::start("pg_rewind", command, &self.folder, "pg_rewind.log").wait(PATIENCE);
-        assert!(status.success(), "pg_rewind failed:\n{}", self.folder.read("pg_rewind.log"));
-        own.iter().zip(&kept).for_each(|(name, text)| _ = self.folder.write(name, text));
+        let source = primary.connection_string("postgres");
+        command.arg("--no-sync").arg(format!("--source-server={source}"));
+        command.arg("--target-pgdata").arg(self.data_dir());
+        let process = Process::start("pg_rewind", command, &self.folder, "pg_rewind.log");
+        let status = process.wait(PATIENCE);
+        let told = self.folder.read("pg_rewind.log");
+        let is_without_wal = told.contains("could not find previous WAL record");
+        assert!(status.success() || is_without_wal, "pg_rewind failed:\n{told}");
+        if status.success() {
+            // The other one's configuration came along.
+            self.configure(&[]);
+        }
+        status.success()
+    }
+
+    /// Replaces this server, which is not running, by a copy of that one.
+    #[track_caller]
+    pub fn become_copy_of(&self, original: &Postgres) {
+        let removed = fs::remove_dir_all(self.data_dir());
+        removed.unwrap_or_else(|error| panic!("{}: {error}", self.data_dir().display()));
+        let process = self.start_copying(original, &[]);
+        self.finish_copying(process, &[]);
     }
 
     /// Starts a backup that recovers from a WAL archive (its configuration has a

@@ -719,6 +719,15 @@ fn a_promotion_in_the_middle_of_a_transaction_does_not_change_its_order() {
         .filter_map(|message| message.message_id.as_deref()?.split('/').nth(1))
         .collect();
     assert_eq!(timelines, BTreeSet::from(["1", "2"]));
+    // What was prepared on the old one bears its name, and says that it did not commit there.
+    for message in &first {
+        let was_prepared =
+            (ROWS + 1..=ROWS + 100).any(|id| message.json()["current"]["id"] == json!(id));
+        let timeline = was_prepared.then(|| json!(2));
+        assert_eq!(message.headers.get("commit_timeline"), timeline.as_ref(), "{message:?}");
+        let size = if message.headers["tx_size"] == json!(2 * ROWS) { 2 * ROWS } else { 200 };
+        assert_eq!(message.headers["tx_size"], json!(size));
+    }
 }
 
 /// The new version of a row is not on the page of the old one: its record has both.

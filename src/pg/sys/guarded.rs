@@ -157,6 +157,8 @@ guarded! {
     /// utils/acl.h
     fn pg_parameter_aclcheck(name: *const c_char, role: Oid, mode: AclMode) -> AclResult::Type;
     /// utils/builtins.h
+    fn cstring_to_text_with_len(text: *const c_char, length: c_int) -> *mut varlena;
+    /// utils/builtins.h
     fn buildoidvector(oids: *const Oid, count: c_int) -> *mut oidvector;
     /// utils/datum.h
     fn datum_image_eq(a: Datum, b: Datum, by_value: bool, length: c_int) -> bool;

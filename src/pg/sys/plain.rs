@@ -4,8 +4,8 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use pgrx::pg_sys::{
-    CommandId, HeapTupleHeader, RmgrId, TimeLineID, TimestampTz, TransactionId, XLogReaderState,
-    XLogRecPtr, XLogRecord, XLogSegNo, sigjmp_buf,
+    CommandId, HeapTupleHeader, Oid, RmgrId, TimeLineID, TimestampTz, TransactionId,
+    XLogReaderState, XLogRecPtr, XLogRecord, XLogSegNo, sigjmp_buf,
 };
 
 unsafe extern "C-unwind" {
@@ -18,6 +18,12 @@ unsafe extern "C-unwind" {
     pub fn GetCurrentTransactionIdIfAny() -> TransactionId;
     pub fn GetCurrentTransactionNestLevel() -> c_int;
     pub fn GetCurrentTransactionStartTimestamp() -> TimestampTz;
+    pub fn IsInParallelMode() -> bool;
+    // Raises an ERROR in parallel mode, if the command is to be marked as used.
+    pub fn GetCurrentCommandId(is_used: bool) -> CommandId;
+
+    // access/xlog.h
+    pub fn GetWALInsertionTimeLine() -> TimeLineID;
     pub fn TransactionIdIsCurrentTransactionId(xid: TransactionId) -> bool;
 
     // access/xloginsert.h. XLogRegisterData is `(char *, int)` in 15, `(char *, uint32)` in 16 and 17,
@@ -53,6 +59,9 @@ unsafe extern "C-unwind" {
         latest_chunk_start: *mut XLogRecPtr,
         receive_timeline: *mut TimeLineID,
     ) -> XLogRecPtr;
+
+    // miscadmin.h
+    pub fn GetUserId() -> Oid;
 
     // mb/pg_wchar.h
     pub fn GetDatabaseEncoding() -> c_int;

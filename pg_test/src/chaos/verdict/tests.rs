@@ -17,7 +17,13 @@ fn story() -> (Ledger, Vec<Delivery>, BTreeMap<RowName, Row>) {
     for (tag, range) in [("a", 0..2), ("b", 2..4)] {
         let changes = deliveries[range].iter().map(|d| d.change.clone()).collect();
         let outcome = Outcome::Committed;
-        ledger.enter(Transaction { tag: tag.to_owned(), changes, midway: 0, outcome });
+        ledger.enter(Transaction {
+            tag: tag.to_owned(),
+            changes,
+            midway: 0,
+            outcome,
+            commit: None,
+        });
     }
     let source = [(deliveries[3].change.row_name(), image("b#2"))].into();
     (ledger, deliveries, source)
@@ -38,7 +44,7 @@ fn event(
         message_id: format!("{commit_lsn}/{tx_seq}"),
         exchange: EXCHANGE.to_owned(),
         body: 7,
-        place: Place { commit_lsn, tx_seq },
+        place: Place { timeline: 1, commit_lsn, tx_seq },
         tx_size,
         change: Change {
             table: "t".to_owned(),
@@ -195,7 +201,7 @@ fn findings_of(
     let changes = made.iter().map(|change| event(change, 1, None, None).change).collect();
     let mut ledger = Ledger::default();
     let (tag, outcome) = ("a".to_owned(), Outcome::Committed);
-    ledger.enter(Transaction { tag, changes, midway: 0, outcome });
+    ledger.enter(Transaction { tag, changes, midway: 0, outcome, commit: None });
     let row = |&(key, stamp): &(&str, &str)| (("t".to_owned(), key.to_owned()), image(stamp));
     let source = left.iter().map(row).collect();
     let verdict = Verdict::on(&receive(deliveries.collect()), &ledger, &source);
@@ -366,7 +372,7 @@ fn a_row_whose_change_was_passed_over_is_unknown_until_it_changes_again() {
     let names = [events[0].change.row_name(), events[3].change.row_name()];
     let mut ledger = Ledger::default();
     let (tag, outcome) = ("a".to_owned(), Outcome::Committed);
-    ledger.enter(Transaction { tag, changes, midway: 0, outcome });
+    ledger.enter(Transaction { tag, changes, midway: 0, outcome, commit: None });
     let findings = |came: &[usize], stamp: &str| {
         let mut received = receive(came.iter().map(|&at| events[at].clone()).collect());
         let gap = Gap { exchange: SKIPPING.to_owned(), from: Some(5), to: 10 };

@@ -6,8 +6,24 @@ use pg_test::rabbitmq_cluster::{NET_TICKTIME, Node};
 
 use super::stage::{CONFIRM_TIMEOUT, CONNECT_TIMEOUT, HEARTBEAT};
 
-/// What the cluster needs itself, whatever the worker does: to elect the leader of a queue.
-pub const ELECTION: Duration = Duration::from_secs(12);
+/// What explains a stand-still, in words and in time.
+pub type Bound = (&'static str, Duration);
+
+/// The connection ends, and another node is there.
+pub const ENDS: Bound =
+    ("connect_timeout + confirm_timeout", CONNECT_TIMEOUT.saturating_add(CONFIRM_TIMEOUT));
+
+/// Nothing comes on the connection any more.
+pub const SILENT: Bound = (
+    "2 heartbeat + connect_timeout + confirm_timeout",
+    HEARTBEAT.saturating_mul(2).saturating_add(ENDS.1),
+);
+
+/// Of several attempts none has worked for a while.
+pub const ATTEMPTS: Bound = (
+    "5 s (longest pause) + connect_timeout + confirm_timeout",
+    Duration::from_secs(5).saturating_add(ENDS.1),
+);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +53,14 @@ impl Fault {
         }
     }
 
-    /// What explains the longest stand-still, in words and in time.
-    pub fn bound(self) -> (&'static str, Duration) {
+    /// What explains the longest stand-still beside the cluster's own, in words and in time. Whoever gets to a node
+    /// before the queue has another leader may wait there for confirms in vain.
+    pub fn bound(self) -> Bound {
         match self {
             // The operating system or the node says so at once; the next node is there.
-            Fault::Killed | Fault::Stopped | Fault::Drained => {
-                ("connect_timeout + E", CONNECT_TIMEOUT + ELECTION)
-            }
-            // Nobody says anything. Then the worker may get to a node before the queue has another leader, and nothing
-            // is confirmed there.
-            Fault::Frozen | Fault::CutOff => (
-                "2 heartbeat + confirm_timeout + connect_timeout + E",
-                2 * HEARTBEAT + CONFIRM_TIMEOUT + CONNECT_TIMEOUT + ELECTION,
-            ),
-            Fault::Hidden => {
-                ("2 heartbeat + connect_timeout + E", 2 * HEARTBEAT + CONNECT_TIMEOUT + ELECTION)
-            }
+            Fault::Killed | Fault::Stopped | Fault::Drained => ENDS,
+            // Nobody says anything.
+            Fault::Frozen | Fault::CutOff | Fault::Hidden => SILENT,
         }
     }
 

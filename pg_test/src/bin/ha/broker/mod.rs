@@ -8,6 +8,7 @@
 //! | `load`, `tap` | who writes, who receives |
 //! | `ledger` | what must have come, pure |
 //! | `monitor` | what amqp.status showed |
+//! | `probe` | who publishes beside the worker, and finds out what the cluster itself takes |
 //! | `fault`, `rounds` | what befalls a node; one fault after the other, timed |
 //! | `whole` | what befalls the cluster as a whole |
 //! | `names` | what `amqp.host` may say: dead hosts, several addresses, addresses that change, a load balancer |
@@ -17,6 +18,7 @@ mod ledger;
 mod load;
 mod monitor;
 mod names;
+mod probe;
 mod rounds;
 mod stage;
 mod tap;
@@ -33,7 +35,7 @@ use crate::report::Report;
 use ledger::{Ledger, Verdict};
 use load::WRITERS;
 use rounds::{Round, Rounds, let_last};
-use stage::{DATABASE, Stage};
+use stage::{DATABASE, EXCHANGE, Stage};
 
 /// Until everything that was committed has been consumed.
 const DRAINING: Duration = Duration::from_secs(120);
@@ -48,14 +50,17 @@ pub fn run(seed: u64) -> Report {
             scope.spawn(move || tap.run(&stage.brokers(), &stage.is_over));
         }
         scope.spawn(move || stage.monitor.watch(&stage.postgres, DATABASE, &stage.is_over));
+        for broker in stage.brokers() {
+            scope.spawn(move || stage.probe.run(&broker, EXCHANGE, &stage.is_over));
+        }
         let write =
             |writer| scope.spawn(move || stage.load.write(&stage.postgres, DATABASE, writer, seed));
         let writers: Vec<_> = (0..WRITERS).map(write).collect();
         let mut rounds = Rounds::new(stage);
-        faults(&mut rounds);
+        names::run(&mut rounds);
         whole::rolling_restart(&mut rounds);
         whole::without_quorum(&mut rounds);
-        names::run(&mut rounds);
+        faults(&mut rounds);
         stage.load.end();
         writers.into_iter().for_each(|writer| writer.join().expect("a writer failed"));
         drain(stage);
@@ -111,14 +116,15 @@ fn report(stage: &Stage, rounds: &[Round], mut findings: Vec<String>) -> Report 
     let ledger: Ledger = stage.load.ledger();
     let mut table = String::new();
     let mut line = |line: String| writeln!(table, "{line}").expect("a String takes any text");
-    line("| what happened | to whom | longest stand-still | bound | |".to_owned());
-    line("| --- | --- | --- | --- | --- |".to_owned());
-    for Round { fault, whom, standstill, because, bound } in rounds {
-        line(format!(
-            "| {fault} | {whom} | {:.2} s | {:.0} s | {because} |",
-            standstill.as_secs_f64(),
-            bound.as_secs_f64()
-        ));
+    line(
+        "| what happened | to whom | stand-still | of it, the cluster | the rest at most | |"
+            .to_owned(),
+    );
+    line("| --- | --- | --- | --- | --- | --- |".to_owned());
+    let seconds = |time: &Duration| format!("{:.1} s", time.as_secs_f64());
+    for Round { fault, whom, standstill, of_the_cluster, bound: (because, most) } in rounds {
+        let times = [standstill, of_the_cluster, most].map(seconds).join(" | ");
+        line(format!("| {fault} | {whom} | {times} | {because} |"));
     }
     line(String::new());
     for tap in &stage.taps {

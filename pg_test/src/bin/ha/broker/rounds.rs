@@ -4,6 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::fault::Bound;
+use super::probe;
 use super::stage::Stage;
 
 /// One fault, and what came of it.
@@ -13,9 +15,10 @@ pub struct Round {
     /// Whom it befell.
     pub whom: String,
     pub standstill: Duration,
-    /// What explains the longest stand-still, in words.
-    pub because: &'static str,
-    pub bound: Duration,
+    /// The longest time in which nobody else could publish either.
+    pub of_the_cluster: Duration,
+    /// What explains the rest.
+    pub bound: Bound,
 }
 
 /// The rounds of a run.
@@ -38,7 +41,7 @@ impl<'a> Rounds<'a> {
         &mut self,
         fault: &str,
         whom: String,
-        (because, bound): (&'static str, Duration),
+        bound: Bound,
         act: impl FnOnce(&Stage) -> Option<Instant>,
     ) {
         self.stage.wait_until_streaming();
@@ -47,21 +50,26 @@ impl<'a> Rounds<'a> {
         let begin = act(self.stage).unwrap_or(begin);
         self.stage.wait_until_streaming();
         let standstill = self.stage.monitor.standstill(begin);
+        let of_the_cluster = self.stage.probe.standstill(begin);
+        let most = of_the_cluster + probe::PATIENCE + bound.1;
         eprintln!(
-            "{:6.1} s: {fault}, {whom}: {:.2} s of {:.0} s ({leaders})",
+            "{:6.1} s: {fault}, {whom}: {:.2} s, the cluster {:.2} s, at most {:.0} s ({leaders})",
             self.began.elapsed().as_secs_f64(),
             standstill.as_secs_f64(),
-            bound.as_secs_f64()
+            of_the_cluster.as_secs_f64(),
+            most.as_secs_f64()
         );
         for look in self.stage.monitor.since(begin).iter().filter(|look| look.state != "streaming")
         {
             let after = look.at.duration_since(begin).as_secs_f64();
             eprintln!("          {after:5.2} s {} {} {}", look.state, look.broker, look.reason);
         }
-        if standstill > bound {
-            self.findings.push(format!("{fault}, {whom}: stood still for {standstill:?}"));
+        if standstill > most {
+            self.findings.push(format!(
+                "{fault}, {whom}: stood still for {standstill:?}, more than {most:?}"
+            ));
         }
-        self.done.push(Round { fault: fault.to_owned(), whom, standstill, because, bound });
+        self.done.push(Round { fault: fault.to_owned(), whom, standstill, of_the_cluster, bound });
     }
 }
 

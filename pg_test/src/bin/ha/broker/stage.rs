@@ -1,7 +1,7 @@
 //! What a run has: the network, the cluster, PostgreSQL, and what is asked of them between two faults.
 
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pg_test::network::Network;
 use pg_test::rabbitmq_cluster::{Node, RabbitMqCluster};
@@ -9,13 +9,14 @@ use pg_test::{Broker, Postgres, Queue, poll, wait_until};
 
 use super::load::{self, Load};
 use super::monitor::Monitor;
+use super::probe::Probe;
 use super::tap::{Kind, Tap};
 
 /// Where the tables are.
 pub const DATABASE: &str = "ha";
 
 /// Where events go.
-const EXCHANGE: &str = "pg-messaging";
+pub const EXCHANGE: &str = "pg-messaging";
 
 /// `amqp.heartbeat`, `amqp.connect_timeout` and `amqp.confirm_timeout`.
 pub const HEARTBEAT: Duration = Duration::from_secs(4);
@@ -34,6 +35,7 @@ pub struct Stage {
     pub network: Network,
     pub load: Load,
     pub monitor: Monitor,
+    pub probe: Probe,
     pub taps: [Tap; 2],
     pub is_over: AtomicBool,
 }
@@ -81,6 +83,7 @@ impl Stage {
             network,
             load: Load::new(),
             monitor: Monitor::default(),
+            probe: Probe::default(),
             taps,
             is_over: AtomicBool::new(false),
         }
@@ -139,13 +142,15 @@ impl Stage {
         });
     }
 
-    /// Sets a parameter, if it is another one, and waits until the worker is connected anew.
+    /// Sets a parameter to another value, and waits until the worker is connected anew.
     pub fn set_and_reconnect(&self, name: &str, value: &str) {
-        let begin = Instant::now();
+        let connections = || {
+            let log = self.postgres.log();
+            log.matches("connected to broker").count() + log.matches("stream goes on").count()
+        };
+        let before = connections();
         self.postgres.set(name, value);
-        wait_until("the worker connects anew", HEALING, || {
-            self.monitor.since(begin).iter().any(|look| look.state != "streaming").then_some(())
-        });
+        wait_until("the worker connects anew", HEALING, || (connections() > before).then_some(()));
         self.wait_until_streaming();
     }
 

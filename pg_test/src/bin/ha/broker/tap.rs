@@ -13,6 +13,7 @@ use pg_test::{Broker, Message};
 use tokio::time::timeout;
 
 use super::ledger::{Row, Seen};
+use super::probe;
 
 /// Never changes: a quorum queue keeps the order of what was given back only so.
 const PREFETCH: u16 = 200;
@@ -117,6 +118,9 @@ impl Tap {
                 return;
             }
             *next_offset = offset + 1;
+        }
+        if message.routing_key == probe::KEY {
+            return;
         }
         match read(message) {
             Some(seen) => self.seen().push(seen),

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use pg_test::rabbitmq_cluster::Node;
 use pg_test::wait_until;
 
-use super::fault::{ELECTION, Fault};
-use super::names::BACKOFF;
+use super::fault::{ATTEMPTS, Fault};
 use super::rounds::{Rounds, let_last};
-use super::stage::CONNECT_TIMEOUT;
 
 /// How long there is no quorum.
 const OUTAGE: Duration = Duration::from_secs(60);
@@ -38,19 +36,20 @@ pub fn rolling_restart(rounds: &mut Rounds<'_>) {
 /// Two of three nodes are killed; the third one pauses itself.
 pub fn without_quorum(rounds: &mut Rounds<'_>) {
     rounds.stage.wait_until_healed();
-    let bound = (
-        "after it came back: 5 s (longest pause) + connect_timeout + E",
-        BACKOFF + CONNECT_TIMEOUT + ELECTION,
+    rounds.run(
+        "no quorum for a minute",
+        "two nodes killed; the time after they came back".to_owned(),
+        ATTEMPTS,
+        |stage| {
+            let killed = &stage.cluster.nodes[..2];
+            killed.iter().for_each(Node::kill);
+            let_last(OUTAGE);
+            killed.iter().for_each(Node::begin_to_start);
+            let is_back = wait_until("a node lets us in again", COMING_BACK, || {
+                stage.cluster.nodes.iter().any(Node::is_up).then(Instant::now)
+            });
+            killed.iter().for_each(Node::wait_until_started);
+            Some(is_back)
+        },
     );
-    rounds.run("no quorum for a minute", "two nodes killed".to_owned(), bound, |stage| {
-        let killed = &stage.cluster.nodes[..2];
-        killed.iter().for_each(Node::kill);
-        let_last(OUTAGE);
-        killed.iter().for_each(Node::begin_to_start);
-        let is_back = wait_until("a node lets us in again", COMING_BACK, || {
-            stage.cluster.nodes.iter().any(Node::is_up).then(Instant::now)
-        });
-        killed.iter().for_each(Node::wait_until_started);
-        Some(is_back)
-    });
 }
