@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use ::socket::{Attempt, Socket, Tls, connect};
+use ::socket::{Attempt, Socket, Tls, attempt};
 
 use super::broker::Address;
 use super::rota::Sign;
@@ -53,7 +53,7 @@ impl Dialler {
         spawn(Box::new(move || {
             let deadline = Instant::now() + timeout;
             // A receiver that is gone has no use for the connection.
-            let _ = result.send(connect(&host, port, tls.as_ref(), &last_ones, deadline));
+            let _ = result.send(attempt(&host, port, tls.as_ref(), &last_ones, deadline));
         }))?;
         self.under_way.push((destination.clone(), receiver));
         Ok(())

@@ -18,9 +18,18 @@ pub struct Attempt {
 }
 
 /// Connects to a broker. Each address that the name has is tried, and may take an equal part of the time that is
-/// left; `last_ones` after all others, in their own order. The TLS handshake is not made here: it is under way when the
-/// first bytes are written and read.
-pub fn connect(
+/// left. The TLS handshake is not made here: it is under way when the first bytes are written and read.
+///
+/// # Errors
+///
+/// If no address answers in time. Before that: if a file cannot be used that TLS needs.
+pub fn connect(host: &str, port: u16, tls: Option<&Tls>, deadline: Instant) -> Result<Socket> {
+    attempt(host, port, tls, &[], deadline).socket
+}
+
+/// Like [`connect`], with `last_ones` after all other addresses of the name, in their own order; and tells which
+/// addresses did not answer.
+pub fn attempt(
     host: &str,
     port: u16,
     tls: Option<&Tls>,
@@ -70,7 +79,7 @@ mod tests {
     use super::*;
 
     fn connect_to(host: &str, port: u16, last_ones: &[IpAddr]) -> Attempt {
-        connect(host, port, None, last_ones, Instant::now() + Duration::from_secs(10))
+        attempt(host, port, None, last_ones, Instant::now() + Duration::from_secs(10))
     }
 
     #[test]

@@ -24,6 +24,6 @@ mod connect;
 mod socket;
 mod tls;
 
-pub use connect::{Attempt, connect};
+pub use connect::{Attempt, attempt, connect};
 pub use socket::Socket;
 pub use tls::{Identity, Roots, Tls, Trust, Verify};

@@ -64,6 +64,15 @@ impl Fault {
         }
     }
 
+    /// How many nodes one after the other.
+    pub fn befalls(self) -> usize {
+        match self {
+            Fault::Killed | Fault::Stopped | Fault::Frozen | Fault::CutOff => 3,
+            // Others than the worker's would be nothing to it, or are in maintenance mode at a rolling restart.
+            Fault::Drained | Fault::Hidden => 1,
+        }
+    }
+
     /// How long it lasts: long enough that everybody notices.
     pub fn lasts(self) -> Duration {
         match self {

@@ -57,10 +57,10 @@ pub fn run(seed: u64) -> Report {
             |writer| scope.spawn(move || stage.load.write(&stage.postgres, DATABASE, writer, seed));
         let writers: Vec<_> = (0..WRITERS).map(write).collect();
         let mut rounds = Rounds::new(stage);
-        names::run(&mut rounds);
+        faults(&mut rounds);
         whole::rolling_restart(&mut rounds);
         whole::without_quorum(&mut rounds);
-        faults(&mut rounds);
+        names::run(&mut rounds);
         stage.load.end();
         writers.into_iter().for_each(|writer| writer.join().expect("a writer failed"));
         drain(stage);
@@ -79,11 +79,11 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// Each fault, for each node in turn, the one first that the worker is connected to.
+/// Each fault, the worker's node first.
 fn faults(rounds: &mut Rounds<'_>) {
     for fault in fault::ALL {
         let connected = rounds.stage.connected().unwrap_or_default();
-        for place in (0..3).map(|n| (connected + n) % 3) {
+        for place in (0..fault.befalls()).map(|n| (connected + n) % 3) {
             rounds.stage.wait_until_healed();
             let is_connected = rounds.stage.connected() == Some(place);
             let whom = if is_connected { "the worker's node" } else { "another node" };
