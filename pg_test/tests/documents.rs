@@ -26,7 +26,10 @@ const RECORDED: &[(&str, &[&str])] = &[
             "capture",
         ],
     ),
-    ("docs/guarantees.md", &["chaos", "ha-broker", "ha-patroni"]),
+    (
+        "docs/guarantees.md",
+        &["chaos", "chaos-standby", "chaos-synchronous", "ha-broker", "ha-patroni"],
+    ),
 ];
 
 fn root() -> PathBuf {
