@@ -75,17 +75,11 @@ mod tests {
     fn message(kind: &str, body: Value, headers: &[(&str, Value)]) -> Message {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         Message {
-            exchange: String::new(),
-            routing_key: String::new(),
             body: body.to_string().into_bytes(),
-            redelivered: false,
-            content_type: None,
-            delivery_mode: None,
             message_id: Some("7/1/0/10".to_owned()),
-            timestamp: None,
             kind: Some(kind.to_owned()),
-            app_id: None,
             headers: headers.collect::<BTreeMap<_, _>>(),
+            ..Message::default()
         }
     }
 

@@ -24,24 +24,8 @@ fn ended_at(at: &str) -> Ends {
     let mut ends = Ends::default();
     let body = json!({"from": 1, "to": 2, "at": at}).to_string().into_bytes();
     let kind = Some("timeline".to_owned());
-    ends.hear(&Message { body, kind, ..message() });
+    ends.hear(&Message { body, kind, ..Message::default() });
     ends
-}
-
-fn message() -> Message {
-    Message {
-        exchange: String::new(),
-        routing_key: String::new(),
-        body: Vec::new(),
-        redelivered: false,
-        content_type: None,
-        delivery_mode: None,
-        message_id: None,
-        timestamp: None,
-        kind: None,
-        app_id: None,
-        headers: Default::default(),
-    }
 }
 
 fn rows(of: &[(&str, &str)]) -> Rows {
