@@ -39,6 +39,10 @@ fn wait_for_status(client: &mut Client, words: &str) {
 fn install_again(client: &mut Client) {
     run(client, "DROP EXTENSION amqp_cdc; CREATE EXTENSION amqp_cdc");
     wait_until_streaming(client);
+    capture_again(client);
+}
+
+fn capture_again(client: &mut Client) {
     run(client, TRIGGER);
     run(
         client,
@@ -137,6 +141,69 @@ fn nothing_retains_wal_any_more_and_a_later_installation_begins_anew() {
     assert!(!log.contains("events are lost"), "{log}");
 }
 
+/// What was discarded does not come back with it, though its WAL is still there.
+#[test]
+fn what_was_discarded_stays_so_in_a_later_installation() {
+    let bed = Testbed::private(&[]);
+    let (fixture, mut client) = fixture(&bed);
+    bed.postgres.set("amqp.port", "1");
+    wait_for_status(&mut client, "standing still");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    drop_triggers(&mut client);
+    run(&mut client, "SELECT amqp.uninstall(discard_unconfirmed => true)");
+    bed.postgres.reset("amqp.port");
+    install_again(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [3]);
+}
+
+/// A session that is terminated leaves no order behind.
+#[test]
+fn an_order_ends_with_its_session() {
+    let bed = Testbed::private(&[]);
+    let (fixture, mut client) = fixture(&bed);
+    send_signal(bed.rabbitmq.pid(), "STOP");
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    drop_triggers(&mut client);
+    let mut other = fixture.client();
+    let waiting =
+        std::thread::spawn(move || other.simple_query("SELECT amqp.uninstall()").is_err());
+    // It naps once the order is given.
+    const NAPPING: &str = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' \
+         AND query LIKE 'SELECT amqp.uninstall%' AND wait_event = 'Extension'";
+    let pid = wait_until("the order is given", DEADLINE, || {
+        client.query_opt(NAPPING, &[]).unwrap().map(|row| row.get::<_, i32>(0))
+    });
+    assert!(ask::<bool>(&mut client, &format!("SELECT pg_terminate_backend({pid}, 60000)")));
+    assert!(waiting.join().unwrap(), "it was terminated");
+    send_signal(bed.rabbitmq.pid(), "CONT");
+    capture_again(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)).last(), Some(&3));
+    assert_eq!(ask::<i64>(&mut client, SLOTS), 1);
+}
+
+/// What cannot be noted is not done: the stream goes on.
+#[test]
+fn a_removal_that_cannot_be_noted_changes_nothing() {
+    let bed = Testbed::private(&[]);
+    let (fixture, mut client) = fixture(&bed);
+    drop_triggers(&mut client);
+    let file = bed.postgres.data_dir().join("amqp_cdc.started");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let error = refusal(&mut client, "SELECT amqp.uninstall()");
+    assert_eq!(error.code().code(), "55006");
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, text).unwrap();
+    wait_until_streaming(&mut client);
+    capture_again(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    // What was confirmed may not be saved: it comes again.
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)).last(), Some(&2));
+}
+
 /// The worker is lost after it has noted that the extension is removed, and before it has done it.
 #[test]
 fn a_removal_that_was_broken_off_is_finished() {
@@ -196,4 +263,30 @@ fn standbys_hear_of_it() {
     install_again(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (4)");
     assert_eq!(ids(&published_so_far(&fixture, &mut client)), [4]);
+}
+
+/// It did not listen, so that what it has noted is older than its WAL.
+#[test]
+fn a_standby_that_missed_the_new_beginning_publishes_once_it_is_promoted() {
+    let bed = Testbed::private(&[]);
+    let (fixture, mut client) = fixture(&bed);
+    let standby = bed.postgres.standby("follower", &[]);
+    wait_until_it_says(&standby, &fixture.database, "can take over: everything");
+    drop_triggers(&mut client);
+    run(&mut client, "SELECT amqp.uninstall()");
+    wait_until_it_says(&standby, &fixture.database, "standby: amqp_cdc was removed upstream");
+    standby.set("amqp.standby_slot", "off");
+    wait_until_it_says(&standby, &fixture.database, "amqp.standby_slot is off");
+    install_again(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (2)");
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2]);
+    let mut reader = standby.connect(&fixture.database);
+    wait_until_replayed(&mut reader, insert_lsn(&mut client));
+    drop((client, reader));
+    bed.postgres.stop(Shutdown::Fast);
+    standby.promote();
+    let mut client = standby.connect(&fixture.database);
+    wait_until_streaming(&mut client);
+    run(&mut client, "INSERT INTO blog_articles VALUES (3)");
+    assert_eq!(ids(&published_so_far(&fixture, &mut client)).last(), Some(&3));
 }
