@@ -86,6 +86,7 @@ mod worker;
 use pgrx::prelude::*;
 
 use pg::entry_points::{Destinations, lead_to};
+use position::beginning::{self, Beginning};
 
 ::pgrx::pg_module_magic!(name, version);
 
@@ -107,6 +108,9 @@ pub extern "C-unwind" fn _PG_init() {
     });
     settings::init();
     if pg::server::is_preloading() {
+        if matches!(beginning::read(), Ok(Beginning::Removed)) {
+            pg::shared::was_removed();
+        }
         pg::shared::init();
         restore::note_recovery();
         // pg_upgrade resets the WAL of the clusters it starts: nothing must be published from them.

@@ -158,12 +158,14 @@ static DOORBELL: OnceLock<(PipeReader, PipeWriter)> = OnceLock::new();
 
 /// What the postmaster knows and the shared memory is told each time that it is made, also after a crash.
 static WORKER_MISSING: AtomicBool = AtomicBool::new(false);
+static WAS_REMOVED: AtomicBool = AtomicBool::new(false);
 
 impl Numbers {
     fn at_start() -> Numbers {
         let numbers = Numbers::default();
         let is_missing = WORKER_MISSING.load(Ordering::Relaxed);
         numbers.missing.worker.store(is_missing, Ordering::Relaxed);
+        numbers.missing.removed.store(WAS_REMOVED.load(Ordering::Relaxed), Ordering::Relaxed);
         numbers
     }
 }
@@ -171,6 +173,12 @@ impl Numbers {
 /// Says that no worker will run. Only in the postmaster, before there is shared memory.
 pub(super) fn worker_is_missing() {
     WORKER_MISSING.store(true, Ordering::Relaxed);
+}
+
+/// Says that the extension was removed before the server was started: writers are to be told before the worker can
+/// be. It tells them otherwise, if that has changed. Only in the postmaster, before there is shared memory.
+pub fn was_removed() {
+    WAS_REMOVED.store(true, Ordering::Relaxed);
 }
 
 /// Requests the shared memory. Only from `_PG_init` in the postmaster.

@@ -144,6 +144,7 @@ impl Standby {
             match Removed::now(following.slot, following.reader) {
                 Ok(removed) => self.removed = Some(removed),
                 Err(error) => {
+                    self.try_at = Instant::now() + RETRY;
                     report::log(format!("file \"{}\" cannot be written: {error}", beginning::FILE))
                 }
             }

@@ -21,6 +21,8 @@ impl Worker {
     /// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
     pub(super) fn stay_away() -> bool {
         if !is_noted() {
+            // The postmaster may have found it noted, and somebody taken it back.
+            shared::set_removed(false);
             return true;
         }
         if let Err(error) = finish_removal() {
@@ -71,7 +73,8 @@ impl Worker {
     /// Whether nothing is left to do before the extension is removed.
     pub(super) fn is_to_be_removed(&self) -> bool {
         let is_done = |until| self.position().restart > until;
-        self.removal.as_ref().is_some_and(|order| order.discards || is_done(order.until))
+        let owes = || self.delivery.as_ref().is_some_and(|delivery| !delivery.owed().is_empty());
+        self.removal.as_ref().is_some_and(|order| order.discards || is_done(order.until) && !owes())
     }
 
     /// Ends this life, and with it the stream.
