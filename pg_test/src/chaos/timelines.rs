@@ -35,6 +35,11 @@ impl Switches {
         Ok(())
     }
 
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether what committed there is of a history that is no more.
     pub fn undo(&self, place: Place) -> bool {
         self.0.keys().any(|switch| switch.from == place.timeline && place.commit_lsn > switch.at)

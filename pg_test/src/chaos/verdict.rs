@@ -84,7 +84,7 @@ impl Verdict {
         verdict.check_undone(undone, ledger);
         let mut events = verdict.first_deliveries(&deliveries);
         verdict.check_order(&deliveries, &received.gaps);
-        verdict.check_exchanges(&deliveries, &received.gaps);
+        verdict.check_exchanges(&deliveries, received);
         verdict.check_renderings(&events);
         events.sort_by_key(|delivery| delivery.place);
         let passed_over = verdict.check_transactions(&events, ledger, &received.gaps);
@@ -190,7 +190,8 @@ impl Verdict {
 
     /// Each message came to the exchange of its table. What that has refused came to the dead-letter exchange
     /// and says why, and its own was told.
-    fn check_exchanges(&mut self, deliveries: &[&Delivery], gaps: &Gaps) {
+    fn check_exchanges(&mut self, deliveries: &[&Delivery], received: &Received) {
+        let gaps = &received.gaps;
         let mut arrived: HashSet<&str> = HashSet::new();
         let mut letters: BTreeMap<&str, &Delivery> = BTreeMap::new();
         for &event in deliveries {
@@ -221,8 +222,10 @@ impl Verdict {
                 letter.change, letter.place
             )
         }));
-        let others =
-            gaps.exchanges().filter(|&exchange| ![SKIPPING, LETTERING].contains(&exchange));
+        // Where an exchange was not there when a failover was to be told of, it is told of a gap instead.
+        let may_owe =
+            |exchange| [SKIPPING, LETTERING].contains(&exchange) || !received.switches.is_empty();
+        let others = gaps.exchanges().filter(|&exchange| !may_owe(exchange));
         self.misdirected
             .extend(others.map(|exchange| format!("exchange {exchange} was told of a gap")));
     }
