@@ -194,7 +194,8 @@ mod tests {
 
     #[test]
     fn no_text_is_longer_than_amqp_has_room_for() {
-        let setters: [(&str, fn(&mut Draft<'_>, usize)); 6] = [
+        type Set = fn(&mut Draft<'_>, usize);
+        let setters: [(&str, Set); 6] = [
             ("routing key", |draft, length| draft.routing_key = text(length).unwrap()),
             ("content_type", |draft, length| draft.content_type = text(length)),
             ("content_encoding", |draft, length| draft.content_encoding = text(length)),

@@ -77,11 +77,6 @@ impl<'a> FunctionCall<'a> {
         self.value(number).map(|value| i32::from(value.value() as i16))
     }
 
-    /// An argument of type boolean.
-    pub fn boolean(&self, number: usize) -> Option<bool> {
-        self.value(number).map(|value| value.value() as u8 != 0)
-    }
-
     /// An argument of type interval.
     pub fn interval(&self, number: usize) -> Option<Interval> {
         let value = self.value(number)?;
@@ -99,9 +94,5 @@ impl Answer {
         let made =
             unsafe { sys::cstring_to_text_with_len(text.as_ptr().cast(), text.len() as i32) };
         Answer(pg_sys::Datum::from(made))
-    }
-
-    pub fn boolean(boolean: bool) -> Answer {
-        Answer(pg_sys::Datum::from(boolean))
     }
 }

@@ -24,6 +24,10 @@ fn truncate(lsn: u64, command_id: u32) -> Entry {
     event(lsn, command_id, Trace::Storage, Some(place(0)))
 }
 
+fn message(lsn: u64, command_id: u32) -> Entry {
+    event(lsn, command_id, Trace::Itself, None)
+}
+
 /// A record of a change: LSN, trace and place.
 type Record = (u64, Trace, Place);
 
@@ -99,6 +103,30 @@ fn a_truncate_stands_where_its_file_was_made() {
 }
 
 #[test]
+fn a_message_stands_where_it_is_among_rows_that_have_their_own_places() {
+    // Between two commands: the next one has its id.
+    let entries = [row(10, 1, 1), message(20, 2), message(30, 2), row(40, 2, 2), truncate(50, 3)];
+    assert!(is_in_order(entries.into_iter()));
+    let entries = [message(20, 2), truncate(30, 2), message(40, 3), row(50, 3, 1)];
+    assert!(is_in_order(entries.into_iter()));
+    // In the select list of command 1: each comes before its row.
+    let entries = [message(20, 2), message(40, 2), row(60, 1, 1), row(70, 1, 2)];
+    assert!(!is_in_order(entries.into_iter()));
+    assert_eq!(order(&entries, &[new_version(30, 1), new_version(50, 2)], 9), [20, 60, 40, 70]);
+    // In RETURNING, behind it.
+    assert_eq!(order(&entries, &[new_version(10, 1), new_version(30, 2)], 9), [60, 20, 70, 40]);
+    // It is in no statement's group: the rows of its id are not on time with it.
+    let entries = [message(20, 2), row(50, 3, 9), row(60, 2, 1), row(70, 2, 2)];
+    assert_eq!(order(&entries, &[new_version(55, 1), new_version(58, 2)], 9), [20, 50, 60, 70]);
+    // Nor does one that comes behind the rows of its id stand with them.
+    let entries = [row(20, 2, 1), row(25, 2, 2), message(40, 2), row(60, 1, 3)];
+    assert_eq!(order(&entries, &[new_version(30, 3)], 9), [20, 25, 60, 40]);
+    // One of the id of a late TRUNCATE comes before it.
+    let entries = [message(10, 1), row(20, 2, 1), truncate(30, 1)];
+    assert_eq!(order(&entries, &[], 9), [10, 30, 20]);
+}
+
+#[test]
 fn what_0_1_0_wrote_keeps_the_order_of_commands() {
     let by_command = |mut entry: Entry| {
         entry.key.is_of_layout_1 = true;
@@ -143,13 +171,19 @@ mod plain {
         entry.key.trace == Trace::Storage
     }
 
+    fn is_message(entry: &Entry) -> bool {
+        entry.key.trace == Trace::Itself
+    }
+
+    fn is_row(entry: &Entry) -> bool {
+        !is_truncate(entry) && !is_message(entry)
+    }
+
     /// The first event of a later command, for a TRUNCATE also of a row of the same.
     fn first_later(entries: &[Entry], of: &Entry) -> Option<Lsn> {
         let is_later = |other: &&Entry| {
             other.key.command_id > of.key.command_id
-                || (other.key.command_id == of.key.command_id
-                    && is_truncate(of)
-                    && !is_truncate(other))
+                || (other.key.command_id == of.key.command_id && is_truncate(of) && is_row(other))
         };
         entries.iter().find(is_later).map(|entry| entry.lsn)
     }
@@ -159,13 +193,11 @@ mod plain {
     }
 
     pub fn order(entries: &[Entry], records: &[Record]) -> Vec<u64> {
-        // The first event of the statement, if that is on time; of a TRUNCATE itself.
+        // The first event of the statement, if that is on time; of a TRUNCATE itself, and of a message.
         let stand = |entry: &Entry| {
-            let is_of_it = |other: &&Entry| {
-                other.key.command_id == entry.key.command_id && !is_truncate(other)
-            };
-            let first =
-                if is_truncate(entry) { Some(entry) } else { entries.iter().find(is_of_it) };
+            let is_of_it =
+                |other: &&Entry| other.key.command_id == entry.key.command_id && is_row(other);
+            let first = if is_row(entry) { entries.iter().find(is_of_it) } else { Some(entry) };
             first.filter(|first| is_on_time(entries, first)).map(|first| first.lsn.0)
         };
         let mut on_time: Vec<(u64, Entry)> =
@@ -213,7 +245,7 @@ mod plain {
                     let b = &late.entry;
                     a.key.command_id < b.key.command_id
                         || (a.key.command_id == b.key.command_id
-                            && is_truncate(a) == is_truncate(b))
+                            && (is_message(a) || is_truncate(a) == is_truncate(b)))
                         || *stand < late.place
                 }
                 (Some(_), None) => true,
@@ -238,6 +270,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let trace = || prop_oneof![4 => Just(Trace::NewVersion), 2 => Just(Trace::Deletion), 1 => Just(Trace::Storage)];
+    let message = (0..6u32).prop_map(|command_id| Step::Event(message(0, command_id)));
     let spot = |(trace, number, offset): (Trace, u32, u16)| {
         let offset = if trace == Trace::Storage { 0 } else { offset };
         (trace, Place { file: TableFile { number, ..FILE }, block: 0, offset })
@@ -250,6 +283,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             }
         ),
         spots().prop_map(|(trace, place)| Step::Record(trace, place)),
+        message,
     ];
     vec(step, 0..40)
 }
@@ -258,11 +292,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
     fn the_order_is_what_the_rule_says(steps in steps(), most in 1..5usize) {
-        let (mut entries, mut records) = (Vec::new(), Vec::new());
+        let (mut entries, mut records, mut next) = (Vec::new(), Vec::new(), 0);
         for (number, step) in steps.into_iter().enumerate() {
             let lsn = 8 * (number as u64 + 1);
             match step {
-                Step::Event(entry) => entries.push(Entry { lsn: Lsn(lsn), ..entry }),
+                Step::Event(mut entry) => {
+                    // A message is never late, and of a later command than all rows before it.
+                    let is_message = entry.key.trace == Trace::Itself;
+                    if is_message {
+                        entry.key.command_id = entry.key.command_id.max(next);
+                    }
+                    next = next.max(entry.key.command_id + u32::from(!is_message));
+                    entries.push(Entry { lsn: Lsn(lsn), ..entry });
+                }
                 Step::Record(trace, place) => records.push((lsn, trace, place)),
             }
         }

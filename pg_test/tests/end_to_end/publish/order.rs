@@ -208,11 +208,10 @@ fn payloads(fixture: &Fixture<'_>, client: &mut Client, since: u64) -> Vec<Strin
         .args(["-r", "LogicalMessage", "-s", &lsn_text(since), "-e", &lsn_text(end)])
         .output();
     let output = output.expect("pg_waldump runs");
-    eprintln!("XXX {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = text.lines().filter(|line| line.contains("prefix \"amqp_cdc\""));
     lines
-        .filter_map(|line| line.split_once("): "))
+        .filter_map(|line| line.split_once(" bytes): "))
         .map(|(_, hex)| hex.replace(' ', ""))
         .filter(|hex| hex.starts_with("02") && hex.contains(&database))
         .collect()

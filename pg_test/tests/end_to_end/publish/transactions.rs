@@ -88,9 +88,9 @@ fn a_procedure_that_commits_sends_what_it_committed() {
            PERFORM amqp.publish('k', '1'); COMMIT;
            PERFORM amqp.publish('k', '2'); ROLLBACK;
            PERFORM amqp.publish('k', '3');
-         END $$;
-         CALL work()",
+         END $$",
     );
+    run(&mut client, "CALL work()");
     let messages = published_so_far(&fixture, &mut client);
     assert_eq!(bodies(&messages), ["1", "3"]);
     assert!(messages.iter().all(|message| message.headers["tx_size"] == json!(1)));
