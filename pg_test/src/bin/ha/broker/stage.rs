@@ -110,19 +110,24 @@ impl Stage {
 
     /// Waits until all nodes are up and hold all queues, and the worker confirms what is committed.
     pub fn wait_until_healed(&self) {
-        wait_until("all nodes are up", HEALING, || {
-            self.cluster.nodes.iter().all(Node::is_up).then_some(())
-        });
-        if poll(SELF_HEALING, || self.is_whole().then_some(())).is_none() {
-            // Who was away for longer than net_ticktime may need what an operator would do.
-            let nodes = &self.cluster.nodes;
-            for node in nodes.iter().filter(|node| !self.is_whole_at(node)) {
+        let nodes = &self.cluster.nodes;
+        let is_healed = || nodes.iter().all(Node::is_up) && self.is_whole();
+        let is_down = |node: &Node| !node.is_up();
+        let is_apart = |node: &Node| !self.is_whole_at(node);
+        // Who was away for longer than net_ticktime may need what an operator would do.
+        for needs_it in [&is_down as &dyn Fn(&Node) -> bool, &is_apart] {
+            if poll(SELF_HEALING, || is_healed().then_some(())).is_some() {
+                break;
+            }
+            for node in nodes.iter().filter(|node| needs_it(node)) {
                 eprintln!("          {} is restarted", node.name());
-                node.kill();
+                if node.is_running() {
+                    node.kill();
+                }
                 node.start();
             }
-            wait_until("all queues are whole", HEALING, || self.is_whole().then_some(()));
         }
+        wait_until("all queues are whole", HEALING, || is_healed().then_some(()));
         self.wait_until_streaming();
     }
 
