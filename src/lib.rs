@@ -37,6 +37,7 @@
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
 //! | | `entry_points` is where PostgreSQL comes in |
+//! | [`note_file`] | small files in the data directory, which outlive a process |
 //! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches; `bin/ha`: what is highly available |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
@@ -67,6 +68,7 @@ mod delivery;
 mod event;
 mod lsn;
 mod memory;
+mod note_file;
 mod outbox;
 mod pg;
 mod place;

@@ -30,6 +30,9 @@ pub use keeper::{PositionKeeper, is_usable};
 pub use origin::Origin;
 pub use pair::Position;
 pub use record::{Notes, POSITION_PREFIX, decode};
-pub use removal::{finish as finish_removal, is_over as is_removal_over, remove};
+pub use removal::{
+    finish as finish_removal, is_over as is_removal_over, note as note_removal, remove,
+    take_back as take_removal_back,
+};
 pub use search::{first_record_after, retain_everything, survey};
 pub use taking::take_slot;

@@ -17,11 +17,29 @@ use crate::pg::{logical_message, server};
 ///
 /// [`ReadError`] if it cannot be noted. Raises if the slot cannot be dropped.
 pub fn remove(slot: Slot) -> Result<(), ReadError> {
-    let noted = beginning::note_removal();
+    let noted = note();
     slot.release();
-    noted.map_err(failed("written", beginning::FILE))?;
+    noted?;
     end_here();
     Ok(())
+}
+
+/// Notes that the extension is removed.
+///
+/// # Errors
+///
+/// [`ReadError`] if it cannot be noted.
+pub fn note() -> Result<(), ReadError> {
+    beginning::note_removal().map_err(failed("written", beginning::FILE))
+}
+
+/// Takes that note back: what may have been captured since is for the next search to find.
+///
+/// # Errors
+///
+/// [`ReadError`] if it cannot be noted.
+pub fn take_back() -> Result<(), ReadError> {
+    beginning::note(None).map_err(failed("written", beginning::FILE))
 }
 
 /// What committed until now is done with, confirmed or not: no later stream brings it back.

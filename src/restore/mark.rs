@@ -1,7 +1,9 @@
 //! The label of the backup that a server came from, and the mark that says which of them is settled.
 
-use std::fs::{self, File};
-use std::io::{Result, Write};
+use std::fs;
+use std::io::Result;
+
+use crate::note_file;
 
 /// What PostgreSQL makes of a backup's label once it was read (xlog.c: `BACKUP_LABEL_OLD`). A server that initdb made
 /// has none.
@@ -75,12 +77,7 @@ impl Mark {
     ///
     /// If the file cannot be written.
     pub fn write(&self) -> Result<()> {
-        let unfinished = format!("{FILE}.tmp");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(self.text().as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, FILE)?;
-        File::open(".")?.sync_all()
+        note_file::replace(FILE, &self.text())
     }
 }
 

@@ -54,7 +54,7 @@ impl Watch {
     pub fn look(&mut self) {
         let is_due = self.tried_at.is_none_or(|tried_at| tried_at.elapsed() >= RETRY);
         if !self.is_settled && is_due && server::has_streamed() {
-            self.is_settled = settle();
+            self.is_settled = settle(Label::read());
             self.tried_at = Some(Instant::now());
         }
     }
@@ -67,7 +67,7 @@ pub fn find(origin: Origin) -> Option<Restored> {
     if is_restored {
         return Some(Restored { label });
     }
-    settle();
+    settle(label);
     None
 }
 
@@ -81,10 +81,10 @@ fn is_restored(label: &Label, mark: &Mark, origin: Origin) -> bool {
     }
 }
 
-/// From now on this server is one that publishes, or that takes over from one.
-/// Whether that is noted.
-fn settle() -> bool {
-    let settled = Mark::Settled(Label::read());
+/// From now on this server, which came from the backup with this label, is one that publishes, or that takes over
+/// from one. Whether that is noted.
+fn settle(label: Label) -> bool {
+    let settled = Mark::Settled(label);
     Mark::read() == settled || write(&settled)
 }
 
@@ -128,7 +128,7 @@ impl Restored {
         ))
         .hint("A copy that must not publish needs another amqp.host, or amqp.publish_after_restore = off, before its first start.")
         .warn();
-        settle();
+        settle(self.label);
     }
 
     fn words(&self) -> String {

@@ -6,6 +6,7 @@
 //! position than the primary had only means that events come twice.
 
 mod follower;
+mod listening;
 mod removed;
 
 use std::time::{Duration, Instant};
@@ -16,19 +17,17 @@ use crate::lsn::Lsn;
 use crate::pg::report::{self, Report};
 use crate::pg::slot::{self, Found, Slot, SlotData};
 use crate::pg::timeline::Timelines;
-use crate::pg::transaction_records::Record;
-use crate::pg::wait::{self, WaitSet};
-use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
+use crate::pg::wait::WaitSet;
+use crate::pg::xlog_reader::{ReadError, XLogReader};
 use crate::pg::{server, worker_process};
 use crate::position::{
-    self, Notes, POSITION_PREFIX, Position, beginning, first_record_after, is_usable,
-    retain_everything, take_slot,
+    Notes, Position, first_record_after, is_usable, retain_everything, take_removal_back, take_slot,
 };
 use crate::restore;
 use crate::settings;
 use crate::status::{self, State};
-use crate::wal::batch::Batch;
 use follower::{Follower, Standing};
+use listening::listen;
 use removed::Removed;
 
 /// Between two looks whether there is something to replay, and whether the server was promoted, which wakes nobody.
@@ -127,12 +126,9 @@ impl Standby {
         if !removed.is_over() {
             return true;
         }
-        // What was captured since is for whoever is promoted to find.
-        match beginning::note(None) {
+        match take_removal_back() {
             Ok(()) => self.removed = None,
-            Err(error) => {
-                report::log(format!("file \"{}\" cannot be written: {error}", beginning::FILE))
-            }
+            Err(error) => report::log(error.message),
         }
         self.removed.is_some()
     }
@@ -145,7 +141,7 @@ impl Standby {
                 Ok(removed) => self.removed = Some(removed),
                 Err(error) => {
                     self.try_at = Instant::now() + RETRY;
-                    report::log(format!("file \"{}\" cannot be written: {error}", beginning::FILE))
+                    report::log(error.message);
                 }
             }
         }
@@ -270,15 +266,14 @@ impl Following {
                 return;
             }
         }
-        while !worker_process::must_end() {
-            match self.read_batch() {
-                Ok(true) => return,
-                Ok(false) => wait::serve_interrupts(),
-                Err(error) => {
-                    self.trouble = Some((error, Instant::now() + READ_AGAIN));
-                    return;
-                }
-            }
+        let Following { reader, follower, notes, .. } = self;
+        let listened = listen(reader, |heard, at| {
+            let (position, said) = heard.unzip();
+            said.flatten().into_iter().for_each(|said| notes.update(said));
+            follower.hear(position, at);
+        });
+        if let Err(error) = listened {
+            self.trouble = Some((error, Instant::now() + READ_AGAIN));
         }
     }
 
@@ -291,25 +286,6 @@ impl Following {
             self.follower.lose(first);
         }
         Ok(())
-    }
-
-    /// Whether that was all there is.
-    fn read_batch(&mut self) -> Result<bool, ReadError> {
-        let batch = Batch::begin(&self.reader);
-        while !batch.is_over(&self.reader) {
-            match self.reader.read()? {
-                Step::Record(Record::PlainMessage { prefix, payload, .. })
-                    if prefix == POSITION_PREFIX =>
-                {
-                    let (position, notes) = position::decode(payload).unzip();
-                    notes.flatten().into_iter().for_each(|notes| self.notes.update(notes));
-                    self.follower.hear(position, self.reader.position());
-                }
-                Step::Record(_) | Step::Skipped => {}
-                Step::EndOfWal => return Ok(true),
-            }
-        }
-        Ok(false)
     }
 
     fn is_removed(&self) -> bool {

@@ -1,12 +1,11 @@
 //! A standby of a server that the extension was removed from: it has nothing to take over, and keeps no slot. It
 //! listens whether there is a stream again.
 
+use super::listening::listen;
+use crate::pg::server;
 use crate::pg::slot::{self, Found, Slot};
-use crate::pg::transaction_records::Record;
-use crate::pg::xlog_reader::{ReadError, Step, XLogReader};
-use crate::pg::{server, wait, worker_process};
-use crate::position::{self, POSITION_PREFIX, beginning};
-use crate::wal::batch::Batch;
+use crate::pg::xlog_reader::{ReadError, XLogReader};
+use crate::position::{self, beginning};
 
 /// Listens.
 pub struct Removed {
@@ -30,8 +29,8 @@ impl Removed {
     /// # Errors
     ///
     /// If it cannot be noted. The slot stays then.
-    pub fn now(slot: Slot, reader: XLogReader) -> std::io::Result<Removed> {
-        let noted = beginning::note_removal();
+    pub fn now(slot: Slot, reader: XLogReader) -> Result<Removed, ReadError> {
+        let noted = position::note_removal();
         slot.release();
         noted?;
         slot::drop_it();
@@ -40,35 +39,16 @@ impl Removed {
 
     /// Whether there is a stream again.
     pub fn is_over(&mut self) -> bool {
-        match self.hears_a_position() {
-            Ok(hears) => hears,
+        let mut is_over = false;
+        let listened = listen(&mut self.reader, |heard, _| {
+            if let Some((position, _)) = heard {
+                is_over = !position.is_removal();
+            }
+        });
+        if listened.is_err() {
             // Nothing retains the WAL. The next position is heard of as well.
-            Err(_) => {
-                self.reader = XLogReader::new(server::flushed_lsn());
-                false
-            }
+            self.reader = XLogReader::new(server::flushed_lsn());
         }
-    }
-
-    fn hears_a_position(&mut self) -> Result<bool, ReadError> {
-        while !worker_process::must_end() {
-            let batch = Batch::begin(&self.reader);
-            while !batch.is_over(&self.reader) {
-                match self.reader.read()? {
-                    Step::Record(Record::PlainMessage {
-                        prefix: POSITION_PREFIX, payload, ..
-                    }) => {
-                        let position = position::decode(payload).map(|(position, _)| position);
-                        if position.is_some_and(|position| !position.is_removal()) {
-                            return Ok(true);
-                        }
-                    }
-                    Step::Record(_) | Step::Skipped => {}
-                    Step::EndOfWal => return Ok(false),
-                }
-            }
-            wait::serve_interrupts();
-        }
-        Ok(false)
+        is_over
     }
 }

@@ -5,9 +5,9 @@ use super::damage::fail_to_read;
 use crate::pg::report;
 use crate::pg::wait::WaitSet;
 use crate::pg::xlog_reader::ReadError;
-use crate::pg::{server, shared, wait, worker_process};
+use crate::pg::{shared, wait, worker_process};
 use crate::position::beginning::{self, Beginning};
-use crate::position::{finish_removal, is_removal_over, remove};
+use crate::position::{finish_removal, is_removal_over, remove, take_removal_back};
 use crate::status::{self, State};
 
 const REMOVED: &str = "amqp_cdc was removed from this server by amqp.uninstall()";
@@ -17,31 +17,29 @@ fn is_noted() -> bool {
     matches!(beginning::read(), Ok(Beginning::Removed))
 }
 
+/// Finishes the removal, or takes the note of it back, if there is a stream again.
+fn finish_or_take_back() -> Result<(), ReadError> {
+    finish_removal()?;
+    let keep_going = || {
+        wait::serve_interrupts();
+        !worker_process::must_end()
+    };
+    if matches!(is_removal_over(keep_going), Ok(true)) {
+        take_removal_back()?;
+    }
+    Ok(())
+}
+
 impl Worker {
     /// Does nothing for as long as that is so. Returns false if the worker was told to end meanwhile.
     pub(super) fn stay_away() -> bool {
-        if !is_noted() {
-            // The postmaster may have found it noted, and somebody taken it back.
-            shared::set_removed(false);
-            return true;
-        }
-        if let Err(error) = finish_removal() {
+        if is_noted()
+            && let Err(error) = finish_or_take_back()
+        {
             fail_to_read(&error);
         }
-        let keep_going = || {
-            wait::serve_interrupts();
-            !worker_process::must_end()
-        };
-        if matches!(is_removal_over(keep_going), Ok(true)) {
-            match beginning::note(None) {
-                Ok(()) => return true,
-                Err(error) => fail_to_read(&ReadError::new(
-                    server::flushed_lsn(),
-                    format!("\"{}\" cannot be written: {error}", beginning::FILE),
-                )),
-            }
-        }
-        shared::set_removed(true);
+        // The postmaster may have said so already.
+        shared::set_removed(is_noted());
         // CREATE EXTENSION takes the note back first. Whether it did so just now is not to be overlooked.
         if !is_noted() {
             shared::set_removed(false);

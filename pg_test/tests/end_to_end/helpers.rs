@@ -24,11 +24,16 @@ pub fn blog(name: &str) -> (Fixture<'static>, Client) {
 /// Makes the captured table `blog_articles`, and the one that [`published_so_far`] writes to.
 pub fn make_blog(client: &mut Client) {
     run(client, "CREATE TABLE blog_articles (id int PRIMARY KEY, title text, body text)");
+    run(client, "CREATE TABLE markers (id int)");
+    capture_blog(client);
+}
+
+/// Makes the triggers of the tables of [`make_blog`].
+pub fn capture_blog(client: &mut Client) {
     run(client, TRIGGER);
     run(
         client,
-        "CREATE TABLE markers (id int);
-         CREATE TRIGGER capture AFTER INSERT ON markers
+        "CREATE TRIGGER capture AFTER INSERT ON markers
          FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('marker')",
     );
 }

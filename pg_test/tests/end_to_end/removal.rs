@@ -1,14 +1,13 @@
 //! `amqp.uninstall`: nothing retains WAL any more, on no server, and a later installation begins anew.
 
-use pg_test::{
-    DEADLINE, Fixture, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
-};
+use pg_test::{DEADLINE, Fixture, Shutdown, Testbed, insert_lsn, send_signal, wait_until};
 use postgres::Client;
 
 use crate::helpers::{
-    TRIGGER, ask, ids, make_blog, published_so_far, refusal, replace_worker, run,
+    TRIGGER, ask, capture_blog, ids, make_blog, published_so_far, refusal, replace_worker, run,
     wait_until_replayed, wait_until_streaming, worker_pid,
 };
+use crate::takeover::wait_until_it_says;
 
 const SLOTS: &str = "SELECT count(*) FROM pg_replication_slots";
 const REMOVED: &str = "amqp_cdc was removed from this server by amqp.uninstall()";
@@ -27,28 +26,11 @@ fn drop_triggers(client: &mut Client) {
     run(client, "DROP TRIGGER article_change_data_capture_trig ON blog_articles");
 }
 
-#[track_caller]
-fn wait_for_status(client: &mut Client, words: &str) {
-    wait_until(&format!("the status says \"{words}\""), DEADLINE, || {
-        let query = "SELECT state || ': ' || coalesce(reason, '') FROM amqp.status";
-        ask::<String>(client, query).contains(words).then_some(())
-    });
-}
-
 /// Begins anew in the fixture's database.
 fn install_again(client: &mut Client) {
     run(client, "DROP EXTENSION amqp_cdc; CREATE EXTENSION amqp_cdc");
     wait_until_streaming(client);
-    capture_again(client);
-}
-
-fn capture_again(client: &mut Client) {
-    run(client, TRIGGER);
-    run(
-        client,
-        "CREATE TRIGGER capture AFTER INSERT ON markers
-         FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture('marker')",
-    );
+    capture_blog(client);
 }
 
 #[test]
@@ -113,7 +95,7 @@ fn nothing_retains_wal_any_more_and_a_later_installation_begins_anew() {
     drop_triggers(&mut client);
     run(&mut client, "SELECT amqp.uninstall()");
     assert_eq!(ask::<i64>(&mut client, SLOTS), 0);
-    wait_for_status(&mut client, &format!("stopped: {REMOVED}"));
+    wait_until_it_says(&bed.postgres, &fixture.database, &format!("stopped: {REMOVED}"));
     // Again, which changes nothing; and a worker that is started anew, after a crash of the server, too.
     run(&mut client, "SELECT amqp.uninstall()");
     let worker = worker_pid(&mut client);
@@ -124,7 +106,7 @@ fn nothing_retains_wal_any_more_and_a_later_installation_begins_anew() {
     });
     bed.postgres.restart(Shutdown::Immediate);
     let mut client = fixture.client();
-    wait_for_status(&mut client, &format!("stopped: {REMOVED}"));
+    wait_until_it_says(&bed.postgres, &fixture.database, &format!("stopped: {REMOVED}"));
     assert_eq!(ask::<i64>(&mut client, SLOTS), 0);
     // Who captures something all the same is told at once.
     run(&mut client, TRIGGER);
@@ -147,7 +129,7 @@ fn what_was_discarded_stays_so_in_a_later_installation() {
     let bed = Testbed::private(&[]);
     let (fixture, mut client) = fixture(&bed);
     bed.postgres.set("amqp.port", "1");
-    wait_for_status(&mut client, "standing still");
+    wait_until_it_says(&bed.postgres, &fixture.database, "standing still");
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     drop_triggers(&mut client);
     run(&mut client, "SELECT amqp.uninstall(discard_unconfirmed => true)");
@@ -177,7 +159,7 @@ fn an_order_ends_with_its_session() {
     assert!(ask::<bool>(&mut client, &format!("SELECT pg_terminate_backend({pid}, 60000)")));
     assert!(waiting.join().unwrap(), "it was terminated");
     send_signal(bed.rabbitmq.pid(), "CONT");
-    capture_again(&mut client);
+    capture_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (3)");
     assert_eq!(ids(&published_so_far(&fixture, &mut client)).last(), Some(&3));
     assert_eq!(ask::<i64>(&mut client, SLOTS), 1);
@@ -198,7 +180,7 @@ fn a_removal_that_cannot_be_noted_changes_nothing() {
     std::fs::remove_dir(&file).unwrap();
     std::fs::write(&file, text).unwrap();
     wait_until_streaming(&mut client);
-    capture_again(&mut client);
+    capture_blog(&mut client);
     run(&mut client, "INSERT INTO blog_articles VALUES (2)");
     // What was confirmed may not be saved: it comes again.
     assert_eq!(ids(&published_so_far(&fixture, &mut client)).last(), Some(&2));
@@ -208,19 +190,15 @@ fn a_removal_that_cannot_be_noted_changes_nothing() {
 #[test]
 fn a_removal_that_was_broken_off_is_finished() {
     let bed = Testbed::private(&[]);
-    let (_fixture, mut client) = fixture(&bed);
+    let (fixture, mut client) = fixture(&bed);
     drop_triggers(&mut client);
     let file = bed.postgres.data_dir().join("amqp_cdc.started");
     let text = "amqp_cdc was removed from this cluster by amqp.uninstall(). CREATE EXTENSION begins anew.\n";
     std::fs::write(file, text).unwrap();
     assert_eq!(ask::<i64>(&mut client, SLOTS), 1);
     replace_worker(&mut client);
-    wait_for_status(&mut client, &format!("stopped: {REMOVED}"));
+    wait_until_it_says(&bed.postgres, &fixture.database, &format!("stopped: {REMOVED}"));
     assert_eq!(ask::<i64>(&mut client, SLOTS), 0);
-}
-
-fn wait_until_it_says(standby: &Postgres, database: &str, words: &str) {
-    wait_for_status(&mut standby.connect(database), words);
 }
 
 #[test]
@@ -282,7 +260,11 @@ fn a_standby_that_missed_the_new_beginning_publishes_once_it_is_promoted() {
     assert_eq!(ids(&published_so_far(&fixture, &mut client)), [2]);
     let mut reader = standby.connect(&fixture.database);
     wait_until_replayed(&mut reader, insert_lsn(&mut client));
-    drop((client, reader));
+    drop(reader);
+    // Its postmaster finds the removal noted, too.
+    standby.restart(Shutdown::Fast);
+    wait_until_it_says(&standby, &fixture.database, "amqp.standby_slot is off");
+    drop(client);
     bed.postgres.stop(Shutdown::Fast);
     standby.promote();
     let mut client = standby.connect(&fixture.database);

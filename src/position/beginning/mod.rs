@@ -17,10 +17,11 @@
 
 mod traces;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Result, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Result};
 
 use crate::lsn::Lsn;
+use crate::note_file;
 pub use traces::is_installed;
 
 /// The name of the file.
@@ -85,7 +86,7 @@ fn spell(begin: Option<Lsn>) -> String {
 ///
 /// If the file cannot be written.
 pub fn note(begin: Option<Lsn>) -> Result<()> {
-    replace(&spell(begin))
+    note_file::replace(FILE, &spell(begin))
 }
 
 /// Notes, durably, that the extension was removed.
@@ -94,7 +95,7 @@ pub fn note(begin: Option<Lsn>) -> Result<()> {
 ///
 /// If the file cannot be written.
 pub fn note_removal() -> Result<()> {
-    replace(REMOVED)
+    note_file::replace(FILE, REMOVED)
 }
 
 /// Notes that the extension is being installed in this database, unless something is noted already. Nothing was
@@ -111,25 +112,11 @@ pub fn note_installation(begin: Lsn, database: u32) -> Result<()> {
     }
     let is_elsewhere = is_installed(Some(database), || true)? == Some(true);
     match OpenOptions::new().write(true).create_new(true).open(FILE) {
-        Ok(file) => write(file, &spell((!is_elsewhere).then_some(begin))),
+        Ok(file) => note_file::fill(file, &spell((!is_elsewhere).then_some(begin))),
         // Another session was faster, and notes the same.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Whole or not at all: where it fails the note before still counts.
-fn replace(text: &str) -> Result<()> {
-    let unfinished = format!("{FILE}.tmp");
-    write(File::create(&unfinished)?, text)?;
-    fs::rename(&unfinished, FILE)?;
-    File::open(".")?.sync_all()
-}
-
-fn write(mut file: File, text: &str) -> Result<()> {
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    File::open(".")?.sync_all()
 }
 
 #[cfg(test)]
