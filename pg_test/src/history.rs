@@ -6,9 +6,20 @@ use std::collections::BTreeMap;
 use crate::lsn;
 use crate::message::Message;
 
+/// The end of a timeline, and which one goes on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Switch {
+    /// The one that ended.
+    pub from: u64,
+    /// The one that began there.
+    pub to: u64,
+    /// Where that was: what committed behind it on the old one is of a history that is no more.
+    pub at: u64,
+}
+
 /// Where timelines ended, as far as a consumer was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ends(BTreeMap<u64, u64>);
+pub struct Ends(BTreeMap<u64, Switch>);
 
 /// Where a message's transaction committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +28,20 @@ pub struct Commit {
     pub timeline: u64,
     /// Where the record ends.
     pub lsn: u64,
+}
+
+impl Switch {
+    /// What a message of type `timeline` says, if it is as docs/messages.md has it.
+    pub fn read(message: &Message) -> Option<Switch> {
+        let body: serde_json::Value = serde_json::from_slice(&message.body).ok()?;
+        let (from, to) = (body["from"].as_u64()?, body["to"].as_u64()?);
+        Some(Switch { from, to, at: lsn::parse(body["at"].as_str()?)? })
+    }
+
+    /// Whether what committed there is of a history that is no more.
+    pub fn undoes(&self, commit: Commit) -> bool {
+        self.from == commit.timeline && commit.lsn > self.at
+    }
 }
 
 impl Ends {
@@ -29,16 +54,14 @@ impl Ends {
         if message.kind.as_deref() != Some("timeline") {
             return false;
         }
-        let body = message.json();
-        let told = (body["from"].as_u64(), body["at"].as_str().and_then(lsn::parse));
-        let (Some(from), Some(at)) = told else { panic!("{body}") };
-        self.0.insert(from, at);
+        let switch = Switch::read(message).unwrap_or_else(|| panic!("{message:?}"));
+        self.0.insert(switch.from, switch);
         true
     }
 
     /// Whether what committed there is of a history that is no more.
     pub fn exclude(&self, commit: Commit) -> bool {
-        self.0.get(&commit.timeline).is_some_and(|&at| commit.lsn > at)
+        self.0.get(&commit.timeline).is_some_and(|switch| switch.undoes(commit))
     }
 
     /// How many timelines ended.
@@ -54,13 +77,17 @@ impl Commit {
     /// If the message does not say.
     #[track_caller]
     pub fn of(message: &Message) -> Commit {
-        let id = message.message_id.as_deref().unwrap_or_default();
-        let own = id.split('/').nth(1).and_then(|timeline| timeline.parse().ok());
-        let header = message.headers.get("commit_timeline");
-        let timeline = header.map_or(own, |timeline| timeline.as_u64());
-        let lsn = message.headers.get("commit_lsn").and_then(|lsn| lsn::parse(lsn.as_str()?));
-        let (Some(timeline), Some(lsn)) = (timeline, lsn) else { panic!("{message:?}") };
-        Commit { timeline, lsn }
+        Commit::read(message).unwrap_or_else(|| panic!("{message:?}"))
+    }
+
+    /// Likewise, if the message says.
+    pub fn read(message: &Message) -> Option<Commit> {
+        let timeline = match message.headers.get("commit_timeline") {
+            Some(timeline) => timeline.as_u64()?,
+            None => message.message_id.as_deref()?.split('/').nth(1)?.parse().ok()?,
+        };
+        let lsn = lsn::parse(message.headers.get("commit_lsn")?.as_str()?)?;
+        Some(Commit { timeline, lsn })
     }
 }
 

@@ -216,18 +216,7 @@ impl RabbitMq {
 
     /// What it printed, or what it said if it failed.
     fn run_ctl(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut command = self.command("rabbitmqctl");
-        let (key, value) = janitor::mark(self.folder.path());
-        let output = command
-            .arg("--quiet")
-            .args(arguments)
-            .env(key, value)
-            .current_dir(self.folder.path())
-            .output()
-            .expect("could not run rabbitmqctl");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(text) } else { Err(format!("{text}{errors}")) }
+        run_tool(self.command("rabbitmqctl"), arguments, &self.folder)
     }
 
     /// Has each quorum queue elect a leader, unless it has one. The only member of a queue should
@@ -387,6 +376,23 @@ impl RabbitMq {
             .env("RUNNING_UNDER_SYSTEMD", "true");
         command
     }
+}
+
+/// Runs one of RabbitMQ's tools in the folder of a node, and returns what it printed.
+///
+/// # Errors
+/// What it said if it failed.
+pub(crate) fn run_tool(
+    mut command: Command,
+    arguments: &[&str],
+    folder: &Folder,
+) -> Result<String, String> {
+    let (key, value) = janitor::mark(folder.path());
+    command.arg("--quiet").args(arguments).env(key, value).current_dir(folder.path());
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(text) } else { Err(format!("{text}{errors}")) }
 }
 
 impl Drop for RabbitMq {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::folder::{Folder, Place, tail};
-use crate::janitor::{self, StopSignal};
+use crate::janitor::StopSignal;
 use crate::network::{Machine, Network};
 use crate::ordinary_user;
 use crate::process::{Process, is_running, send_signal};
-use crate::rabbitmq::script_path;
+use crate::rabbitmq::{run_tool, script_path};
 use crate::wait::poll;
 
 /// On a machine of its own each node has the usual ports.
@@ -200,13 +200,9 @@ impl Node {
     /// # Errors
     /// What it said if it failed.
     pub fn tool(&self, tool: &str, arguments: &[&str]) -> Result<String, String> {
-        let mut command = self.command_of(script_path(tool).as_os_str());
-        let (key, value) = janitor::mark(self.folder.path());
-        command.arg("--quiet").args(arguments).env(key, value).current_dir(self.folder.path());
-        let output = command.output().map_err(|error| format!("{tool}: {error}"))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() { Ok(text) } else { Err(format!("{tool}: {text}{errors}")) }
+        let command = self.command_of(script_path(tool).as_os_str());
+        let ended = run_tool(command, arguments, &self.folder);
+        ended.map_err(|said| format!("{tool}: {said}"))
     }
 
     /// What the node logged so far, over all its starts.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::clock::micros;
 use super::giants;
 use super::ledger::Change;
+use crate::history::Commit;
 use crate::lsn;
 use crate::message::Message;
 
@@ -24,11 +25,18 @@ pub(super) type Row = BTreeMap<String, String>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     /// The timeline that the transaction committed on.
-    pub timeline: u32,
+    pub timeline: u64,
     /// End of the commit record.
     pub commit_lsn: u64,
     /// From 1.
     pub tx_seq: u64,
+}
+
+impl Place {
+    /// Where its transaction committed.
+    pub fn commit(self) -> Commit {
+        Commit { timeline: self.timeline, lsn: self.commit_lsn }
+    }
 }
 
 impl fmt::Display for Place {
@@ -87,7 +95,8 @@ impl Delivery {
         let change = Change { table, operation, key, stamp };
         let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
         let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
-        let commit_lsn = header("commit_lsn")?.as_str().and_then(lsn::parse);
+        let commit = Commit::read(message);
+        let Commit { timeline, lsn } = commit.ok_or("it does not say where it committed")?;
         let committed_at = header("commit_ts")?.as_str().and_then(micros);
         let is_oversize = message.headers.contains_key("oversize");
         let holds_more = |row: &Row| row.keys().any(|column| !giants::KEY.contains(&&**column));
@@ -95,21 +104,11 @@ impl Delivery {
             return Err(format!("{change} has header oversize, and more than the key"));
         }
         let message_id = message.message_id.clone().ok_or("no message_id")?;
-        // That of the event, unless it committed on a later one.
-        let timeline = match message.headers.contains_key("commit_timeline") {
-            true => Some(number("commit_timeline")?),
-            false => message_id.split('/').nth(1).and_then(|timeline| timeline.parse().ok()),
-        };
-        let timeline = timeline.and_then(|timeline| u32::try_from(timeline).ok());
         let delivery = Delivery {
             message_id,
             exchange: message.exchange.clone(),
             body: fingerprint(&message.body),
-            place: Place {
-                timeline: timeline.ok_or("message_id: no timeline")?,
-                commit_lsn: commit_lsn.ok_or("header commit_lsn: no LSN")?,
-                tx_seq: number("tx_seq")?,
-            },
+            place: Place { timeline, commit_lsn: lsn, tx_seq: number("tx_seq")? },
             tx_size: number("tx_size")?,
             change,
             before: before.as_ref().map(stable),
@@ -130,8 +129,7 @@ impl Delivery {
 
     /// Whether both are of one transaction.
     pub fn is_of_one_with(&self, other: &Delivery) -> bool {
-        let commit = |place: Place| (place.timeline, place.commit_lsn);
-        commit(self.place) == commit(other.place)
+        self.place.commit() == other.place.commit()
     }
 
     /// Whether it empties its table.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::timelines::{Switch, read_history};
+use super::timelines::read_history;
+use crate::history::Switch;
 use crate::postgres::Postgres;
 
 /// As the primary knows its standby, whichever of both that is.
@@ -124,7 +125,7 @@ pub(super) fn promotions(primary: &Postgres) -> Vec<Switch> {
     let query = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())";
     let row = primary.connect("postgres").query_one(query, &[]);
     let name: String = row.expect("could not ask for the timeline").get(0);
-    let timeline = u32::from_str_radix(&name[..8], 16).expect("a timeline is a number");
+    let timeline = u64::from_str_radix(&name[..8], 16).expect("a timeline is a number");
     let file = primary.data_dir().join(format!("pg_wal/{timeline:08X}.history"));
     // The first timeline has none.
     fs::read_to_string(file).map(|text| read_history(timeline, &text)).unwrap_or_default()

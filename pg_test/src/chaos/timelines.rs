@@ -3,16 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::delivery::{Delivery, Place};
+use crate::history::Switch;
 use crate::lsn;
 use crate::message::Message;
-
-/// The end of a timeline, and which one goes on from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Switch {
-    pub from: u32,
-    pub to: u32,
-    pub at: u64,
-}
 
 /// Those that one queue was told of, each with how many messages had come before.
 #[derive(Clone, Debug, Default)]
@@ -24,14 +17,9 @@ impl Switches {
     /// # Errors
     /// What is not as it should be.
     pub fn add(&mut self, message: &Message, others: usize) -> Result<(), String> {
-        let body: serde_json::Value = serde_json::from_slice(&message.body)
-            .map_err(|error| format!("a timeline is not JSON: {error}"))?;
-        let number = |name: &str| body[name].as_u64().and_then(|number| u32::try_from(number).ok());
-        let at = body["at"].as_str().and_then(lsn::parse);
-        let (Some(from), Some(to), Some(at)) = (number("from"), number("to"), at) else {
-            return Err(format!("a timeline that ends nowhere: {body}"));
-        };
-        self.0.entry(Switch { from, to, at }).or_insert(others);
+        let switch = Switch::read(message);
+        let switch = switch.ok_or_else(|| format!("a timeline that ends nowhere: {message:?}"))?;
+        self.0.entry(switch).or_insert(others);
         Ok(())
     }
 
@@ -42,7 +30,7 @@ impl Switches {
 
     /// Whether what committed there is of a history that is no more.
     pub fn undo(&self, place: Place) -> bool {
-        self.0.keys().any(|switch| switch.from == place.timeline && place.commit_lsn > switch.at)
+        self.0.keys().any(|switch| switch.undoes(place.commit()))
     }
 
     /// How many were not the first of their timeline: messages of that one had come already.
@@ -72,8 +60,8 @@ impl From<Vec<Switch>> for Switches {
 }
 
 /// What the history file of a timeline says (timeline.c: each line has the timeline that ended, and where).
-pub(super) fn read_history(timeline: u32, text: &str) -> Vec<Switch> {
-    let ends: Vec<(u32, u64)> = text
+pub(super) fn read_history(timeline: u64, text: &str) -> Vec<Switch> {
+    let ends: Vec<(u64, u64)> = text
         .lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();

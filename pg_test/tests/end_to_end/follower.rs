@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use pg_test::history::{Commit, Ends};
 use pg_test::{
     DEADLINE, Message, Postgres, Shutdown, Testbed, insert_lsn, send_signal, wait_until,
 };
 use postgres::error::SqlState;
 
 use crate::helpers::{
-    ask, commit_lsn, first_deliveries, ids, lsn, published_so_far, run, wait_until_replayed,
-    wait_until_saved, worker_pid,
+    ask, first_deliveries, ids, lsn, published_so_far, run, wait_until_replayed, wait_until_saved,
+    worker_pid,
 };
 use crate::takeover::{
     READY, bed, fill_segments, fixture, leave_one_unconfirmed, take_over, wait_until_it_says,
@@ -200,15 +201,9 @@ fn what_the_new_primary_never_had_is_told_by_the_timeline_and_the_commit() {
     let told = events.iter().find(|event| event.kind.as_deref() == Some("timeline"));
     let told = told.expect("it tells of the failover");
     let at = lsn(told.json()["at"].as_str().expect("it says where"));
-    let place = |event: &Message| -> (u64, u64) {
-        let id = event.message_id.clone().expect("every message has a message_id");
-        let parts: Vec<&str> = id.splitn(3, '/').collect();
-        (parts[1].parse().expect("a timeline is a number"), lsn(parts[2]))
-    };
-    let is_no_more = |event: &&Message| {
-        let later = event.headers.get("commit_timeline").and_then(|timeline| timeline.as_u64());
-        later.unwrap_or(place(event).0) == 1 && commit_lsn(event) > at
-    };
+    let mut ends = Ends::default();
+    events.iter().for_each(|event| _ = ends.hear(event));
+    let is_no_more = |event: &&Message| ends.exclude(Commit::of(event));
     let is_row = |event: &&Message| event.headers.contains_key("table");
     let (gone, kept): (Vec<&Message>, Vec<&Message>) =
         events.iter().filter(|event| is_row(event)).partition(is_no_more);
@@ -216,7 +211,9 @@ fn what_the_new_primary_never_had_is_told_by_the_timeline_and_the_commit() {
         first_deliveries(&events.iter().copied().cloned().collect::<Vec<_>>())
     };
     assert_eq!((rows(&gone), rows(&kept)), (vec![2, 4], vec![3, 9]), "{events:?}");
-    assert!(place(gone[0]).1 < at, "its event alone does not tell");
+    let id = gone[0].message_id.as_deref().expect("every message has a message_id");
+    let event = id.splitn(3, '/').nth(2).expect("it ends with the event's place");
+    assert!(lsn(event) < at, "its event alone does not tell");
     let there: Vec<i32> = ask(&mut reader, "SELECT array_agg(id ORDER BY id) FROM blog_articles");
     assert_eq!(there, [3, 9]);
 }
