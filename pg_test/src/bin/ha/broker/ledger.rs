@@ -1,6 +1,6 @@
 //! What was committed, in which order, and whether that is what came. Pure.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What the writers committed: by writer, how many rows each of its transactions inserted.
 pub type Ledger = Vec<Vec<u64>>;
@@ -36,25 +36,35 @@ pub struct Verdict {
     pub out_of_order: Vec<String>,
     /// Transactions of which something was missing when the next one came.
     pub torn: Vec<String>,
-    /// Came again, and neither the worker nor the broker said so.
+    /// Came more than once without a word of the worker's or the broker's that it may have come before.
     pub unmarked: Vec<String>,
     pub events: usize,
     pub duplicates: usize,
     /// First deliveries after later ones that say that they were sent before.
     pub overtaken: usize,
+    /// Came once more without saying so, behind the repetition, which said so: a node had them while it was frozen.
+    pub belated: usize,
 }
 
 impl Verdict {
     /// On what one queue delivered, in this order.
     pub fn on(seen: &[Seen], ledger: &Ledger) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut known = HashSet::new();
+        // Of each message, how often it came without a word that it may have come before.
+        let mut known: HashMap<&str, usize> = HashMap::new();
         let mut stream: BTreeMap<(u64, u64), &Seen> = BTreeMap::new();
         for message in seen {
-            if !known.insert(message.message_id.as_str()) {
+            let is_new = !known.contains_key(message.message_id.as_str());
+            let unmarked = known.entry(&message.message_id).or_default();
+            if !message.is_resent && !message.is_redelivered {
+                *unmarked += 1;
+            }
+            if !is_new {
                 verdict.duplicates += 1;
-                if !message.is_resent && !message.is_redelivered {
-                    verdict.unmarked.push(message.message_id.clone());
+                match (message.is_resent || message.is_redelivered, *unmarked) {
+                    (true, _) => {}
+                    (false, 1) => verdict.belated += 1,
+                    (false, _) => verdict.unmarked.push(message.message_id.clone()),
                 }
                 continue;
             }
@@ -217,5 +227,16 @@ mod tests {
         seen[7].is_resent = true;
         assert!(found(&seen).is_empty());
         assert_eq!(Verdict::on(&seen, &ledger()).duplicates, 1);
+    }
+
+    #[test]
+    fn what_a_frozen_node_had_may_come_behind_its_repetition() {
+        let mut seen = all();
+        seen.push(seen[6].clone());
+        seen[6].is_resent = true;
+        assert!(found(&seen).is_empty());
+        assert_eq!(Verdict::on(&seen, &ledger()).belated, 1);
+        seen.push(seen[7].clone());
+        assert_eq!(found(&seen), ["come again without a word of it"]);
     }
 }

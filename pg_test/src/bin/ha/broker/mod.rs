@@ -74,6 +74,9 @@ struct EndOnDrop<'a>(&'a Stage);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.tell();
+        }
         self.0.load.end();
         self.0.is_over.store(true, Ordering::Relaxed);
     }
@@ -133,6 +136,10 @@ fn report(stage: &Stage, rounds: &[Round], mut findings: Vec<String>) -> Report 
         line(format!("| events | {} |", verdict.events));
         line(format!("| came again | {} |", verdict.duplicates));
         line(format!("| after later ones, and said so | {} |", verdict.overtaken));
+        line(format!(
+            "| once more from a node that had been frozen, behind the repetition that said so | {} |",
+            verdict.belated
+        ));
         for (name, found) in verdict.findings() {
             line(format!("| **{name}** | {} |", found.len()));
             let told = found.iter().take(5).map(|found| format!("{}, {name}: {found}", tap.name));

@@ -80,27 +80,24 @@ fn several_addresses(rounds: &mut Rounds<'_>) {
     stage.wait_until_healed();
     stage.cluster.name(&stage.network, &all);
     stage.set_and_reconnect("amqp.host", "rabbits");
-    rounds.run("frozen", "the first address of a name with three".to_owned(), SILENT, |_| {
-        let first = &stage.cluster.nodes[0];
-        first.freeze();
+    let whom = "the worker's node, one address of a name with three";
+    rounds.run("frozen", whom.to_owned(), SILENT, |stage| {
+        let node = node_of_the_connection(stage);
+        let frozen = Instant::now();
+        node.freeze();
         let_last(LONG_ENOUGH);
-        first.thaw();
-        None
+        node.thaw();
+        Some(frozen)
     });
     stage.wait_until_healed();
-    rounds.run(
-        "cut off from PostgreSQL",
-        "the first address of a name with three".to_owned(),
-        SILENT,
-        |_| {
-            let machine = &stage.cluster.nodes[0].machine;
-            machine.hide();
-            close_connections(&stage.cluster.nodes[1]);
-            let_last(LONG_ENOUGH);
-            machine.show();
-            None
-        },
-    );
+    rounds.run("cut off from PostgreSQL", whom.to_owned(), SILENT, |stage| {
+        let machine = &node_of_the_connection(stage).machine;
+        let cut_off = Instant::now();
+        machine.hide();
+        let_last(LONG_ENOUGH);
+        machine.show();
+        Some(cut_off)
+    });
 }
 
 /// A name that has another address later.
@@ -179,16 +176,21 @@ fn rest(stage: &Stage) -> Vec<String> {
     reasons
 }
 
-/// Kills the node that the worker's connection ends at, which only the nodes know.
-fn kill_under_the_balancer(stage: &Stage) -> Option<Instant> {
+/// The node that the worker's connection ends at, which only the nodes know where the host names several.
+fn node_of_the_connection(stage: &Stage) -> &Node {
     let nodes = &stage.cluster.nodes;
-    let node = wait_until("a node has the worker's connection", Duration::from_secs(30), || {
+    wait_until("a node has the worker's connection", Duration::from_secs(30), || {
         let listed =
             nodes[0].tool("rabbitmqctl", &["list_connections", "pid", "client_properties"]);
         let listed = listed.ok()?;
         let ours = listed.lines().find(|line| line.contains("amqp_cdc"))?.to_owned();
         nodes.iter().find(|node| ours.contains(&format!("<{}.", node.name())))
-    });
+    })
+}
+
+/// Kills the node that the worker's connection ends at.
+fn kill_under_the_balancer(stage: &Stage) -> Option<Instant> {
+    let node = node_of_the_connection(stage);
     let killed = Instant::now();
     node.kill();
     let_last(Duration::from_secs(2));

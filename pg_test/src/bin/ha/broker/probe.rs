@@ -64,6 +64,12 @@ impl Probe {
         Ok(())
     }
 
+    /// For how long now no node has confirmed anything; none: none ever did.
+    pub fn silent(&self) -> Option<Duration> {
+        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.iter().max().map(Instant::elapsed)
+    }
+
     /// The longest time since then in which no node confirmed anything.
     pub fn standstill(&self, begin: Instant) -> Duration {
         let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);

@@ -173,6 +173,21 @@ impl Stage {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Prints how everybody is, for who has to find out why a run ended early.
+    pub fn tell(&self) {
+        const LINES: usize = 30;
+        let end = |log: &str| {
+            let lines: Vec<_> = log.lines().collect();
+            lines[lines.len().saturating_sub(LINES)..].join("\n")
+        };
+        eprintln!("the status: {:?}", self.monitor.last());
+        eprintln!("nobody could publish for {:?} now", self.probe.silent());
+        eprintln!("--- PostgreSQL's log ---\n{}", end(&self.postgres.log()));
+        for node in &self.cluster.nodes {
+            eprintln!("--- {}'s log ---\n{}", node.name(), end(&node.log()));
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.is_whole_at(&self.cluster.nodes[0])
     }
