@@ -19,6 +19,8 @@ COMMENT ON FUNCTION amqp_change_data_capture() IS
 
 REVOKE ALL ON FUNCTION amqp_change_data_capture() FROM PUBLIC;
 
+-- An empty one may be left over from the extension pg_amqp.
+DROP SCHEMA IF EXISTS amqp;
 CREATE SCHEMA amqp;
 
 -- The worker's state, for operators and monitoring. Columns are only ever added, at the end: views that users have
