@@ -316,16 +316,44 @@ fn a_call_with_constants_is_made_for_each_row() {
     assert_eq!(error.code().code(), "42P17");
 }
 
+/// What pg_amqp is: a function of a user's own that says so is folded all the same.
+#[test]
+fn a_function_that_is_wrongly_called_immutable_is_called_once() {
+    let (fixture, mut client) = blog("immutable");
+    run(
+        &mut client,
+        &format!(
+            "CREATE FUNCTION send(said text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+               RETURN amqp.publish(1, '{}', 'rk', said); END $$;
+             BEGIN; INSERT INTO blog_articles VALUES (1); SELECT send('once') FROM generate_series(1, 3);
+             INSERT INTO blog_articles VALUES (2); COMMIT; ALTER FUNCTION send STABLE;
+             BEGIN; INSERT INTO blog_articles VALUES (3); SELECT send('each') FROM generate_series(1, 2);
+             INSERT INTO blog_articles VALUES (4); COMMIT",
+            fixture.exchange
+        ),
+    );
+    let messages = published_so_far(&fixture, &mut client);
+    let seen = messages.iter().map(|message| match message.routing_key.as_str() {
+        "rk" => message.text().to_owned(),
+        _ => message.json()["current"]["id"].to_string(),
+    });
+    assert_eq!(seen.collect::<Vec<_>>(), ["1", "once", "2", "3", "each", "each", "4"]);
+}
+
 /// pg_amqp sent the bytes of the database's encoding.
 #[test]
 fn texts_are_sent_in_utf_8_whatever_the_encoding_of_the_database() {
-    let bed = Testbed::private_with(&["--encoding=LATIN1"], &[]);
-    let fixture = bed.scene("latin");
-    let mut client = fixture.client();
-    run(
-        &mut client,
-        &format!("SELECT amqp.publish(1, '{}', 'schlüssel', 'körper')", fixture.exchange),
-    );
-    let message = &fixture.consumer.wait_for_events(1)[0];
-    assert_eq!((message.routing_key.as_str(), message.text()), ("schlüssel", "körper"));
+    for (encoding, body, expected, is_lossy) in [
+        ("LATIN1", "'körper'", "körper", false),
+        ("SQL_ASCII", r"E'k\xc3\xb6rper'", "körper", false),
+        ("SQL_ASCII", r"E'k\xf6rper'", "k\u{FFFD}rper", true),
+    ] {
+        let bed = Testbed::private_with(&[&format!("--encoding={encoding}")], &[]);
+        let fixture = bed.scene("encoding");
+        let send = format!("SELECT amqp.publish(1, '{}', 'schlüssel', {body})", fixture.exchange);
+        run(&mut fixture.client(), &send);
+        let message = &fixture.consumer.wait_for_events(1)[0];
+        assert_eq!((message.routing_key.as_str(), message.text()), ("schlüssel", expected));
+        assert_eq!(message.headers.contains_key("encoding"), is_lossy);
+    }
 }
