@@ -19,6 +19,8 @@ COMMENT ON FUNCTION amqp_change_data_capture() IS
 
 REVOKE ALL ON FUNCTION amqp_change_data_capture() FROM PUBLIC;
 
+-- An empty one may be left over from the extension pg_amqp.
+DROP SCHEMA IF EXISTS amqp;
 CREATE SCHEMA amqp;
 
 -- The worker's state, for operators and monitoring. Columns are only ever added, at the end: views that users have
@@ -255,6 +257,57 @@ COMMENT ON FUNCTION amqp.autonomous_publish(text, text, text, text, jsonb, text,
     'sends a message at once, whatever becomes of the transaction; returns its message_id';
 COMMENT ON FUNCTION amqp.autonomous_publish(text, bytea, text, text, jsonb, text, text, text, interval, smallint, smallint, text) IS
     'sends a message at once, whatever becomes of the transaction; returns its message_id';
+
+-- The four functions of the extension pg_amqp, for who comes from there. Any broker_id is the broker of postgresql.conf.
+CREATE FUNCTION amqp.publish(
+    broker_id integer,
+    exchange varchar,
+    routing_key varchar,
+    message varchar,
+    delivery_mode integer DEFAULT NULL,
+    content_type varchar DEFAULT NULL,
+    reply_to varchar DEFAULT NULL,
+    correlation_id varchar DEFAULT NULL
+) RETURNS boolean
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_publish_to_broker';
+
+CREATE FUNCTION amqp.autonomous_publish(
+    broker_id integer,
+    exchange varchar,
+    routing_key varchar,
+    message varchar,
+    delivery_mode integer DEFAULT NULL,
+    content_type varchar DEFAULT NULL,
+    reply_to varchar DEFAULT NULL,
+    correlation_id varchar DEFAULT NULL
+) RETURNS boolean
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_autonomous_publish_to_broker';
+
+CREATE FUNCTION amqp.exchange_declare(
+    broker_id integer,
+    exchange varchar,
+    exchange_type varchar,
+    passive boolean,
+    durable boolean,
+    auto_delete boolean DEFAULT false
+) RETURNS boolean
+    VOLATILE PARALLEL UNSAFE
+    LANGUAGE c AS 'MODULE_PATHNAME', 'amqp_cdc_exchange_declare';
+
+CREATE FUNCTION amqp.disconnect(broker_id integer) RETURNS void
+    STRICT VOLATILE PARALLEL SAFE
+    LANGUAGE sql AS '';
+
+COMMENT ON FUNCTION amqp.publish(integer, varchar, varchar, varchar, integer, varchar, varchar, varchar) IS
+    'as pg_amqp has it: sends a message if the transaction commits; true: it will be sent then';
+COMMENT ON FUNCTION amqp.autonomous_publish(integer, varchar, varchar, varchar, integer, varchar, varchar, varchar) IS
+    'as pg_amqp has it: sends a message at once, whatever becomes of the transaction; true: it will be sent';
+COMMENT ON FUNCTION amqp.exchange_declare(integer, varchar, varchar, boolean, boolean, boolean) IS
+    'as pg_amqp has it, but asks nobody: whether the exchange will be there when a message is sent to it';
+COMMENT ON FUNCTION amqp.disconnect(integer) IS
+    'as pg_amqp has it, but does nothing: no session has a connection to the broker';
 
 -- What is refused at DDL. ALWAYS: where a replica applies DDL, tables lose their columns all the same. Who may
 -- execute these functions does not matter: event triggers run for everybody.

@@ -21,7 +21,7 @@
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
-//! | [`outbox`] | messages of a user's own (`amqp.publish`): what a broker takes, what is not a user's to say, who may send where |
+//! | [`outbox`] | messages of a user's own (`amqp.publish`, and pg_amqp's functions): what a broker takes, what is not a user's to say, who may send where |
 //! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), found in the catalogs (`type_lookup`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |
@@ -105,6 +105,8 @@ pub extern "C-unwind" fn _PG_init() {
         command_ended: ddl::command_ended,
         check_names: ddl::check_names,
         publish: outbox::publish,
+        publish_to_broker: outbox::pg_amqp::publish,
+        declare_exchange: outbox::pg_amqp::exchange_declare,
         work: worker::run,
         failed: worker::failed,
     });

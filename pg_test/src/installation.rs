@@ -29,22 +29,23 @@ pub fn has_extension(name: &str) -> bool {
     directory("--sharedir").join(format!("extension/{name}.control")).exists()
 }
 
-/// Makes an installation below `folder` that differs from ours by one more file among the extensions', and returns
-/// the folder of its server. The program is a copy, the rest are links: the server finds its files from where its
+/// Makes an installation below `folder` that differs from ours by further files among the extensions', each a name and
+/// its text, and returns the folder of its server. The program is a copy, the rest are links: the server finds its files from where its
 /// program is (path.c: `make_relative_path`).
 ///
 /// # Panics
 /// If it cannot be made.
-pub fn with_extension_file(folder: &Path, name: &str, text: &str) -> PathBuf {
+pub fn with_extension_files(folder: &Path, files: &[(&str, &str)]) -> PathBuf {
     let own = |which: &str| folder.join(which.trim_start_matches('/'));
     let done = |result: std::io::Result<()>, what: &Path| {
         result.unwrap_or_else(|error| panic!("could not make {}: {error}", what.display()));
     };
-    let link_all = |from: &Path, to: &Path, but: &str| {
+    let link_all = |from: &Path, to: &Path, but: &[&str]| {
         done(fs::create_dir_all(to), to);
         let entries =
             fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-        for entry in entries.filter_map(Result::ok).filter(|entry| entry.file_name() != but) {
+        let is_wanted = |entry: &fs::DirEntry| !but.iter().any(|name| entry.file_name() == *name);
+        for entry in entries.filter_map(Result::ok).filter(is_wanted) {
             let link = to.join(entry.file_name());
             done(symlink(entry.path(), &link), &link);
         }
@@ -54,10 +55,13 @@ pub fn with_extension_file(folder: &Path, name: &str, text: &str) -> PathBuf {
     done(fs::create_dir_all(&own_programs), &own_programs);
     let server = own_programs.join("postgres");
     done(fs::copy(Path::new(&programs).join("postgres"), &server).map(drop), &server);
-    link_all(Path::new(&libraries), &own_libraries, "");
-    link_all(Path::new(&share), &own(&share), "extension");
+    link_all(Path::new(&libraries), &own_libraries, &[]);
+    link_all(Path::new(&share), &own(&share), &["extension"]);
     let extensions = own(&share).join("extension");
-    link_all(&Path::new(&share).join("extension"), &extensions, name);
-    done(fs::write(extensions.join(name), text), &extensions.join(name));
+    let names: Vec<_> = files.iter().map(|(name, _)| *name).collect();
+    link_all(&Path::new(&share).join("extension"), &extensions, &names);
+    for (name, text) in files {
+        done(fs::write(extensions.join(name), text), &extensions.join(name));
+    }
     own_programs
 }

@@ -2,26 +2,33 @@
 
 use pgrx::PgSqlErrorCode;
 
-use crate::pg::catalog::{self, quoted};
+use crate::pg::catalog::{self, Schema, quoted};
 use crate::pg::report::Report;
+use crate::pg::rights::Role;
 
 const SCHEMA: &str = "amqp";
 const FUNCTION: &str = "amqp_change_data_capture";
 
-/// Raises an error if the schema `amqp`, or a trigger function of our name, is there already.
+/// Raises an error if the schema `amqp`, or a trigger function of our name, is there already. A schema that is left
+/// over may be: the script drops it.
 pub fn check() {
-    if let Some((owner, extension)) = catalog::owner_of_schema(SCHEMA) {
+    if let Some(schema) = catalog::schema(SCHEMA)
+        && !is_left_over(&schema)
+    {
         let report = Report::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_SCHEMA,
             format!(
                 "schema \"{SCHEMA}\" already exists, and amqp_cdc needs one of its own by that name"
             ),
         );
-        match extension {
+        match schema.extension {
             Some(extension) => report
                 .detail(format!("Extension \"{extension}\" is in it."))
-                .hint(format!("DROP EXTENSION {} and the schema first.", quoted(&extension))),
-            None => report.detail(format!("It is owned by \"{}\".", owner.name())).hint(format!(
+                .hint(format!(
+                    "DROP EXTENSION {} first, in the same transaction if you wish.",
+                    quoted(&extension)
+                )),
+            None => report.detail(format!("It is owned by \"{}\".", schema.owner.name())).hint(format!(
                 "Rename it (ALTER SCHEMA {SCHEMA} RENAME TO ...), or drop it if nothing in it is needed."
             )),
         }
@@ -40,4 +47,10 @@ pub fn check() {
         ))
         .raise();
     }
+}
+
+/// Whether it is what pg_amqp leaves behind: a schema that CREATE EXTENSION has made for an extension, as the control
+/// file says, is none of its members (extension.c: `CreateExtensionInternal`), and outlives it.
+fn is_left_over(schema: &Schema) -> bool {
+    schema.is_empty && (schema.owner == Role::current() || schema.owner.is_superuser())
 }

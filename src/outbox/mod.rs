@@ -10,11 +10,13 @@
 //! | [`draft`], [`headers`] | what a broker takes, and how it is written |
 //! | [`reserved`] | what is not a user's to say |
 //! | [`rights`] | who may send where |
+//! | [`pg_amqp`] | the functions of the extension pg_amqp, for who comes from there |
 //! | [`sender`] | what the messages of a session have in common; writes them |
 
 mod arguments;
 mod draft;
 mod headers;
+pub mod pg_amqp;
 mod reserved;
 mod rights;
 mod sender;
@@ -32,11 +34,7 @@ use draft::Draft;
 
 /// Sends a message. Answers its message_id.
 pub fn publish(call: FunctionCall<'_>, body: BodyType, when: When) -> Answer {
-    let name = match when {
-        When::AtCommit => "amqp.publish()",
-        When::AtOnce => "amqp.autonomous_publish()",
-    };
-    require_a_session_that_may_send(name);
+    require_a_session_that_may_send(when);
     send(&arguments::draft(call, body), when)
 }
 
@@ -52,7 +50,11 @@ fn send(draft: &Draft<'_>, when: When) -> Answer {
     answer
 }
 
-fn require_a_session_that_may_send(function: &str) {
+fn require_a_session_that_may_send(when: When) {
+    let function = match when {
+        When::AtCommit => "amqp.publish()",
+        When::AtOnce => "amqp.autonomous_publish()",
+    };
     if server::in_recovery() {
         Report::new(
             PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,

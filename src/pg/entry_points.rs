@@ -19,6 +19,10 @@ pub struct Destinations {
     pub command_ended: fn(),
     /// A user has a message to send.
     pub publish: fn(FunctionCall<'_>, BodyType, When) -> Answer,
+    /// The same, by a function of pg_amqp's.
+    pub publish_to_broker: fn(FunctionCall<'_>, When) -> Answer,
+    /// A user wants an exchange declared, by a function of pg_amqp's.
+    pub declare_exchange: fn(FunctionCall<'_>) -> Answer,
     /// CREATE EXTENSION begins.
     pub check_names: fn(),
     /// The worker.
@@ -178,6 +182,12 @@ sql_functions! {
         |to, call| (to.publish)(call, BodyType::Text, When::AtOnce);
     amqp_cdc_autonomous_publish_bytea, pg_finfo_amqp_cdc_autonomous_publish_bytea =>
         |to, call| (to.publish)(call, BodyType::Bytea, When::AtOnce);
+    amqp_cdc_publish_to_broker, pg_finfo_amqp_cdc_publish_to_broker =>
+        |to, call| (to.publish_to_broker)(call, When::AtCommit);
+    amqp_cdc_autonomous_publish_to_broker, pg_finfo_amqp_cdc_autonomous_publish_to_broker =>
+        |to, call| (to.publish_to_broker)(call, When::AtOnce);
+    amqp_cdc_exchange_declare, pg_finfo_amqp_cdc_exchange_declare =>
+        |to, call| (to.declare_exchange)(call);
 }
 
 /// Where the postmaster starts the worker. The argument is unused.

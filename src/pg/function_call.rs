@@ -77,6 +77,17 @@ impl<'a> FunctionCall<'a> {
         self.value(number).map(|value| i32::from(value.value() as i16))
     }
 
+    /// An argument of type integer.
+    pub fn integer(&self, number: usize) -> Option<i32> {
+        self.value(number).map(|value| value.value() as i32)
+    }
+
+    /// An argument of type boolean.
+    pub fn boolean(&self, number: usize) -> Option<bool> {
+        // Of the value one byte counts (postgres.h: `DatumGetBool`).
+        self.value(number).map(|value| value.value() as u8 != 0)
+    }
+
     /// An argument of type interval.
     pub fn interval(&self, number: usize) -> Option<Interval> {
         let value = self.value(number)?;
@@ -87,6 +98,11 @@ impl<'a> FunctionCall<'a> {
 }
 
 impl Answer {
+    /// A boolean.
+    pub fn boolean(answer: bool) -> Answer {
+        Answer(pg_sys::Datum::from(answer))
+    }
+
     /// A text of ASCII.
     pub fn text(text: &str) -> Answer {
         debug_assert!(text.is_ascii());

@@ -76,6 +76,11 @@ impl Report {
         self.tell(PgLogLevel::WARNING);
     }
 
+    /// Writes to the client as a notice.
+    pub fn notice(self) {
+        self.tell(PgLogLevel::NOTICE);
+    }
+
     /// Writes to the server log.
     pub fn log(self) {
         self.tell(PgLogLevel::LOG);

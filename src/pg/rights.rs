@@ -29,6 +29,12 @@ impl Role {
         }
     }
 
+    /// Returns whether it is a superuser. Only in a transaction.
+    pub fn is_superuser(self) -> bool {
+        // SAFETY: a syscache look-up, whose answer is kept for the next time; false if the role is gone.
+        unsafe { sys::superuser_arg(self.0) }
+    }
+
     /// Its name. Only in a transaction.
     pub fn name(self) -> String {
         // SAFETY: a syscache look-up; the result is palloc'd, or null if the role is gone.

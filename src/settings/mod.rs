@@ -305,6 +305,16 @@ pub fn copy_exchange(exchange: &mut String) {
     text::copy_setting(&EXCHANGE, exchange);
 }
 
+/// Returns the type with which the worker declares an exchange; empty if it declares none.
+pub fn exchange_type() -> String {
+    string(&EXCHANGE_TYPE)
+}
+
+/// Returns the virtual host of the broker.
+pub fn vhost() -> String {
+    string(&VHOST)
+}
+
 /// Returns true if an operator wants the WAL record of this name to be passed over if it cannot be read.
 pub fn skips_wal(record: &str) -> bool {
     string(&SKIP_WAL).split(',').any(|entry| entry.trim().eq_ignore_ascii_case(record))

@@ -453,7 +453,7 @@ fn names_that_are_taken_are_told_by_create_extension() {
     let bed = testbed();
     let fixture = bed.scene("names");
     let mut client = fixture.client();
-    run(&mut client, "DROP EXTENSION amqp_cdc; CREATE SCHEMA amqp");
+    run(&mut client, "DROP EXTENSION amqp_cdc; CREATE SCHEMA amqp CREATE TABLE mine (id int)");
     let error = refusal(&mut client, "CREATE EXTENSION amqp_cdc");
     assert_eq!(error.code().code(), "42P06");
     assert_eq!(
@@ -466,7 +466,7 @@ fn names_that_are_taken_are_told_by_create_extension() {
     let error = refusal(&mut client, "CREATE EXTENSION amqp_cdc");
     assert_eq!(error.detail(), Some("Extension \"hstore\" is in it."));
     assert!(error.hint().unwrap().contains("DROP EXTENSION hstore"), "{error:?}");
-    run(&mut client, "DROP EXTENSION hstore; DROP SCHEMA amqp");
+    run(&mut client, "DROP EXTENSION hstore; DROP SCHEMA amqp CASCADE");
 
     // The article that started this has one.
     run(

@@ -13,7 +13,8 @@ fn testbed() -> Testbed {
     let bed = Testbed::private(&[]);
     bed.postgres.stop(Shutdown::Fast);
     let folder = bed.postgres.folder().join("installation");
-    let programs = installation::with_extension_file(&folder, "amqp_cdc--0.1.0.sql", SQL_OF_0_1_0);
+    let programs =
+        installation::with_extension_files(&folder, &[("amqp_cdc--0.1.0.sql", SQL_OF_0_1_0)]);
     bed.postgres.start_from(&programs);
     bed
 }

@@ -4,6 +4,7 @@ use std::ffi::CString;
 
 use pgrx::pg_sys;
 
+use super::dependency::rows_of_dependents;
 use super::ids::FunctionId;
 use super::scan::{Rows, attribute, scan};
 use crate::pg::rights::Role;
@@ -32,8 +33,16 @@ pub fn version_of_extension_of(function: FunctionId) -> Option<String> {
     version
 }
 
-/// Who owns the schema of this name, and an extension whose objects are in it; none if there is no such schema.
-pub fn owner_of_schema(name: &str) -> Option<(Role, Option<String>)> {
+/// A schema.
+pub struct Schema {
+    pub owner: Role,
+    /// An extension whose objects are in it.
+    pub extension: Option<String>,
+    pub is_empty: bool,
+}
+
+/// The schema of this name; none if there is no such schema.
+pub fn schema(name: &str) -> Option<Schema> {
     let name = CString::new(name).ok()?;
     // SAFETY: look-ups in a transaction; the tuple is released after its last use.
     unsafe {
@@ -46,8 +55,19 @@ pub fn owner_of_schema(name: &str) -> Option<(Role, Option<String>)> {
         let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_namespace>();
         let owner = Role(form.nspowner);
         pg_sys::ReleaseSysCache(tuple);
-        Some((owner, extension_in(schema)))
+        Some(Schema { owner, extension: extension_in(schema), is_empty: is_empty(schema) })
     }
+}
+
+/// Whether nothing is in this schema, nor needs it.
+fn is_empty(schema: pg_sys::Oid) -> bool {
+    let mut is_empty = true;
+    // SAFETY: in a transaction; nothing is kept of the rows.
+    unsafe {
+        let rows = rows_of_dependents(pg_sys::NamespaceRelationId, schema);
+        scan(rows, std::ptr::null_mut(), |_, _| is_empty = false);
+    }
+    is_empty
 }
 
 /// An extension whose objects are in this schema.

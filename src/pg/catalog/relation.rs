@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::SysCacheIdentifier::RELOID;
 
 use super::capture_trigger::{CaptureTrigger, capture_triggers};
+use super::dependency::{Dependent, rows_of_dependents};
 use super::ids::RelationId;
 use super::scan::{Rows, scan};
 use crate::memory;
@@ -162,30 +163,14 @@ impl Relation {
 
     /// The tables that were made of this composite type (CREATE TABLE ... OF): their columns are its attributes.
     pub fn typed_tables(&self) -> Vec<RelationId> {
-        // catalog/pg_depend.h; missing from pgrx.
-        const DEPEND: pg_sys::Oid = pg_sys::Oid::from_u32(2608);
-        const REFERENCE_INDEX: u32 = 2674;
-        const REFCLASSID: u32 = 4;
-        const REFOBJID: u32 = 5;
-        /// The columns before these.
-        #[repr(C)]
-        struct Depend {
-            classid: pg_sys::Oid,
-            objid: pg_sys::Oid,
-            objsubid: i32,
-        }
-        let rows = Rows {
-            catalog: DEPEND,
-            index: REFERENCE_INDEX,
-            keys: [(REFCLASSID, pg_sys::TypeRelationId), (REFOBJID, self.row_type)],
-        };
+        let rows = rows_of_dependents(pg_sys::TypeRelationId, self.row_type);
         let mut found = Vec::new();
-        // SAFETY: in a transaction; a row of pg_depend has these columns first, none of them null.
+        // SAFETY: in a transaction; a row of pg_depend begins so.
         unsafe {
             scan(rows, std::ptr::null_mut(), |tuple, _| {
-                let depend = &*pg_sys::GETSTRUCT(tuple).cast::<Depend>();
-                if depend.classid == pg_sys::RelationRelationId && depend.objsubid == 0 {
-                    memory::push(&mut found, RelationId::of(depend.objid));
+                let dependent = &*pg_sys::GETSTRUCT(tuple).cast::<Dependent>();
+                if dependent.catalog == pg_sys::RelationRelationId && dependent.column == 0 {
+                    memory::push(&mut found, RelationId::of(dependent.object));
                 }
             });
         }

@@ -133,6 +133,8 @@ guarded! {
     /// fmgr.h
     fn OutputFunctionCall(function: *mut FmgrInfo, value: Datum) -> *mut c_char;
     /// miscadmin.h
+    fn superuser_arg(role: Oid) -> bool;
+    /// miscadmin.h
     fn GetUserNameFromId(role: Oid, may_be_missing: bool) -> *mut c_char;
     /// mb/pg_wchar.h
     fn pg_do_encoding_conversion_buf(
