@@ -105,11 +105,11 @@ bench-quick: install ## the same, everything smaller, for daily use, and only pr
 	@scripts/setup --check demo
 	cargo run --release --package pg_test --bin bench -- --quick $(if $(ONLY),--only $(ONLY))
 
-bench-capture: install ## what a captured change costs its writer; writes docs/benchmarks.md; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=30 (20 minutes)
+bench-capture: install ## what a captured change and a message of one's own cost their writer; writes docs/benchmarks.md; ROWS=100000 ROUNDS=5 PGBENCH_SECONDS=30 (30 minutes), or ONLY=capture or messages
 	@scripts/setup --check bench
 	cargo run --release --package pg_test --bin bench_capture -- --record docs/benchmarks.md \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(PGBENCH_SECONDS),--pgbench-seconds $(PGBENCH_SECONDS))
+		$(if $(PGBENCH_SECONDS),--pgbench-seconds $(PGBENCH_SECONDS)) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove what was built
 	cargo clean

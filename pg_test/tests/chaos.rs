@@ -36,5 +36,6 @@ fn run_for_a_minute(tls: bool, replication: impl Fn(u64) -> Replication) -> Repo
     assert!(report.is_clean(), "seed {seed}{}", report.findings());
     assert!(report.kinds_of_faults() >= 10, "few faults with seed {seed}");
     assert!(report.committed() >= 100, "few transactions with seed {seed}");
+    assert!(report.messages().iter().all(|&sent| sent >= 100), "few messages with seed {seed}");
     report
 }

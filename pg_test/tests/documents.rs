@@ -24,6 +24,7 @@ const RECORDED: &[(&str, &[&str])] = &[
             "growth",
             "tls",
             "capture",
+            "messages",
         ],
     ),
     (

@@ -14,5 +14,6 @@ fn changes_come_in_the_order_in_which_postgresql_wrote_them() {
     // In the message, too: who sees only the end of a log is to see what was wrong.
     assert!(report.is_clean(), "seed {seed}{}", report.findings());
     assert!(report.transactions() >= 500, "few transactions with seed {seed}");
+    assert!(report.messages() >= 500, "few messages with seed {seed}");
     assert!(report.out_of_firing_order() >= 500, "hardly anything to put right with seed {seed}");
 }

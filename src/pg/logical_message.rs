@@ -8,6 +8,7 @@ use std::mem::{offset_of, size_of};
 use pgrx::pg_sys;
 
 use super::guard;
+use super::sys::SyncRepWaitForLSN;
 use super::sys::plain::{
     GetCurrentTransactionId, GetCurrentTransactionIdIfAny, XLogBeginInsert, XLogInsert,
     XLogRegisterData, XLogSetRecordFlags,
@@ -83,15 +84,20 @@ pub fn write_plain(prefix: &'static [u8], parts: &[&[u8]]) -> Written {
     }
 }
 
-/// Waits until the WAL is on disk up to here if a commit of this session would wait for that, and else has the
-/// WAL writer see to it in its next round (xact.c: `RecordTransactionCommit`).
+/// Waits until the WAL is on disk up to here, and on that of synchronous standbys, if a commit of this session would
+/// wait for that, and else has the WAL writer see to it in its next round (xact.c: `RecordTransactionCommit`).
 pub fn flush_as_a_commit(end: Lsn) {
-    // SAFETY: a plain read of a setting; the LSN is the end of a record.
+    // SAFETY: a plain read of a setting; the LSN is the end of a record. Interrupts are held as syncrep.c asks for: a
+    // query that is cancelled, or a session that is to end, ends the wait with a WARNING. An ERROR lets go of them itself
+    // (elog.c: `errfinish`).
     unsafe {
         if pg_sys::synchronous_commit
             > pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_OFF as std::ffi::c_int
         {
             flush(end);
+            pg_sys::InterruptHoldoffCount += 1;
+            SyncRepWaitForLSN(end.0, false);
+            pg_sys::InterruptHoldoffCount -= 1;
         } else {
             pg_sys::XLogSetAsyncXactLSN(end.0);
         }

@@ -5,15 +5,16 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use ::postgres::error::{Severity, SqlState};
-use ::postgres::{Client, Error, NoTls, SimpleQueryMessage};
+use ::postgres::{Client, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::clients::{Account, Clients, Prepared, WRITER_OF_GIANTS};
+use super::clients::{Account, Clients, Prepared, SENDER, WRITER_OF_GIANTS};
 use super::deaths::Commit;
-use super::giants;
-use super::ledger::{Change, Outcome, Transaction};
+use super::ledger::{Autonomous, Change, Outcome, Transaction};
+use super::messages::{Sending, is_autonomous};
 use super::planned_transaction::{Ending, PlannedTransaction, Step};
-use super::tables::{BULK, ENORMOUS, JOURNAL, SMALL};
-use super::triggers::{Returned, Statement, truncate};
+use super::statements;
+use super::tables::{BULK, JOURNAL, SIGNATURES, SMALL};
+use super::triggers::{Before, Returned, Statement, truncate};
 use crate::dice::Dice;
 
 /// So many clients hold transactions open for seconds.
@@ -146,6 +147,7 @@ impl RandomClient<'_> {
         self.transactions += 1;
         let planned = match self.number {
             WRITER_OF_GIANTS => PlannedTransaction::roll_giants(&mut self.dice),
+            SENDER => PlannedTransaction::roll_messages(&mut self.dice),
             number => PlannedTransaction::roll(&mut self.dice, number < PATIENT),
         };
         let mut transaction = Transaction {
@@ -159,7 +161,7 @@ impl RandomClient<'_> {
         let begun = session.batch_execute(&begin).map_err(Broken::from);
         let performed = begun
             .and_then(|()| self.perform(session, &mut transaction, &planned.steps))
-            .and_then(|()| sign(session, &mut transaction));
+            .and_then(|()| self.sign(session, &mut transaction));
         let is_alive = match performed {
             Err(broken) => self.note(broken) && session.batch_execute("ROLLBACK").is_ok(),
             Ok(()) => return self.end(session, transaction, planned.ending),
@@ -211,6 +213,9 @@ impl RandomClient<'_> {
                     self.copy(session, transaction, table, *rows, *bytes)?;
                 }
                 Step::Truncate => self.truncate(session, transaction)?,
+                Step::Send { sending, count } => {
+                    self.send(session, transaction, *sending, *count)?;
+                }
                 Step::Savepoint { steps, released } => {
                     self.perform_in_savepoint(session, transaction, steps, *released)?;
                 }
@@ -274,7 +279,9 @@ impl RandomClient<'_> {
              WHERE key BETWEEN {first} AND {} ORDER BY key",
             first + rows - 1
         ))?;
-        let statement = Statement { table, stamp: &stamp, is_delete: false, is_noted: false };
+        let before = Before::Nothing;
+        let statement =
+            Statement { table, stamp: &stamp, is_delete: false, before, returning: None };
         let copied = returned(&copied);
         transaction.extend(statement.changes(&copied), copied.len());
         Ok(())
@@ -298,67 +305,58 @@ impl RandomClient<'_> {
         transaction: &mut Transaction,
         step: &Step,
     ) -> Result<(), Broken> {
-        let (stamp, client) = (self.stamp(transaction), self.number);
-        let payload =
-            |bytes: &u64| format!("left(repeat(md5('{stamp}'), {bytes} / 32 + 1), {bytes})");
-        let noted_stamp = |noted: &bool| match noted {
-            true => "note('before ' || key)".to_owned(),
-            false => format!("'{stamp}'"),
-        };
-        let list = |keys: &[u64]| keys.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let is_noted = matches!(step, Step::Upsert { noted: true, .. });
-        let (table, statement) = match step {
-            // The row says which of the two it was.
-            Step::Upsert { table, keys, bytes, noted } => (
-                *table,
-                format!(
-                    "INSERT INTO {table} (key, stamp, amount, payload)
-                     SELECT key, {} || 'i', 1, {} FROM unnest(ARRAY[{}]) key
-                     ON CONFLICT (key) DO UPDATE
-                     SET stamp = '{stamp}u', first = excluded.first,
-                         amount = {table}.amount + 1, payload = excluded.payload",
-                    noted_stamp(noted),
-                    payload(bytes),
-                    list(keys)
-                ),
-            ),
-            Step::Update { table, keys, bytes } => (
-                *table,
-                format!(
-                    "UPDATE {table} SET stamp = '{stamp}u', first = NULL, amount = amount + 1,
-                         payload = {}
-                     WHERE key IN ({})",
-                    payload(bytes),
-                    list(keys)
-                ),
-            ),
-            Step::Giants { keys } => (ENORMOUS, giants::upsert(&list(keys), &stamp)),
-            Step::Delete { table, keys } => {
-                (*table, format!("DELETE FROM {table} WHERE key IN ({})", list(keys)))
-            }
-            Step::Trim { rows } => (
-                BULK,
-                format!(
-                    "DELETE FROM {BULK} WHERE key IN
-                     (SELECT key FROM {BULK} WHERE key BETWEEN {} AND {} ORDER BY key LIMIT {rows})",
-                    client * KEYS_OF_A_CLIENT,
-                    (client + 1) * KEYS_OF_A_CLIENT - 1
-                ),
-            ),
-            Step::Copy { .. }
-            | Step::Truncate
-            | Step::Savepoint { .. }
-            | Step::Fail
-            | Step::Hold(_) => return Ok(()),
-        };
-        let is_delete = matches!(step, Step::Delete { .. } | Step::Trim { .. });
-        let changed = session.simple_query(&format!(
-            "{}; {statement} RETURNING key, stamp, first",
-            announcement(&stamp)
-        ))?;
+        let stamp = self.stamp(transaction);
+        let own_keys = self.number * KEYS_OF_A_CLIENT..(self.number + 1) * KEYS_OF_A_CLIENT;
+        let Some((statement, sql)) = statements::of(step, &stamp, own_keys) else { return Ok(()) };
+        let changed = session.simple_query(&format!("{}; {sql}", announcement(&stamp)))?;
         let changed = returned(&changed);
-        let statement = Statement { table, stamp: &stamp, is_delete, is_noted };
         transaction.extend(statement.changes(&changed), changed.len());
+        Ok(())
+    }
+
+    /// Sends messages, and writes down what it was told of them.
+    fn send(
+        &mut self,
+        session: &mut Client,
+        transaction: &mut Transaction,
+        sending: Sending,
+        count: u64,
+    ) -> Result<(), Broken> {
+        let stamp = self.stamp(transaction);
+        let messages = (1..=count).map(|number| sending.change(format!("sent {number}"), &stamp));
+        let messages: Vec<Change> = messages.collect();
+        let call = sending.call("'sent ' || number", &format!("'{stamp}'"));
+        let asked = Instant::now();
+        let answer = session
+            .simple_query(&format!("SELECT {call} FROM generate_series(1, {count}) AS number"));
+        let told = Instant::now();
+        if let Ok(answer) = &answer {
+            let message_ids = rows(answer).filter_map(|row| row.get(0)).map(str::to_owned);
+            self.account.message_ids.extend(messages.iter().cloned().zip(message_ids));
+        }
+        if is_autonomous(sending.routing_key) {
+            let sent = answer.is_ok().then_some(Commit { asked, told });
+            let autonomous = messages.into_iter().map(|change| Autonomous { change, sent });
+            self.account.autonomous.extend(autonomous);
+            answer?;
+        } else {
+            answer?;
+            transaction.extend(messages, count as usize);
+        }
+        Ok(())
+    }
+
+    /// The last change of each transaction: into the journal goes its tag.
+    fn sign(&mut self, session: &mut Client, transaction: &mut Transaction) -> Result<(), Broken> {
+        let tag = transaction.tag.clone();
+        if self.number == SENDER {
+            session.batch_execute(&format!("INSERT INTO {SIGNATURES} VALUES ('{tag}')"))?;
+            return self.send(session, transaction, Sending::small(), 1);
+        }
+        let stamp = format!("{tag}#end");
+        session.batch_execute(&format!("INSERT INTO {JOURNAL} VALUES ('{tag}', '{stamp}')"))?;
+        let (table, operation) = (JOURNAL.to_owned(), "insert".to_owned());
+        transaction.changes.push(Change { table, operation, key: tag, stamp });
         Ok(())
     }
 
@@ -387,26 +385,19 @@ fn announcement(stamp: &str) -> String {
     format!("SET LOCAL chaos.stamp = '{stamp}'")
 }
 
-/// The rows of an answer with the columns key, stamp and first.
-fn returned(answer: &[SimpleQueryMessage]) -> Vec<Returned> {
-    let rows = answer.iter().filter_map(|message| match message {
+fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
+    answer.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
-    });
-    let returned = rows.map(|row| {
+    })
+}
+
+/// The rows of an answer with the columns key, stamp and first.
+fn returned(answer: &[SimpleQueryMessage]) -> Vec<Returned> {
+    let returned = rows(answer).map(|row| {
         let [key, stamp, first] =
             [0, 1, 2].map(|column| row.get(column).unwrap_or_default().to_owned());
         Returned { key, stamp, first }
     });
     returned.collect()
-}
-
-/// Writes the tag into the journal: the last change of each transaction.
-fn sign(session: &mut Client, transaction: &mut Transaction) -> Result<(), Broken> {
-    let tag = transaction.tag.clone();
-    let stamp = format!("{tag}#end");
-    session.batch_execute(&format!("INSERT INTO {JOURNAL} VALUES ('{tag}', '{stamp}')"))?;
-    let (table, operation) = (JOURNAL.to_owned(), "insert".to_owned());
-    transaction.changes.push(Change { table, operation, key: tag, stamp });
-    Ok(())
 }

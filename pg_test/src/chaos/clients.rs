@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::ledger::{Outcome, Transaction};
+use super::ledger::{Autonomous, Change, Outcome, Transaction};
 use super::pair::Replication;
 use super::servers::Servers;
 use crate::end_signal::EndSignal;
 
-/// How many there are, but for one more.
+/// How many there are, but for two more.
 pub(super) const CLIENTS: u64 = 16;
 
-/// That one, which writes enormous values beside the others.
+/// One of them, which writes enormous values beside the others.
 pub(super) const WRITER_OF_GIANTS: u64 = CLIENTS;
+
+/// The other one, which only sends messages.
+pub(super) const SENDER: u64 = CLIENTS + 1;
 
 /// What all clients know.
 #[derive(Debug)]
@@ -44,6 +47,9 @@ pub(super) struct Prepared {
 #[derive(Debug, Default)]
 pub(super) struct Account {
     pub transactions: Vec<Transaction>,
+    pub autonomous: Vec<Autonomous>,
+    /// Messages that it sent, and the message_id that it was told of each.
+    pub message_ids: Vec<(Change, String)>,
     /// Errors that it met, by SQLSTATE.
     pub errors: BTreeMap<String, usize>,
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::clock::micros;
 use super::giants;
 use super::ledger::Change;
+use super::messages;
 use crate::history::Commit;
 use crate::lsn;
 use crate::message::Message;
@@ -79,20 +80,10 @@ impl Delivery {
     /// # Errors
     /// What is not as it should be.
     pub fn read(message: &Message, arrived_at: i64) -> Result<(Delivery, Option<Row>), String> {
-        let body: Value = serde_json::from_slice(&message.body)
-            .map_err(|error| format!("a body is not JSON: {error}"))?;
-        let (before, after) = (row(&body["previous"]), row(&body["current"]));
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let column = |name: &str| {
-            let row = after.as_ref().or(before.as_ref()).and_then(|row| row.get(name));
-            row.cloned().ok_or_else(|| format!("a row has no column {name}"))
+        let (change, before, after) = match messages::is_one(message) {
+            true => (messages::read(message)?, None, None),
+            false => read_change(&message.body)?,
         };
-        let (table, operation) = (text(&body["tablename"]), text(&body["operation"]));
-        let (key, stamp) = match operation.as_str() {
-            "truncate" => Default::default(),
-            _ => (column("key")?, column("stamp")?),
-        };
-        let change = Change { table, operation, key, stamp };
         let header = |name: &str| message.headers.get(name).ok_or(format!("no header {name}"));
         let number = |name: &str| header(name)?.as_u64().ok_or(format!("header {name}: no number"));
         let commit = Commit::read(message);
@@ -136,6 +127,27 @@ impl Delivery {
     pub fn is_truncate(&self) -> bool {
         self.change.operation == "truncate"
     }
+}
+
+/// A row change, with the rows before and after it.
+fn read_change(body: &[u8]) -> Result<(Change, Option<Row>, Option<Row>), String> {
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| format!("a body is not JSON: {error}"))?;
+    let (before, after) = (row(&body["previous"]), row(&body["current"]));
+    let column = |name: &str| {
+        let row = after.as_ref().or(before.as_ref()).and_then(|row| row.get(name));
+        row.cloned().ok_or_else(|| format!("a row has no column {name}"))
+    };
+    let (table, operation) = (text(&body["tablename"]), text(&body["operation"]));
+    let (key, stamp) = match operation.as_str() {
+        "truncate" => Default::default(),
+        _ => (column("key")?, column("stamp")?),
+    };
+    Ok((Change { table, operation, key, stamp }, before, after))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// A row from its JSON, or none from null.

@@ -8,11 +8,11 @@ use super::deaths::{Commit, Deaths};
 /// A row's table and key.
 pub(super) type RowName = (String, String);
 
-/// One row change, as who made it and who hears of it name it alike.
+/// One row change or one message, as who made it and who hears of it name it alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Change {
     pub table: String,
-    /// `insert`, `update`, `delete` or `truncate`, which has neither key nor stamp.
+    /// `insert`, `update`, `delete` or `truncate`, which has neither key nor stamp; or what [`super::messages`] are.
     pub operation: String,
     pub key: String,
     /// What the row carries in its column `stamp` after the change, or before a delete. Each
@@ -65,10 +65,21 @@ impl Transaction {
     }
 }
 
+/// A message that counts whatever becomes of the transaction that sends it.
+#[derive(Clone, Debug)]
+pub(super) struct Autonomous {
+    pub change: Change,
+    /// When it was asked for, and when the client was told that it is sent. None: it may have been, or not.
+    pub sent: Option<Commit>,
+}
+
 /// All transactions of a run, by their tags.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     transactions: BTreeMap<String, Transaction>,
+    /// Those that were asked for; whether they must have been sent.
+    autonomous: BTreeMap<Change, Option<Commit>>,
+    message_ids: BTreeMap<Change, String>,
     /// Those that [`Ledger::resolve`] settled.
     resolved: BTreeSet<String>,
 }
@@ -77,6 +88,16 @@ impl Ledger {
     /// Enters a transaction.
     pub fn enter(&mut self, transaction: Transaction) {
         self.transactions.insert(transaction.tag.clone(), transaction);
+    }
+
+    /// Enters a message that was sent at once.
+    pub fn enter_autonomous(&mut self, Autonomous { change, sent }: Autonomous) {
+        self.autonomous.insert(change, sent);
+    }
+
+    /// Enters which message_id a client was told of a message.
+    pub fn enter_message_id(&mut self, message: Change, message_id: String) {
+        self.message_ids.insert(message, message_id);
     }
 
     /// Settles the unknown ones by the journal, the table into which every transaction writes its
@@ -108,7 +129,26 @@ impl Ledger {
                 _ => {}
             }
         }
+        // Nobody can look up which of these are there. One that was on disk before all that survived is.
+        for sent in self.autonomous.values_mut() {
+            *sent = sent.filter(|&sent| !losses.allow(sent));
+        }
         contradictions
+    }
+
+    /// Of a message that was to be sent at once, whether it must have been; none if nobody asked for it.
+    pub fn must_be_sent(&self, message: &Change) -> Option<bool> {
+        self.autonomous.get(message).map(Option::is_some)
+    }
+
+    /// Those that were to be sent at once, and whether they must have been.
+    pub fn autonomous(&self) -> impl Iterator<Item = (&Change, bool)> {
+        self.autonomous.iter().map(|(message, sent)| (message, sent.is_some()))
+    }
+
+    /// What a client was told of the message.
+    pub fn message_id(&self, message: &Change) -> Option<&str> {
+        self.message_ids.get(message).map(String::as_str)
     }
 
     /// The transaction with this tag.
@@ -146,7 +186,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -184,5 +224,33 @@ mod tests {
         assert_eq!((ledger.undone(), ledger.rolled_back()), (1, 1));
         assert!(ledger.never_committed("b") && ledger.never_committed("c"));
         assert!(!ledger.never_committed("a"));
+    }
+
+    #[test]
+    fn what_was_sent_at_once_right_before_a_primary_died_may_be_gone() {
+        let mut ledger = Ledger::default();
+        let now = Instant::now();
+        let [early, late, unknown] = ["early", "late", "unknown"].map(|key| Change {
+            table: "autonomous".to_owned(),
+            operation: "send".to_owned(),
+            key: key.to_owned(),
+            stamp: String::new(),
+        });
+        let [first, second, third] = [1, 2, 3].map(|second| now + Duration::from_secs(second));
+        let sent = |told| Some(Commit { asked: now, told });
+        for (change, sent) in [(&early, sent(first)), (&late, sent(third)), (&unknown, None)] {
+            ledger.enter_autonomous(Autonomous { change: change.clone(), sent });
+        }
+        // This one survived.
+        ledger.enter(Transaction {
+            tag: "a".to_owned(),
+            changes: Vec::new(),
+            midway: 0,
+            outcome: Outcome::Committed,
+            commit: Some(Commit { asked: second, told: second }),
+        });
+        ledger.resolve(&["a".to_owned()].into(), &Deaths(vec![third]));
+        let must = [&early, &late, &unknown].map(|change| ledger.must_be_sent(change));
+        assert_eq!(must, [Some(true), Some(false), Some(false)]);
     }
 }

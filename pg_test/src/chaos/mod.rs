@@ -9,7 +9,9 @@
 //! | `exchanges` | which table's events go to which exchange, and what becomes of those that it refuses |
 //! | `giants` | values that are enormous as text, and who writes them |
 //! | `triggers` | what writes in the middle of a statement, and in which order |
-//! | `clients`, `client`, `planned_transaction` | who changes the tables, and what a transaction is to do |
+//! | `messages` | messages of a client's own: what sends one, what a consumer must find in it |
+//! | `clients`, `client` | who changes the tables and sends messages |
+//! | `planned_transaction`, `statements` | what a transaction is to do, and that in SQL |
 //! | `fault`, `injector`, `failover` | what may go wrong, and how it is injected and healed |
 //! | `drain`, `delivery` | taking the messages, and what is kept of one |
 //! | `ledger`, `deaths` | what the clients know, and what of it may be gone with a primary |
@@ -32,6 +34,7 @@ mod giants;
 mod injector;
 mod latency;
 mod ledger;
+mod messages;
 mod monitor;
 mod pair;
 mod planned_transaction;
@@ -39,6 +42,7 @@ mod replica;
 mod report;
 mod schema;
 mod servers;
+mod statements;
 mod tables;
 mod timelines;
 mod triggers;
@@ -49,7 +53,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clients::{Account, CLIENTS, Clients, WRITER_OF_GIANTS};
+use clients::{Account, CLIENTS, Clients, SENDER, WRITER_OF_GIANTS};
 use deaths::Deaths;
 use drain::Drain;
 use fault::{Fault, Lane};
@@ -166,7 +170,7 @@ fn run_clients_and_faults(
         let _give = GiveOnDrop(end_signal);
         let clients = &clients;
         let work = |number| scope.spawn(move || client::work(clients, number));
-        let mut working: Vec<_> = (0..CLIENTS).map(work).collect();
+        let mut working: Vec<_> = (0..CLIENTS).chain([SENDER]).map(work).collect();
         let pass = |time| _ = end_signal.comes_within(time);
         // What everybody does for the first time takes longer.
         pass(calm / 2);
@@ -233,6 +237,10 @@ fn close_books(accounts: Vec<Account>, clients: &Clients<'_>) -> (Ledger, BTreeM
     let mut errors: BTreeMap<String, usize> = BTreeMap::new();
     for account in accounts {
         account.transactions.into_iter().for_each(|transaction| ledger.enter(transaction));
+        account.autonomous.into_iter().for_each(|message| ledger.enter_autonomous(message));
+        for (message, message_id) in account.message_ids {
+            ledger.enter_message_id(message, message_id);
+        }
         for (code, times) in account.errors {
             *errors.entry(code).or_default() += times;
         }
@@ -275,10 +283,12 @@ fn judge(
     observed: Observed,
     plan: Plan,
 ) -> Report {
-    let source = schema::rows(&mut servers.connect()).expect("could not read the tables");
+    let mut session = servers.connect();
+    let source = schema::rows(&mut session).expect("could not read the tables");
+    let tags = schema::tags(&mut session, &source).expect("could not read the signatures");
     let ledger = &mut history.ledger;
     ledger.enter(last_transaction());
-    let contradictions = ledger.resolve(&schema::tags(&source), &history.deaths);
+    let contradictions = ledger.resolve(&tags, &history.deaths);
     let mut broken = std::mem::take(&mut history.findings);
     broken.extend(servers.lost_places());
     let promotions = servers.pair.as_ref().map(|_| pair::promotions(servers.primary()));
@@ -311,6 +321,14 @@ fn judge(
         undone: ledger.undone(),
         events: ledger.committed().map(|transaction| transaction.changes.len()).sum(),
         midway: ledger.committed().map(|transaction| transaction.midway).sum(),
+        messages: ledger
+            .committed()
+            .flat_map(|transaction| &transaction.changes)
+            .filter(|change| messages::is_message(change))
+            .count(),
+        autonomous: ledger.autonomous().fold([0, 0], |[sent, unknown], (_, must_be_sent)| {
+            if must_be_sent { [sent + 1, unknown] } else { [sent, unknown + 1] }
+        }),
         longest_message: drains.iter().map(|drain| drain.received().longest).max().unwrap_or(0),
         errors: std::mem::take(&mut history.errors),
         giants: ledger.committed().flat_map(|transaction| &transaction.changes).fold(

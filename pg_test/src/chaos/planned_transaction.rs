@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::giants;
+use super::messages::Sending;
 use super::tables::{APART, BULK, ENORMOUS, HOT, HOT_KEYS, SMALL, TRIGGERED, VERSIONS};
 use crate::dice::Dice;
 
@@ -18,13 +19,14 @@ pub(super) struct PlannedTransaction {
 /// One statement, or several in a savepoint.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Inserts rows, or updates those that are there. `noted`: calls a function for each row that
-    /// writes, too.
-    Upsert { table: &'static str, keys: Vec<u64>, bytes: u64, noted: bool },
+    /// Inserts rows, or updates those that are there. `call`: what is called for each row before it is.
+    Upsert { table: &'static str, keys: Vec<u64>, bytes: u64, call: Call, returning: Returning },
     /// Updates the rows that are there.
-    Update { table: &'static str, keys: Vec<u64>, bytes: u64 },
+    Update { table: &'static str, keys: Vec<u64>, bytes: u64, returning: Returning },
     /// Deletes the rows that are there.
-    Delete { table: &'static str, keys: Vec<u64> },
+    Delete { table: &'static str, keys: Vec<u64>, returning: Returning },
+    /// Sends so many messages, in one statement.
+    Send { sending: Sending, count: u64 },
     /// Inserts rows with enormous values, or updates those that are there.
     Giants { keys: Vec<u64> },
     /// Copies rows: new ones into the bulk table, or new versions of the client's own.
@@ -40,6 +42,18 @@ pub(super) enum Step {
     /// Time passes with the transaction open.
     Hold(Duration),
 }
+
+/// What a statement calls for each row that it inserts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Nothing,
+    /// A function that writes a note.
+    Note,
+    Send(Sending),
+}
+
+/// A message that a statement sends for each row, behind it.
+pub(super) type Returning = Option<Sending>;
 
 /// What becomes of a transaction that has got so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,11 +104,66 @@ impl PlannedTransaction {
         let step = |dice: &mut Dice| {
             let keys = giants::keys(dice);
             let is_delete = dice.chance(20);
-            if is_delete { Step::Delete { table: ENORMOUS, keys } } else { Step::Giants { keys } }
+            match is_delete {
+                true => Step::Delete { table: ENORMOUS, keys, returning: None },
+                false => Step::Giants { keys },
+            }
         };
         let steps = (0..dice.between(1, 2)).map(|_| step(dice)).collect();
         PlannedTransaction { isolation: "READ COMMITTED", steps, ending: ending(dice) }
     }
+
+    /// Rolls a transaction for the client that only sends messages.
+    pub fn roll_messages(dice: &mut Dice) -> PlannedTransaction {
+        let mut steps: Vec<Step> = (0..dice.between(1, 4)).map(|_| send(dice)).collect();
+        if dice.chance(40) {
+            let mut undone: Vec<Step> = (0..dice.between(1, 3)).map(|_| send(dice)).collect();
+            if dice.chance(20) {
+                undone.push(Step::Fail);
+            }
+            steps.push(Step::Savepoint { steps: undone, released: dice.chance(50) });
+            steps.push(send(dice));
+        }
+        if dice.chance(5) {
+            steps.push(Step::Hold(dice.time(50, 2_000)));
+        }
+        if dice.chance(3) {
+            steps.push(Step::Fail);
+        }
+        PlannedTransaction { isolation: "READ COMMITTED", steps, ending: ending(dice) }
+    }
+}
+
+/// Some messages of a client's own, a third of them at once.
+fn send(dice: &mut Dice) -> Step {
+    let count = match dice.between(1, 40) {
+        1 => dice.between(100, 1_000),
+        2..=8 => dice.between(2, 20),
+        _ => 1,
+    };
+    let padding = if count == 1 { bytes(dice) } else { dice.between(0, 100) };
+    let sending = match dice.between(1, 3) {
+        1 => Sending::roll_autonomous(dice, padding),
+        _ => Sending::roll(dice, padding),
+    };
+    Step::Send { sending, count }
+}
+
+fn call(dice: &mut Dice) -> Call {
+    match dice.between(1, 10) {
+        1 | 2 => Call::Note,
+        3 | 4 => Call::Send(small(dice)),
+        _ => Call::Nothing,
+    }
+}
+
+fn returning(dice: &mut Dice) -> Returning {
+    dice.chance(15).then(|| small(dice))
+}
+
+fn small(dice: &mut Dice) -> Sending {
+    let padding = dice.between(0, 100);
+    Sending::roll(dice, padding)
 }
 
 fn ending(dice: &mut Dice) -> Ending {
@@ -113,17 +182,20 @@ fn step(dice: &mut Dice) -> Step {
         _ => dice.pick(&APART),
     };
     match dice.between(1, 100) {
-        1..=33 => {
-            Step::Upsert { table, keys: keys(dice), bytes: bytes(dice), noted: dice.chance(20) }
+        1..=29 => {
+            let (keys, bytes) = (keys(dice), bytes(dice));
+            Step::Upsert { table, keys, bytes, call: call(dice), returning: returning(dice) }
         }
-        34..=68 => Step::Update { table, keys: keys(dice), bytes: bytes(dice) },
-        69..=85 => Step::Delete { table, keys: keys(dice) },
-        86 => Step::Upsert {
-            table: SMALL,
-            keys: keys(dice),
-            bytes: bytes(dice),
-            noted: dice.chance(20),
-        },
+        30..=60 => {
+            let (keys, bytes) = (keys(dice), bytes(dice));
+            Step::Update { table, keys, bytes, returning: returning(dice) }
+        }
+        61..=76 => Step::Delete { table, keys: keys(dice), returning: returning(dice) },
+        77..=85 => send(dice),
+        86 => {
+            let (keys, bytes) = (keys(dice), bytes(dice));
+            Step::Upsert { table: SMALL, keys, bytes, call: call(dice), returning: returning(dice) }
+        }
         87 => Step::Truncate,
         88..=93 => Step::Copy {
             table: if dice.chance(70) { BULK } else { VERSIONS },
@@ -136,7 +208,8 @@ fn step(dice: &mut Dice) -> Step {
             table,
             keys: vec![dice.between(1, HOT_KEYS)],
             bytes: dice.between(2_000_000, 5_000_000),
-            noted: false,
+            call: Call::Nothing,
+            returning: None,
         },
         _ => savepoint(dice, 1),
     }

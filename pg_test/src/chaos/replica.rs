@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::delivery::{Delivery, Place, Row};
 use super::ledger::RowName;
+use super::messages::is_message;
 
 /// Starts empty; each message is applied to it, in the order of the stream: a message that comes
 /// again, or that an excused one overtook, changes nothing.
@@ -17,6 +18,9 @@ pub(super) struct Replica {
 impl Replica {
     /// Applies a message.
     pub fn apply(&mut self, delivery: &Delivery, after: Option<Row>) {
+        if is_message(&delivery.change) {
+            return;
+        }
         if delivery.is_truncate() {
             let emptied = self.emptied.entry(delivery.change.table.clone());
             emptied.or_default().insert(delivery.place);

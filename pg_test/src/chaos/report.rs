@@ -30,6 +30,10 @@ pub struct Report {
     pub(super) events: usize,
     /// Those of them that were made by what a statement called.
     pub(super) midway: usize,
+    /// Those of them that were messages of the clients' own.
+    pub(super) messages: usize,
+    /// Messages that were sent at once: that must have come, and that may have.
+    pub(super) autonomous: [usize; 2],
     /// Bytes of the longest message.
     pub(super) longest_message: usize,
     pub(super) errors: BTreeMap<String, usize>,
@@ -75,6 +79,11 @@ impl Report {
         self.committed
     }
 
+    /// Messages of the clients' own that came: with their transactions, and at once.
+    pub fn messages(&self) -> [usize; 2] {
+        [self.messages, self.autonomous[0]]
+    }
+
     fn met(&self, code: &str) -> usize {
         self.errors.get(code).copied().unwrap_or_default()
     }
@@ -107,6 +116,12 @@ impl Report {
         line("serialization failures", self.met("40001").to_string())?;
         line("events committed", self.events.to_string())?;
         line("of them, made in the middle of a statement", self.midway.to_string())?;
+        line("of them, messages of clients' own", self.messages.to_string())?;
+        let [sent, unknown] = self.autonomous;
+        line(
+            "messages sent at once: returned / the answer did not come",
+            format!("{sent} / {unknown}"),
+        )?;
         if self.replication != Replication::None {
             line("promotions", self.promotions.to_string())?;
             line(

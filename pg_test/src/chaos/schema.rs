@@ -6,7 +6,7 @@ use ::postgres::{Client, Error};
 
 use super::delivery::{Row, row};
 use super::ledger::RowName;
-use super::tables::{ENORMOUS, JOURNAL, LETTERED, NOTES, SKIPPED, SMALL, all};
+use super::tables::{ENORMOUS, JOURNAL, LETTERED, NOTES, SIGNATURES, SKIPPED, SMALL, all};
 use super::{exchanges, giants, triggers};
 
 /// Makes the tables and attaches the triggers.
@@ -34,6 +34,7 @@ pub(super) fn make(client: &mut Client) -> Result<(), Error> {
         "CREATE TRIGGER capture_truncate AFTER TRUNCATE ON {SMALL}
          FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()"
     ))?;
+    client.batch_execute(&format!("CREATE TABLE {SIGNATURES} (tag text PRIMARY KEY)"))?;
     client.batch_execute(&giants::sql())?;
     client.batch_execute(&triggers::sql())
 }
@@ -65,7 +66,12 @@ pub(super) fn rows(client: &mut Client) -> Result<BTreeMap<RowName, Row>, Error>
     Ok(rows)
 }
 
-/// The tags of all transactions that committed.
-pub(super) fn tags(rows: &BTreeMap<RowName, Row>) -> BTreeSet<String> {
-    rows.keys().filter(|(table, _)| table == JOURNAL).map(|(_, tag)| tag.clone()).collect()
+/// The tags of all transactions that committed. `rows` are those of all captured tables.
+pub(super) fn tags(
+    client: &mut Client,
+    rows: &BTreeMap<RowName, Row>,
+) -> Result<BTreeSet<String>, Error> {
+    let journal = rows.keys().filter(|(table, _)| table == JOURNAL).map(|(_, tag)| tag.clone());
+    let signatures = client.query(&format!("SELECT tag FROM {SIGNATURES}"), &[])?;
+    Ok(journal.chain(signatures.iter().map(|row| row.get(0))).collect())
 }

@@ -3,7 +3,10 @@
 //! values, and the journal into which every transaction writes its tag, last of all. Their names, and no more.
 
 /// Tables whose rows are changed again and again.
-pub(super) const HOT: [&str; 3] = ["hot_a", "hot_b", "hot_c"];
+pub(super) const HOT: [&str; 3] = ["hot_a", "hot_b", TOLD];
+
+/// One of them: after a row of it is changed, a trigger sends a message.
+pub(super) const TOLD: &str = "hot_c";
 
 /// The same, with triggers that write before a row is, or after it and before the capture trigger.
 pub(super) const TRIGGERED: [&str; 3] = [CHILDREN, VERSIONS, TWICE];
@@ -41,6 +44,18 @@ pub(super) const SMALL: &str = "small";
 /// What functions and triggers write down, never changed.
 pub(super) const NOTES: &str = "notes";
 
+/// In place of a table messages of a client's own have their routing key. Those that are sent if the transaction
+/// commits, to the exchange of the session.
+pub(super) const MESSAGE: &str = "message";
+
+/// The same, to exchanges of their own, which may be gone: see [`super::exchanges`].
+pub(super) const SKIPPED_MESSAGE: &str = "message.skipped";
+pub(super) const LETTERED_MESSAGE: &str = "message.lettered";
+
+/// Sent at once, whatever becomes of the transaction.
+pub(super) const AUTONOMOUS: &str = "autonomous";
+pub(super) const LETTERED_AUTONOMOUS: &str = "autonomous.lettered";
+
 /// The keys that clients choose from are 1 to this.
 pub(super) const HOT_KEYS: u64 = 60;
 
@@ -49,6 +64,9 @@ pub(super) const BULK: &str = "bulk";
 
 /// The table of tags.
 pub(super) const JOURNAL: &str = "journal";
+
+/// Where those sign that change no rows: their tags, not captured.
+pub(super) const SIGNATURES: &str = "signatures";
 
 /// The tables that are captured.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {

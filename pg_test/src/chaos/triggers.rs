@@ -7,13 +7,15 @@
 use std::iter::once;
 
 use super::ledger::Change;
-use super::tables::{BULK, CHILDREN, NOTES, PARENTS, SMALL, TWICE, VERSIONS};
+use super::messages::{self, Sending};
+use super::tables::{BULK, CHILDREN, MESSAGE, NOTES, PARENTS, SMALL, TOLD, TWICE, VERSIONS};
 
 /// A child's parent has the rest of its key by this as its own.
 const PARENT_KEYS: u64 = 20;
 
 /// The functions and triggers. Triggers' names sort before `capture`.
 pub(super) fn sql() -> String {
+    let send = Sending::small().call("about", "stamp");
     format!(
         "-- Each statement sets chaos.stamp to its stamp before it runs.
          CREATE FUNCTION note(about text) RETURNS text LANGUAGE plpgsql AS $$
@@ -37,6 +39,18 @@ pub(super) fn sql() -> String {
              FOR EACH ROW WHEN (NEW.key % 2 = 0) EXECUTE FUNCTION note_row();
          CREATE TRIGGER a_note AFTER INSERT OR UPDATE OR DELETE ON {TWICE}
              FOR EACH ROW EXECUTE FUNCTION note_row();
+
+         CREATE FUNCTION send_row() RETURNS trigger LANGUAGE plpgsql AS $$
+         DECLARE
+             changed record := coalesce(NEW, OLD);
+             stamp text := current_setting('chaos.stamp');
+             about text := format('after %s [%s]', changed.key, changed.stamp);
+         BEGIN
+             PERFORM {send};
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER a_send AFTER INSERT OR UPDATE OR DELETE ON {TOLD}
+             FOR EACH ROW EXECUTE FUNCTION send_row();
 
          CREATE FUNCTION change_again() RETURNS trigger LANGUAGE plpgsql AS $$
          BEGIN
@@ -97,8 +111,20 @@ pub(super) struct Statement<'a> {
     pub table: &'a str,
     pub stamp: &'a str,
     pub is_delete: bool,
-    /// Whether it calls `note` for each row, with the argument `before` and the row's key.
-    pub is_noted: bool,
+    /// What it does for each row before that is changed.
+    pub before: Before,
+    /// The routing key of the message that it sends in RETURNING.
+    pub returning: Option<&'static str>,
+}
+
+/// What a statement calls right before it changes a row. What comes of it has the key `before`, and the row's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// The function `note`.
+    Note,
+    /// It sends a message with this routing key.
+    Message(&'static str),
 }
 
 /// A row as the statement returned it.
@@ -112,10 +138,22 @@ pub(super) struct Returned {
 impl Statement<'_> {
     /// All changes of a statement that returned these rows, in the order in which they were made.
     pub fn changes(&self, rows: &[Returned]) -> Vec<Change> {
-        let note =
-            |row: &Returned| self.is_noted.then(|| self.note(&format!("before {}", row.key)));
-        let until_changed =
-            |row| note(row).into_iter().chain(self.before(row)).chain(once(self.own(row)));
+        let message = |routing_key, about| messages::change(routing_key, about, self.stamp);
+        let before = |row: &Returned| {
+            let about = format!("before {}", row.key);
+            match self.before {
+                Before::Nothing => None,
+                Before::Note => Some(self.note(&about)),
+                Before::Message(routing_key) => Some(message(routing_key, about)),
+            }
+        };
+        let returning = |row: &Returned| {
+            self.returning.map(|routing_key| message(routing_key, format!("returning {}", row.key)))
+        };
+        let until_changed = |row| {
+            let changes = before(row).into_iter().chain(self.triggered_before(row));
+            changes.chain(once(self.own(row))).chain(returning(row))
+        };
         // AFTER triggers run once the statement has changed all of its rows.
         let after = rows.iter().flat_map(|row| self.after(&self.own(row)));
         rows.iter().flat_map(until_changed).chain(after).collect()
@@ -128,7 +166,7 @@ impl Statement<'_> {
     }
 
     /// What BEFORE triggers change.
-    fn before(&self, row: &Returned) -> Vec<Change> {
+    fn triggered_before(&self, row: &Returned) -> Vec<Change> {
         // A deleted row tells what happened when it was written.
         let stamps = row.first.split(' ').filter(|stamp| !stamp.is_empty() && !self.is_delete);
         let changes = stamps.flat_map(|stamp| match self.table {
@@ -146,7 +184,8 @@ impl Statement<'_> {
 
     /// What AFTER triggers change.
     fn after(&self, change: &Change) -> Vec<Change> {
-        let note = self.note(&format!("after {} [{}]", change.key, change.stamp));
+        let about = format!("after {} [{}]", change.key, change.stamp);
+        let note = self.note(&about);
         let is_even = || number(&change.key).is_multiple_of(2);
         match (change.table.as_str(), change.operation.as_str()) {
             (TWICE, "insert" | "update") if !change.stamp.ends_with("+u") => {
@@ -156,6 +195,7 @@ impl Statement<'_> {
                 once(again).chain(after).chain(once(note)).collect()
             }
             (TWICE, _) => vec![note],
+            (TOLD, _) => vec![messages::change(MESSAGE, about, self.stamp)],
             (BULK, "insert") | (PARENTS, _) if is_even() => vec![note],
             _ => Vec::new(),
         }
@@ -192,7 +232,12 @@ mod tests {
 
     /// The changes of a statement with stamp `s` that returned rows of these keys, stamps and `first`.
     fn changes(table: &str, rows: &[(&str, &str, &str)]) -> Vec<String> {
-        made(Statement { table, stamp: "s", is_delete: false, is_noted: false }, rows)
+        made(plain(table), rows)
+    }
+
+    fn plain(table: &str) -> Statement<'_> {
+        let before = Before::Nothing;
+        Statement { table, stamp: "s", is_delete: false, before, returning: None }
     }
 
     fn made(statement: Statement<'_>, rows: &[(&str, &str, &str)]) -> Vec<String> {
@@ -260,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_function_writes_right_before_the_row_that_it_is_called_for() {
-        let noted = Statement { table: "hot_a", stamp: "s", is_delete: false, is_noted: true };
+        let noted = Statement { before: Before::Note, ..plain("hot_a") };
         assert_eq!(
             made(noted, &[("1", "si", ""), ("2", "su", "")]),
             [
@@ -273,8 +318,27 @@ mod tests {
     }
 
     #[test]
+    fn a_message_stands_before_its_row_or_behind_it_or_behind_all_of_the_statement() {
+        let before = Before::Message(MESSAGE);
+        let sending = Statement { before, returning: Some("message.skipped"), ..plain(TOLD) };
+        assert_eq!(
+            made(sending, &[("1", "si", ""), ("2", "su", "")]),
+            [
+                "send message before 1 [s]",
+                "insert hot_c 1 [si]",
+                "send message.skipped returning 1 [s]",
+                "send message before 2 [s]",
+                "update hot_c 2 [su]",
+                "send message.skipped returning 2 [s]",
+                "send message after 1 [si] [s]",
+                "send message after 2 [su] [s]",
+            ]
+        );
+    }
+
+    #[test]
     fn a_delete_does_nothing_first() {
-        let delete = Statement { table: CHILDREN, stamp: "s", is_delete: true, is_noted: false };
+        let delete = Statement { is_delete: true, ..plain(CHILDREN) };
         assert_eq!(made(delete, &[("4", "ri", "ri/4i")]), ["delete children 4 [ri]"]);
         let delete = Statement { table: TWICE, ..delete };
         assert_eq!(

@@ -8,6 +8,7 @@ use super::exchanges::{self, DEAD, LETTERING, SKIPPING};
 use super::gaps::Gaps;
 use super::giants;
 use super::ledger::{Change, Ledger, Outcome, RowName, Transaction};
+use super::messages::{is_autonomous, is_message};
 use super::replica::Replica;
 use super::timelines::Switches;
 
@@ -83,6 +84,7 @@ impl Verdict {
         verdict.undone = undone.len();
         verdict.check_undone(undone, ledger);
         let mut events = verdict.first_deliveries(&deliveries);
+        verdict.check_message_ids(&events, ledger);
         verdict.check_order(&deliveries, &received.gaps);
         verdict.check_exchanges(&deliveries, received);
         verdict.check_renderings(&events);
@@ -115,6 +117,13 @@ impl Verdict {
         undone.sort_by_key(|delivery| delivery.place);
         for transaction in undone.chunk_by(|a, b| a.is_of_one_with(b)) {
             let (tag, place) = (tag(transaction), transaction[0].place);
+            let change = &transaction[0].change;
+            if is_autonomous(&change.table) {
+                if ledger.must_be_sent(change).is_none() {
+                    self.invented.push(format!("{change} at {place}, which is no more"));
+                }
+                continue;
+            }
             // Of one that came in part nobody may know which it was.
             if !tag.is_empty() && ledger.never_committed(&tag) {
                 self.invented.push(format!("transaction {tag} at {place}, which is no more"));
@@ -249,10 +258,17 @@ impl Verdict {
         ledger: &'a Ledger,
         gaps: &Gaps,
     ) -> BTreeMap<Place, &'a Change> {
-        let mut came = HashSet::new();
+        let mut came: HashMap<String, Place> = HashMap::new();
+        let mut autonomous = Vec::new();
         let mut excused = BTreeMap::new();
         for transaction in events.chunk_by(|a, b| a.is_of_one_with(b)) {
             let tag = tag(transaction);
+            let first = transaction[0];
+            if is_autonomous(&first.change.table) {
+                self.check_whole(&tag, transaction, &BTreeMap::new());
+                autonomous.push(first);
+                continue;
+            }
             let known = ledger.get(&tag).filter(|known| known.outcome == Outcome::Committed);
             let missing =
                 known.map(|known| passed_over(known, transaction, gaps)).unwrap_or_default();
@@ -263,10 +279,12 @@ impl Verdict {
                     transaction.len(),
                     transaction[0].place
                 )),
-                Some(_) if !came.insert(tag.clone()) => self.invented.push(format!(
-                    "transaction {tag} came again under another commit at {}",
-                    transaction[0].place
-                )),
+                Some(_) if came.insert(tag.clone(), first.place).is_some() => {
+                    self.invented.push(format!(
+                        "transaction {tag} came again under another commit at {}",
+                        transaction[0].place
+                    ))
+                }
                 Some(known) => {
                     let numbered = (1..).zip(&known.changes);
                     let expected: Vec<_> = numbered
@@ -280,10 +298,11 @@ impl Verdict {
             }
             excused.extend(missing);
         }
-        for known in ledger.committed().filter(|known| !came.contains(&known.tag)) {
+        for known in ledger.committed().filter(|known| !came.contains_key(&known.tag)) {
             let (tag, events) = (&known.tag, known.changes.len());
             self.lost.push(format!("transaction {tag} of {events} events"));
         }
+        self.check_autonomous(&autonomous, &came, ledger);
         excused
     }
 
@@ -348,6 +367,9 @@ impl Verdict {
             while let Some((_, change)) = passed_over.next_if(|(place, _)| **place < event.place) {
                 unknown.insert(change.row_name());
             }
+            if is_message(&event.change) {
+                continue;
+            }
             if event.is_truncate() {
                 rows.retain(|(table, _), _| *table != event.change.table);
                 continue;
@@ -391,7 +413,9 @@ fn passed_over<'a>(
 /// The tag of the transaction that these events belong to: each transaction writes its tag into
 /// the journal, and as the first part of every stamp.
 fn tag(transaction: &[&Delivery]) -> String {
-    let own = |event: &&&Delivery| matches!(&*event.change.operation, "insert" | "update");
+    let own = |event: &&&Delivery| {
+        matches!(&*event.change.operation, "insert" | "update") || is_message(&event.change)
+    };
     let stamp = transaction.iter().find(own).map_or("", |event| event.change.stamp.as_str());
     stamp.split('#').next().unwrap_or_default().to_owned()
 }
@@ -402,5 +426,6 @@ fn without<'a>(changes: &[&'a Change], others: &[&Change]) -> Vec<&'a Change> {
     changes.iter().copied().filter(|change| !others.contains(change)).collect()
 }
 
+mod messages;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! One change of a row, or one TRUNCATE of one table, as both sides tell it: PostgreSQL through
-//! `test_decoding`, and we in our messages. Both are brought into this one form, so that they can be
-//! compared and applied.
+//! One change of a row, one TRUNCATE of one table, or one message of a user's own, as both sides tell it: PostgreSQL
+//! through `test_decoding`, and we in our messages. Both are brought into this one form, so that they can be compared
+//! and applied.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -10,6 +10,9 @@ use serde_json::Value;
 /// A row: its columns without the nulls, which `test_decoding` leaves out of old rows.
 pub(super) type Row = BTreeMap<String, String>;
 
+/// Where a table's name would stand.
+pub(super) const MESSAGE: &str = "message";
+
 /// What is done to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
@@ -17,6 +20,8 @@ pub(super) enum Operation {
     Update,
     Delete,
     Truncate,
+    /// Not done to a table: see [`Change::message`].
+    Message,
 }
 
 /// A change.
@@ -57,6 +62,20 @@ impl Operation {
             Operation::Update => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
+            Operation::Message => "message",
+        }
+    }
+}
+
+impl Change {
+    /// A message of a user's own that a session with this schema sent.
+    pub fn message(schema: &str, body: &str) -> Change {
+        Change {
+            table: format!("{schema}.{MESSAGE}"),
+            resource: MESSAGE.to_owned(),
+            operation: Operation::Message,
+            old: None,
+            new: Some([("body".to_owned(), body.to_owned())].into()),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! What `test_decoding` says: its lines, taken apart. It prints the heap records of a transaction in
-//! the order in which they stand in the WAL, which is the order of the changes.
+//! the order in which they stand in the WAL, which is the order of the changes. Of our own messages it says nothing:
+//! right before each of them the function `told` has PostgreSQL write one with the same body, which it prints at the end
+//! of that one's record, where ours begins.
 
-use super::change::{Operation, Row, schema_of};
+use super::change::{Change, Operation, Row, schema_of};
 
-/// One line: a row's change, or all tables that one TRUNCATE emptied.
+/// One line: a row's change, all tables that one TRUNCATE emptied, or a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
     pub tables: Vec<String>,
@@ -45,8 +47,15 @@ pub(super) fn transactions(lines: &[String]) -> Vec<Decoded> {
     transactions
 }
 
-/// `table s.t: UPDATE: old-key: … new-tuple: …`, `table s.t, s.u: TRUNCATE: …`
+/// `table s.t: UPDATE: old-key: … new-tuple: …`, `table s.t, s.u: TRUNCATE: …`,
+/// `message: transactional: 1 prefix: s, sz: 2 content:m5`
 fn line(text: &str) -> Option<Line> {
+    if let Some(message) = text.strip_prefix("message: transactional: 1 prefix: ") {
+        let (schema, rest) = message.split_once(", sz: ")?;
+        let (_, body) = rest.split_once(" content:")?;
+        let Change { table, operation, old, new, .. } = Change::message(schema, body);
+        return Some(Line { tables: vec![table], operation, old, new });
+    }
     let (tables, rest) = text.strip_prefix("table ")?.split_once(": ")?;
     let tables: Vec<String> = tables.split(", ").map(str::to_owned).collect();
     let (name, columns) = rest.split_once(": ")?;
@@ -61,6 +70,7 @@ fn line(text: &str) -> Option<Line> {
             (Some(row(old)?), Some(row(new)?))
         }
         Operation::Truncate => (None, None),
+        Operation::Message => return None,
     };
     Some(Line { tables, operation, old, new })
 }
@@ -121,19 +131,25 @@ mod tests {
             "table s.a: INSERT: id[integer]:1 n[integer]:null v[text]:'it''s [x]: y'",
             "table s.a: UPDATE: old-key: id[integer]:1 new-tuple: id[integer]:-2 v[text]:''",
             "table s.a: DELETE: id[integer]:1",
+            "message: transactional: 1 prefix: s, sz: 2 content:m5",
             "table s.a, s.b: TRUNCATE: (no-flags)",
             "COMMIT 7",
         ];
         let transactions = transactions(&lines.map(str::to_owned));
         assert_eq!(transactions.len(), 1);
         assert_eq!((transactions[0].xid, transactions[0].schema()), (7, "s"));
-        let [insert, update, delete, truncate] = &transactions[0].lines[..] else {
-            panic!("four lines, not {transactions:?}")
+        let [insert, update, delete, message, truncate] = &transactions[0].lines[..] else {
+            panic!("five lines, not {transactions:?}")
         };
         assert_eq!(insert.new, given(&[("id", "1"), ("v", "it's [x]: y")]));
         assert_eq!(update.old, given(&[("id", "1")]));
         assert_eq!(update.new, given(&[("id", "-2"), ("v", "")]));
         assert_eq!((&delete.old, &delete.new), (&given(&[("id", "1")]), &None));
+        assert_eq!(
+            (message.operation, &message.new),
+            (Operation::Message, &given(&[("body", "m5")]))
+        );
+        assert_eq!(message.tables, ["s.message"]);
         assert_eq!(truncate.tables, ["s.a", "s.b"]);
     }
 }

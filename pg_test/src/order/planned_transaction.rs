@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator};
+use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator, TELL};
 use super::tables::{Kind, MADE, TABLES, make_table};
 use crate::dice::Dice;
 
@@ -140,7 +140,12 @@ impl TransactionGenerator<'_> {
     /// Steps that belong together.
     fn part(&mut self) -> Vec<Step> {
         match self.dice.between(1, 100) {
-            1..=55 => vec![Step::Run(self.statement())],
+            1..=47 => vec![Step::Run(self.statement())],
+            48..=52 => {
+                let k = self.statements().constant();
+                vec![Step::Run(format!("SELECT {TELL}({k})"))]
+            }
+            53..=55 => self.execute(),
             56..=61 => {
                 let table = self.statements().table(None).name;
                 vec![self.copy(table, false)]
@@ -230,6 +235,18 @@ impl TransactionGenerator<'_> {
             Step::Guarded(vec![Step::Run(between)]),
             Step::Run(format!("FETCH {second} FROM c")),
             Step::Run("CLOSE c".to_owned()),
+        ]
+    }
+
+    /// A prepared statement, whose parameter sends a message before the statement begins.
+    fn execute(&mut self) -> Vec<Step> {
+        let mut generator = self.statements();
+        let (k, statement) = (generator.constant(), generator.single("$1", None));
+        vec![
+            // Of one that failed it is still there.
+            Step::Run("DEALLOCATE ALL".to_owned()),
+            Step::Run(format!("PREPARE p(int) AS {statement}")),
+            Step::Run(format!("EXECUTE p({TELL}({k}))")),
         ]
     }
 

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::change::{Change, Operation, Transaction, row};
+use super::change::{Change, Operation, Transaction, row, schema_of};
 use crate::Message;
+
+/// The end of the routing keys of messages that the function `told` sends, behind the session's schema.
+pub(super) const TOLD: &str = ".told";
 
 /// The transactions that were delivered.
 #[derive(Debug, Default)]
@@ -51,7 +54,7 @@ impl Published {
             if self.transactions.iter().any(|transaction| transaction.xid == xid) {
                 self.findings.push(format!("transaction {xid} was interrupted by another one"));
             }
-            let schema = text(message, "schema").to_owned();
+            let schema = schema_of(&change.table).to_owned();
             self.transactions.push(Transaction { xid, schema, changes: Vec::new() });
         }
         let Some(transaction) = self.transactions.last_mut() else { return };
@@ -82,6 +85,10 @@ impl Published {
 }
 
 fn change(message: &Message) -> Option<Change> {
+    if message.headers.contains_key("published") {
+        let schema = message.routing_key.strip_suffix(TOLD)?;
+        return Some(Change::message(schema, message.text()));
+    }
     let body = message.json();
     Some(Change {
         table: format!("{}.{}", text(message, "schema"), text(message, "table")),

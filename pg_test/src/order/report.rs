@@ -26,6 +26,7 @@ pub struct Report {
     transactions: usize,
     events: usize,
     truncates: usize,
+    messages: usize,
     out_of_firing_order: usize,
     errors: BTreeMap<String, usize>,
     findings: usize,
@@ -45,6 +46,11 @@ impl Report {
     /// Transactions with events that were compared.
     pub fn transactions(&self) -> usize {
         self.transactions
+    }
+
+    /// Messages of a user's own that were compared.
+    pub fn messages(&self) -> usize {
+        self.messages
     }
 
     /// Events that do not stand where their triggers fired.
@@ -70,6 +76,7 @@ impl Report {
         self.transactions += verdict.transactions;
         self.events += verdict.events;
         self.truncates += verdict.truncates;
+        self.messages += verdict.messages;
         self.out_of_firing_order += out_of_firing_order;
         self.tell(world, "", &verdict.findings);
     }
@@ -118,6 +125,7 @@ impl Display for Report {
         line("transactions compared", self.transactions.to_string())?;
         line("events compared", self.events.to_string())?;
         line("TRUNCATE events", self.truncates.to_string())?;
+        line("messages of a user's own", self.messages.to_string())?;
         line("events out of firing order", self.out_of_firing_order.to_string())?;
         line("statements that failed", self.errors.values().sum::<usize>().to_string())?;
         line("**findings**", self.findings.to_string())?;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::captured::{Captured, Promise};
-use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator};
+use super::published::TOLD;
+use super::statement_generator::{CALLS, Call, PROCEDURES, StatementGenerator, TELL};
 use super::tables::{KEYS, Kind, MADE, TABLES, Table, capture_rows, capture_truncate, make_table};
 use crate::dice::Dice;
 
@@ -51,6 +52,13 @@ impl Schema {
         // What a transaction has done in triggers and functions, that of rolled back parts included: with
         // those forgotten, they would call each other for ever.
         self.add("CREATE SEQUENCE spending");
+        // Sends a message, with PostgreSQL's own right before it: see `decoded`. In a plain statement it gives way to what
+        // it consists of, and no function is called that would begin a command of its own.
+        self.add(&format!(
+            "CREATE FUNCTION {TELL}(k int) RETURNS int LANGUAGE sql AS $$ SELECT k + 0 * length(concat(\
+             pg_logical_emit_message(true, current_schema()::text, concat('m', k)), \
+             amqp.publish(current_schema() || '{TOLD}', concat('m', k)))) $$"
+        ));
         self.add(
             "CREATE FUNCTION spent() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('spending') $$",
         );

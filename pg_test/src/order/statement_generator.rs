@@ -8,6 +8,9 @@ use crate::dice::Dice;
 /// Functions that write, each of which calls those before it but for the first two.
 pub(super) const CALLS: [&str; 4] = ["f1", "f2", "f3", "f4"];
 
+/// A function that sends a message, and answers its argument.
+pub(super) const TELL: &str = "told";
+
 /// Procedures that commit on the way.
 pub(super) const PROCEDURES: [&str; 2] = ["p1", "p2"];
 
@@ -93,6 +96,7 @@ impl<'a> StatementGenerator<'a> {
                     table.name
                 )
             }
+            98 => format!("PERFORM {TELL}({});", self.key(k)),
             _ => self.log(k),
         }
     }
@@ -195,18 +199,19 @@ impl<'a> StatementGenerator<'a> {
         let (name, other_name) = (table.name, other.name);
         let key = self.key(k);
         if self.dice.chance(50) {
-            let number = self.number(other, "gone.id");
+            let (number, returned) = (self.number(other, "gone.id"), self.returned());
             return format!(
-                "WITH gone AS (DELETE FROM {name} WHERE id BETWEEN {key} AND {key} + 1 RETURNING id) \
+                "WITH gone AS \
+                 (DELETE FROM {name} WHERE id BETWEEN {key} AND {key} + 1 RETURNING {returned}) \
                  INSERT INTO {other_name} (id, n, v) SELECT id, {number}, 'moved' FROM gone \
                  ON CONFLICT (id) DO UPDATE SET v = 'met'"
             );
         }
-        let rows = self.rows(k);
+        let (rows, first, second) = (self.rows(k), self.returned(), self.returned());
         let deleted = self.key(k);
         format!(
-            "WITH x AS (UPDATE {name} SET v = 'with' WHERE {rows} RETURNING id), \
-             y AS (INSERT INTO audit (n, v) SELECT id, 'with' FROM x RETURNING id) \
+            "WITH x AS (UPDATE {name} SET v = 'with' WHERE {rows} RETURNING {first}), \
+             y AS (INSERT INTO audit (n, v) SELECT id, 'with' FROM x RETURNING {second}) \
              DELETE FROM {} WHERE id = {deleted}",
             if other.kind == Kind::Log { "plain" } else { other_name }
         )
@@ -215,15 +220,17 @@ impl<'a> StatementGenerator<'a> {
     /// A statement with rows as its result, with a column `id`.
     fn returning(&mut self, k: &str, but: Option<&str>) -> String {
         let table = self.table(but);
-        let (name, key) = (table.name, self.key(k));
+        let (name, key, returned) = (table.name, self.key(k), self.returned());
         if self.dice.chance(50) {
             let number = self.number(table, "g");
             return format!(
                 "INSERT INTO {name} (id, n, v) SELECT g, {number}, 'ret' \
-                 FROM generate_series({key}, {key} + 2) g ON CONFLICT DO NOTHING RETURNING id"
+                 FROM generate_series({key}, {key} + 2) g ON CONFLICT DO NOTHING RETURNING {returned}"
             );
         }
-        format!("UPDATE {name} SET v = 'ret' WHERE id BETWEEN {key} AND {key} + 2 RETURNING id")
+        format!(
+            "UPDATE {name} SET v = 'ret' WHERE id BETWEEN {key} AND {key} + 2 RETURNING {returned}"
+        )
     }
 
     /// TRUNCATE of a table, and of what refers to it.
@@ -245,9 +252,17 @@ impl<'a> StatementGenerator<'a> {
         }
     }
 
-    /// One of the functions, if any may be called.
+    /// One of the functions that write, if any may be called, or the one that sends a message.
     pub fn function(&mut self) -> Option<&'static str> {
+        if self.dice.chance(30) {
+            return Some(TELL);
+        }
         (!self.call.0.is_empty()).then(|| self.dice.pick(&self.call.0))
+    }
+
+    /// The key that RETURNING answers; a message may come with it.
+    fn returned(&mut self) -> String {
+        if self.dice.chance(30) { format!("{TELL}(id) AS id") } else { "id".to_owned() }
     }
 
     /// A condition on `id` that an index answers.

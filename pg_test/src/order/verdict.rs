@@ -34,6 +34,7 @@ pub(super) struct Verdict {
     pub transactions: usize,
     pub events: usize,
     pub truncates: usize,
+    pub messages: usize,
 }
 
 /// What a transaction must have sent, in one piece.
@@ -58,8 +59,10 @@ pub(super) fn on(world: &World, observed: &Observed) -> Verdict {
         bench.order(ours, expected);
         verdict.transactions += 1;
         verdict.events += ours.changes.len();
-        verdict.truncates +=
-            ours.changes.iter().filter(|change| change.operation == Operation::Truncate).count();
+        let count =
+            |operation| ours.changes.iter().filter(|change| change.operation == operation).count();
+        verdict.truncates += count(Operation::Truncate);
+        verdict.messages += count(Operation::Message);
     }
     bench.replay(observed);
     verdict.findings = bench.findings;

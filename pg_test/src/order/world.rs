@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::captured::{Captured, Promise};
-use super::change::{Change, Operation};
+use super::change::{Change, MESSAGE, Operation};
 use super::planned_transaction::{self, PlannedTransaction};
 use super::schema::Schema;
 use super::tables::MADE;
@@ -57,6 +57,7 @@ impl World {
     pub fn is_replayed(&self, change: &Change) -> bool {
         self.captured(&change.table).is_some_and(|captured| {
             let resources = match change.operation {
+                Operation::Message => return false,
                 Operation::Truncate => &captured.truncates,
                 _ => &captured.rows,
             };
@@ -79,7 +80,13 @@ impl Session {
             let (rows, truncates) = (resource.clone(), resource);
             Captured { promise: Promise::Ordered, rows, truncates }
         };
-        let known = || self.captured.get(name).cloned();
-        if name.starts_with(MADE) { Some(made()) } else { known() }
+        match name {
+            MESSAGE => {
+                let rows = vec![MESSAGE.to_owned()];
+                Some(Captured { promise: Promise::Ordered, rows, truncates: Vec::new() })
+            }
+            name if name.starts_with(MADE) => Some(made()),
+            name => self.captured.get(name).cloned(),
+        }
     }
 }

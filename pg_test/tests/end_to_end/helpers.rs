@@ -249,3 +249,12 @@ pub fn replace_worker(client: &mut Client) {
     run(client, &format!("SELECT pg_terminate_backend({worker})"));
     wait_for_successor(client, worker);
 }
+
+/// Calls what it holds when it is dropped, on a panic too.
+pub struct OnDrop<F: Fn()>(pub F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -7,6 +7,7 @@ mod messages;
 mod order;
 mod refusals;
 mod rights;
+mod shaping;
 mod transactions;
 
 use pg_test::Message;

@@ -8,7 +8,7 @@ use pg_test::{DEADLINE, Testbed, wait_until};
 use postgres::Client;
 
 use crate::helpers::{
-    ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_streaming,
+    OnDrop, ask, blog, ids, make_blog, run, wait_for_reason, wait_until_read, wait_until_streaming,
 };
 
 #[test]
@@ -128,13 +128,4 @@ fn nothing_is_announced_while_its_writer_still_waits_for_the_standby() {
         sent.extend(fixture.consumer.wait_for_events(waiting as usize - sent.len()));
         assert_eq!(ids(&sent), (1..=waiting).collect::<Vec<_>>());
     });
-}
-
-/// Calls what it holds when it is dropped, on a panic too.
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

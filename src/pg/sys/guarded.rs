@@ -156,6 +156,8 @@ guarded! {
     ) -> CoercionPathType::Type;
     /// pgtime.h
     fn pg_tzset(name: *const c_char) -> *mut pg_tz;
+    /// replication/syncrep.h
+    fn SyncRepWaitForLSN(lsn: XLogRecPtr, is_commit: bool);
     /// utils/acl.h
     fn pg_parameter_aclcheck(name: *const c_char, role: Oid, mode: AclMode) -> AclResult::Type;
     /// utils/builtins.h

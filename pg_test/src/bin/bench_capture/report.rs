@@ -135,7 +135,7 @@ impl Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Plan { rows, rounds, pgbench_seconds } = self.plan;
+        let Plan { rows, rounds, pgbench_seconds, .. } = self.plan;
         writeln!(
             f,
             "`make bench-capture ROWS={rows} ROUNDS={rounds} PGBENCH_SECONDS={pgbench_seconds}`: \
@@ -151,11 +151,11 @@ impl Display for Report {
     }
 }
 
-fn write_line(f: &mut Formatter<'_>, name: &str, cells: [String; 3]) -> fmt::Result {
+pub fn write_line(f: &mut Formatter<'_>, name: &str, cells: [String; 3]) -> fmt::Result {
     writeln!(f, "| {name} | {} |", cells.join(" | "))
 }
 
-fn over(costs: Costs, floor: Costs) -> Costs {
+pub fn over(costs: Costs, floor: Costs) -> Costs {
     [0, 1, 2].map(|number| costs[number].over(floor[number]))
 }
 
@@ -163,11 +163,11 @@ fn micros(costs: Costs) -> [f64; 3] {
     costs.map(|cost| cost.micros)
 }
 
-fn zip(one: [f64; 3], other: [f64; 3], what: impl Fn(f64, f64) -> f64) -> [f64; 3] {
+pub fn zip(one: [f64; 3], other: [f64; 3], what: impl Fn(f64, f64) -> f64) -> [f64; 3] {
     [0, 1, 2].map(|number| what(one[number], other[number]))
 }
 
-fn at_most(ratio: f64, goal: f64) -> String {
+pub fn at_most(ratio: f64, goal: f64) -> String {
     format!("**{ratio:.2}** (goal ≤ {goal:.2}: {})", verdict(ratio <= goal))
 }
 
@@ -180,7 +180,7 @@ fn verdict(is_met: bool) -> &'static str {
 }
 
 /// A difference: also one that is within the noise.
-fn signed(number: &str) -> String {
+pub fn signed(number: &str) -> String {
     match number.strip_prefix('-') {
         Some(digits) if digits.chars().all(|digit| matches!(digit, '0' | '.')) => {
             format!("+{digits}")
@@ -190,11 +190,11 @@ fn signed(number: &str) -> String {
     }
 }
 
-fn two_digits(number: f64) -> String {
+pub fn two_digits(number: f64) -> String {
     if number.abs() < 100.0 { format!("{number:.2}") } else { whole(number) }
 }
 
-fn whole(number: f64) -> String {
+pub fn whole(number: f64) -> String {
     format!("{number:.0}")
 }
 

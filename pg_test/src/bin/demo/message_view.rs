@@ -18,7 +18,8 @@ const VALUE: usize = INDENT + r#"{ "previous": "#.len();
 pub fn lines(page: &Page, message: &Message) -> Vec<String> {
     let body = str::from_utf8(&message.body).ok().and_then(|body| object(page, body));
     let mut lines = vec![head(page, message)];
-    lines.extend(body.unwrap_or_else(|| vec![String::from_utf8_lossy(&message.body).into()]));
+    let text = || format!("{:INDENT$}{}", "", String::from_utf8_lossy(&message.body));
+    lines.extend(body.unwrap_or_else(|| vec![text()]));
     lines
 }
 
@@ -29,9 +30,18 @@ fn head(page: &Page, message: &Message) -> String {
         Some(value) => value.to_string(),
         None => "?".to_owned(),
     };
-    let (seq, size, xid) = (header("tx_seq"), header("tx_size"), header("xid"));
+    let (seq, size) = (header("tx_seq"), header("tx_size"));
     let id = message.message_id.as_deref().unwrap_or("?");
-    let mut rest = format!("tx {seq} of {size}   xid {xid}   message_id {id}");
+    let mut rest = format!("tx {seq} of {size}   ");
+    // What is sent at once is of no transaction.
+    if message.headers.contains_key("xid") {
+        rest.push_str(&format!("xid {}   ", header("xid")));
+    }
+    rest.push_str(&format!("message_id {id}"));
+    if message.headers.contains_key("published") {
+        let kind = message.kind.as_deref().unwrap_or("?");
+        rest.push_str(&format!("   type {kind}"));
+    }
     for rare in ["resent", "oversize", "truncated"] {
         if message.headers.contains_key(rare) {
             rest.push_str(&format!("   {rare} {}", header(rare)));
@@ -63,7 +73,9 @@ fn object(page: &Page, body: &str) -> Option<Vec<String>> {
             }),
         }
     }
-    lines.extend(flow(" ".repeat(INDENT + 2), INDENT + 2, &short, " }"));
+    // Not all have rows.
+    let brace = if lines.is_empty() { "{" } else { " " };
+    lines.extend(flow(format!("{:INDENT$}{brace} ", ""), INDENT + 2, &short, " }"));
     Some(lines)
 }
 
@@ -230,6 +242,21 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_object_is_shown_as_it_is() {
-        assert_eq!(lines(&Page::plain(), &message("oops"))[1], "oops");
+        assert_eq!(lines(&Page::plain(), &message("oops"))[1], "    oops");
+    }
+
+    #[test]
+    fn a_message_of_a_users_own_is_shown_with_its_type_and_without_rows() {
+        let mut sent = message(r#"{"order": 1, "total": 100}"#);
+        sent.kind = Some("OrderPlaced".to_owned());
+        sent.headers.insert("published".to_owned(), json!(true));
+        sent.headers.remove("xid");
+        assert_eq!(
+            lines(&Page::plain(), &sent),
+            [
+                "  ● cdc.article.update   tx 1 of 2   message_id 7/1/0/15E8   type OrderPlaced",
+                r#"    { "order": 1, "total": 100 }"#,
+            ]
+        );
     }
 }

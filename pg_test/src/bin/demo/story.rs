@@ -96,6 +96,49 @@ VALUES (1, 'Ada', 'Well said!'), (1, 'Grace', 'Ship it.');",
         statements: &["DELETE FROM blog_articles WHERE id = 1;"],
         messages: &["cdc.article.delete", "cdc.comment.delete", "cdc.comment.delete"],
     },
+    Step {
+        title: "A message of your own, amqp.publish, comes with its transaction, at its place in it",
+        statements: &[
+            "\
+CREATE TABLE orders (
+  id           int PRIMARY KEY,
+  customer     text,
+  total        numeric
+);",
+            "\
+CREATE TRIGGER order_change_data_capture_trig
+  AFTER INSERT OR DELETE OR UPDATE ON orders
+  FOR EACH ROW EXECUTE PROCEDURE AMQP_CHANGE_DATA_CAPTURE('order');",
+            "BEGIN;",
+            "INSERT INTO orders VALUES (1, 'Ada', 100);",
+            "\
+SELECT amqp.publish('shop.placed', jsonb_build_object('order', 1, 'total', 100),
+                    type => 'OrderPlaced');",
+            "UPDATE orders SET total = 90 WHERE id = 1;",
+            "COMMIT;",
+        ],
+        messages: &["cdc.order.insert", "shop.placed", "cdc.order.update"],
+    },
+    Step {
+        title: "Rolled back, it is not sent",
+        statements: &[
+            "BEGIN;",
+            "INSERT INTO orders VALUES (2, 'Grace', 50);",
+            "SELECT amqp.publish('shop.placed', jsonb_build_object('order', 2, 'total', 50));",
+            "ROLLBACK;",
+        ],
+        messages: &[],
+    },
+    Step {
+        title: "amqp.autonomous_publish sends at once, and that stays, whatever becomes of the transaction",
+        statements: &[
+            "BEGIN;",
+            "INSERT INTO orders VALUES (3, 'Mallory', 1000000);",
+            "SELECT amqp.autonomous_publish('shop.refused', 'Mallory, 1000000: too much');",
+            "ROLLBACK;",
+        ],
+        messages: &["shop.refused"],
+    },
 ];
 
 /// What is done while the broker is down.
@@ -116,5 +159,6 @@ pub const HINTS: &[&str] = &[
     "INSERT INTO blog_articles (title) VALUES ('Mine');",
     "UPDATE blog_articles SET tags = '{mine}' WHERE title = 'Mine';",
     "BEGIN; DELETE FROM blog_articles; ROLLBACK;   -- nothing comes",
+    "SELECT amqp.publish('mine', 'a message of my own');",
     "TABLE amqp.status \\gx",
 ];

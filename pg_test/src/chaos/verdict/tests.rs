@@ -29,7 +29,7 @@ fn story() -> (Ledger, Vec<Delivery>, BTreeMap<RowName, Row>) {
     (ledger, deliveries, source)
 }
 
-fn event(
+pub(super) fn event(
     commit_lsn: u64,
     tx_seq: u64,
     tx_size: u64,
@@ -75,7 +75,7 @@ fn findings(change: impl FnOnce(&mut Vec<Delivery>)) -> Vec<&'static str> {
     found.iter().filter(|(_, list)| !list.is_empty()).map(|(name, _)| *name).collect()
 }
 
-fn receive(deliveries: Vec<Delivery>) -> Received {
+pub(super) fn receive(deliveries: Vec<Delivery>) -> Received {
     let mut received = Received::default();
     for delivery in &deliveries {
         let after = delivery.after.map(|_| image(&delivery.change.stamp));

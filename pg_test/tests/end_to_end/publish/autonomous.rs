@@ -1,12 +1,15 @@
 //! `amqp.autonomous_publish`: at once, whatever becomes of the transaction.
 
-use pg_test::{Shutdown, Testbed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread;
+
+use pg_test::{DEADLINE, Shutdown, Testbed, wait_until};
 use postgres::error::SqlState;
 use serde_json::json;
 
 use super::bodies;
 use crate::helpers::{
-    ask, blog, lsn, make_blog, published_so_far, refusal, run, wait_until_streaming,
+    OnDrop, ask, blog, lsn, make_blog, published_so_far, refusal, run, wait_until_streaming,
 };
 
 #[test]
@@ -138,6 +141,51 @@ fn without_synchronous_commit_it_is_sent_as_soon_as_it_is_on_disk() {
         let messages = fixture.consumer.wait_for_events(1);
         assert_eq!(bodies(&messages), [number.to_string()]);
     }
+}
+
+/// Who was told that it is sent finds it there after a failover, as with a commit.
+#[test]
+fn its_caller_waits_for_a_synchronous_standby_as_at_a_commit() {
+    let bed = Testbed::private(&[]);
+    let fixture = bed.scene("autonomous_synchronous");
+    let mut client = fixture.client();
+    wait_until_streaming(&mut client);
+    // There is none, so the caller waits until it is told not to.
+    bed.postgres.set("synchronous_standby_names", "nobody");
+    let (sent, stop) = (AtomicI32::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let mut caller = fixture.client();
+        let pid: i32 = ask(&mut caller, "SELECT pg_backend_pid()");
+        // Should the test fail meanwhile, the caller must not wait for ever.
+        let _release = OnDrop(|| {
+            stop.store(true, Ordering::Release);
+            bed.postgres.reset("synchronous_standby_names");
+        });
+        scope.spawn(|| {
+            let mut caller = caller;
+            run(&mut caller, "BEGIN");
+            // The first ones may not wait: only once the checkpointer has read the setting.
+            while !stop.load(Ordering::Acquire) {
+                run(&mut caller, "SELECT amqp.autonomous_publish('k', 'x')");
+                sent.fetch_add(1, Ordering::AcqRel);
+            }
+            run(&mut caller, "ROLLBACK");
+        });
+        wait_until("the caller waits for a standby", DEADLINE, || {
+            let query = format!(
+                "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'"
+            );
+            ask::<bool>(&mut client, &query).then_some(())
+        });
+        run(
+            &mut client,
+            "SET synchronous_commit = local; SELECT amqp.autonomous_publish('k', 'local'); RESET synchronous_commit",
+        );
+        stop.store(true, Ordering::Release);
+    });
+    // It waited for nobody, but stands behind all of these.
+    let others = fixture.consumer.wait_for("local", |message| message.text() == "local");
+    assert_eq!(others.len(), sent.into_inner() as usize);
 }
 
 #[test]
