@@ -68,7 +68,23 @@ fn one_transaction_leads_from_it_and_triggers_and_functions_go_on_unchanged() {
         assert_eq!(fixture.consumer.wait_for_events(1)[0].text(), "here");
     }
 
+    // One has sent something by it, and has not committed yet.
+    let mut open = fixture.client();
+    assert!(ask::<bool>(
+        &mut open,
+        "SELECT amqp.exchange_declare(1, 'amq.topic', 'topic', false, true)"
+    ));
+    run(&mut open, "BEGIN; SELECT place('by pg_amqp')");
+
     run(&mut client, &migration(&role));
+    run(&mut open, "SELECT place('from here'); COMMIT");
+    let mut bodies = vec!["from here"];
+    if is_installed() {
+        bodies.push("by pg_amqp");
+    }
+    let sent = fixture.consumer.wait_for_events(bodies.len());
+    let sent: BTreeSet<&str> = sent.iter().map(|message| message.text()).collect();
+    assert_eq!(sent, BTreeSet::from_iter(bodies));
     run(&mut other, CHANGES);
     assert_sent(&fixture.consumer.wait_for_events(EXPECTED.len()));
     assert!(ask::<bool>(&mut other, place));
