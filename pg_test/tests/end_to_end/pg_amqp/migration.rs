@@ -77,14 +77,13 @@ fn one_transaction_leads_from_it_and_triggers_and_functions_go_on_unchanged() {
     run(&mut open, "BEGIN; SELECT place('by pg_amqp')");
 
     run(&mut client, &migration(&role));
-    run(&mut open, "SELECT place('from here'); COMMIT");
-    let mut bodies = vec!["from here"];
+    // Until its transaction ends, it may not have heard that there is another function by that name.
+    run(&mut open, "SELECT place('by either'); COMMIT; SELECT place('from here')");
+    let sent = fixture.consumer.wait_for("the last", |message| message.text() == "from here");
     if is_installed() {
-        bodies.push("by pg_amqp");
+        let sent: BTreeSet<&str> = sent.iter().map(|message| message.text()).collect();
+        assert_eq!(sent, BTreeSet::from(["by either", "by pg_amqp"]));
     }
-    let sent = fixture.consumer.wait_for_events(bodies.len());
-    let sent: BTreeSet<&str> = sent.iter().map(|message| message.text()).collect();
-    assert_eq!(sent, BTreeSet::from_iter(bodies));
     run(&mut other, CHANGES);
     assert_sent(&fixture.consumer.wait_for_events(EXPECTED.len()));
     assert!(ask::<bool>(&mut other, place));
