@@ -6,6 +6,7 @@ use crate::pg::catalog::{self, Schema, quoted};
 use crate::pg::report::Report;
 use crate::pg::rights::Role;
 
+const EXTENSION: &str = "amqp_cdc";
 const SCHEMA: &str = "amqp";
 const FUNCTION: &str = "amqp_change_data_capture";
 
@@ -22,6 +23,9 @@ pub fn check() {
             ),
         );
         match schema.extension {
+            Some(extension) if extension == EXTENSION => report
+                .detail("It is the schema that the extension is to be created in.")
+                .hint(format!("CREATE EXTENSION {EXTENSION} SCHEMA public; or another one but {SCHEMA}.")),
             Some(extension) => report
                 .detail(format!("Extension \"{extension}\" is in it."))
                 .hint(format!(

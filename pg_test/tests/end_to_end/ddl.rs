@@ -467,6 +467,18 @@ fn names_that_are_taken_are_told_by_create_extension() {
     assert_eq!(error.detail(), Some("Extension \"hstore\" is in it."));
     assert!(error.hint().unwrap().contains("DROP EXTENSION hstore"), "{error:?}");
     run(&mut client, "DROP EXTENSION hstore; DROP SCHEMA amqp CASCADE");
+    // An empty one may be left over from pg_amqp. But it cannot be dropped for the extension that is to be in it.
+    run(&mut client, "CREATE SCHEMA amqp; SET search_path = amqp, public");
+    for create in ["CREATE EXTENSION amqp_cdc", "CREATE EXTENSION amqp_cdc SCHEMA amqp"] {
+        let error = refusal(&mut client, create);
+        assert_eq!(error.code().code(), "42P06");
+        assert_eq!(
+            error.detail(),
+            Some("It is the schema that the extension is to be created in.")
+        );
+        assert!(error.hint().unwrap().starts_with("CREATE EXTENSION amqp_cdc SCHEMA public;"));
+    }
+    run(&mut client, "RESET search_path");
 
     // The article that started this has one.
     run(

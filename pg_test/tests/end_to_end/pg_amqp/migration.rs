@@ -68,7 +68,22 @@ fn one_transaction_leads_from_it_and_triggers_and_functions_go_on_unchanged() {
         assert_eq!(fixture.consumer.wait_for_events(1)[0].text(), "here");
     }
 
+    // One has sent something by it, and has not committed yet.
+    let mut open = fixture.client();
+    assert!(ask::<bool>(
+        &mut open,
+        "SELECT amqp.exchange_declare(1, 'amq.topic', 'topic', false, true)"
+    ));
+    run(&mut open, "BEGIN; SELECT place('by pg_amqp')");
+
     run(&mut client, &migration(&role));
+    // Until its transaction ends, it may not have heard that there is another function by that name.
+    run(&mut open, "SELECT place('by either'); COMMIT; SELECT place('from here')");
+    let sent = fixture.consumer.wait_for("the last", |message| message.text() == "from here");
+    if is_installed() {
+        let sent: BTreeSet<&str> = sent.iter().map(|message| message.text()).collect();
+        assert_eq!(sent, BTreeSet::from(["by either", "by pg_amqp"]));
+    }
     run(&mut other, CHANGES);
     assert_sent(&fixture.consumer.wait_for_events(EXPECTED.len()));
     assert!(ask::<bool>(&mut other, place));
