@@ -22,16 +22,16 @@ const KEPT: usize = MAX_SHORT_STRING - CUT.len() - 2 * HASH;
 #[derive(Debug, Default)]
 pub struct Filling {
     key: String,
-    /// Whether a value is all there is, and stands as it is.
-    is_value_alone: bool,
+    /// Whether a placeholder is all there is: then what it stands for stands as it is.
+    is_alone: bool,
     /// Whether a value was null.
     has_null: bool,
 }
 
 impl Filling {
-    /// Begins a key. `is_value_alone`: its template is one placeholder alone.
-    pub fn new(is_value_alone: bool) -> Filling {
-        Filling { is_value_alone, ..Filling::default() }
+    /// Begins a key. `is_alone`: its template is one placeholder alone.
+    pub fn new(is_alone: bool) -> Filling {
+        Filling { is_alone, ..Filling::default() }
     }
 
     /// Adds what the trigger's author wrote.
@@ -41,7 +41,7 @@ impl Filling {
 
     /// Adds a name of the database's.
     pub fn add_name(&mut self, name: &str) {
-        if self.is_value_alone {
+        if self.is_alone {
             self.add_text(name);
         } else {
             word::push_escaped(&mut self.key, name);

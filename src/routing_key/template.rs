@@ -56,7 +56,6 @@ pub struct Names<'a> {
     pub resource: &'a str,
     /// Whether the trigger's author wrote the resource; otherwise it is the name of a table.
     pub is_resource_written: bool,
-    pub operation: &'a str,
     pub database: &'a str,
     pub schema: &'a str,
     pub table: &'a str,
@@ -132,38 +131,39 @@ impl Template {
         names: &Names<'_>,
         number_of: impl Fn(&str) -> Option<usize>,
     ) -> Result<Pattern, &str> {
-        let is_value_alone = matches!(&self.0[..], [piece] if !matches!(piece, Piece::Text(_)));
+        let is_alone = matches!(&self.0[..], [piece] if !matches!(piece, Piece::Text(_)));
+        // What comes between the texts, one less than those.
+        let mut others = Vec::new();
         let mut texts = Vec::new();
-        let mut values = Vec::new();
-        let mut text = Filling::new(is_value_alone);
+        let mut text = Filling::new(is_alone);
         for piece in &self.0 {
             match piece {
                 Piece::Text(written) => text.add_text(written),
                 Piece::Prefix => text.add_text(names.prefix),
                 Piece::Resource if names.is_resource_written => text.add_text(names.resource),
                 Piece::Resource => text.add_name(names.resource),
-                Piece::Operation => text.add_name(names.operation),
+                Piece::Operation => {
+                    memory::push(&mut texts, std::mem::take(&mut text));
+                    memory::push(&mut others, Part::Operation);
+                }
                 Piece::Database => text.add_name(names.database),
                 Piece::Schema => text.add_name(names.schema),
                 Piece::Table => text.add_name(names.table),
                 Piece::Value(side, column) => {
                     let number = number_of(column).ok_or(column.as_str())?;
-                    memory::push(&mut texts, std::mem::take(&mut text).as_it_is());
-                    memory::push(&mut values, Part::Value(*side, number));
+                    memory::push(&mut texts, std::mem::take(&mut text));
+                    memory::push(&mut others, Part::Value(*side, number));
                 }
             }
         }
-        memory::push(&mut texts, text.as_it_is());
-        let mut parts = Vec::new();
-        let mut values = values.into_iter();
-        for text in &texts {
-            if !text.is_empty() {
-                memory::push(&mut parts, Part::Text(text));
-            }
-            memory::reserve(&mut parts, 1);
-            parts.extend(values.next());
-        }
-        Ok(Pattern::new(is_value_alone, parts.into_iter()))
+        memory::push(&mut texts, text);
+        let texts = memory::collect(texts.into_iter().map(Filling::as_it_is));
+        let mut others = others.into_iter();
+        let parts = texts.iter().flat_map(|text| {
+            let text = Some(Part::Text(text.as_str())).filter(|_| !text.is_empty());
+            text.into_iter().chain(others.next())
+        });
+        Ok(Pattern::new(is_alone, parts))
     }
 
     /// Returns the template after columns were renamed, as it would be written. `new_name` returns what a column is
@@ -293,7 +293,6 @@ mod tests {
         prefix: "My.cdc",
         resource: "shop.order",
         is_resource_written: true,
-        operation: "update",
         database: "d b",
         schema: "acme.eu",
         table: "orders#1",
@@ -309,11 +308,12 @@ mod tests {
     }
 
     fn key_with(template: &str, names: &Names<'_>) -> String {
-        let pattern = Template::parse(template).unwrap().pattern(names, number_of).unwrap().clone();
+        let template = Template::parse(template).unwrap();
+        let pattern = template.pattern(names, number_of).unwrap();
         let value = |side, column, filling: &mut Filling| {
             filling.add_value(Some(format!("\"{side:?}:{column}.\"").as_bytes()));
         };
-        pattern.fill(value).fit()
+        pattern.fill("update", value).fit()
     }
 
     #[track_caller]
