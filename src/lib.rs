@@ -75,6 +75,7 @@ mod place;
 mod position;
 mod removal;
 mod restore;
+mod routing_key;
 mod row;
 mod running;
 mod settings;

@@ -15,7 +15,7 @@
 mod arguments;
 mod draft;
 mod headers;
-mod reserved;
+pub mod reserved;
 mod rights;
 mod sender;
 
