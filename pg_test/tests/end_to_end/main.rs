@@ -22,6 +22,7 @@ mod old_transactions;
 mod options;
 mod order;
 mod other_versions;
+mod outbox_table;
 mod policy;
 mod position;
 mod publish;
