@@ -20,7 +20,7 @@
 //! | `crates/socket` | the socket that never blocks, in clear or over TLS: certificates, who is let be the broker |
 //! | [`settings`] | every `amqp.*` setting: its definition, its type, its snapshot |
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
-//! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `emission`, which writes any event |
+//! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `message_row`, rows that are messages; `emission`, which writes any event |
 //! | [`outbox`] | messages of a user's own (`amqp.publish`, and pg_amqp's functions): what a broker takes, what is not a user's to say, who may send where |
 //! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), found in the catalogs (`type_lookup`) |
 //! | [`ddl`] | what is refused at DDL |
@@ -42,7 +42,7 @@
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches; `bin/ha`: what is highly available |
 //! | `pg_test/tests` | end-to-end tests; `fuzz/`: what decodes bytes, against any bytes |
 //!
-//! Rooms to come: in `outbox/` rows that are messages, `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica), `ddl/`
+//! Rooms to come: `snapshot/` (`amqp.snapshot`, the rows that were there before), `subscriber/` (a consumer for a replica), `ddl/`
 //! (events of schema changes).
 //!
 //! `make check` holds the house: `unsafe` in `pg` alone, no import out of it but of leaves, no circle of files, no file
@@ -75,6 +75,7 @@ mod place;
 mod position;
 mod removal;
 mod restore;
+mod routing_key;
 mod row;
 mod running;
 mod settings;

@@ -14,11 +14,15 @@
 //! | [`names`], [`exchange_right`] | routing key and exchange: what AMQP can carry, and who may send there |
 //! | [`requirements`] | what a server and a trigger need to capture changes |
 //! | [`plan`], [`sql_version`] | what the events of one trigger have in common; the check of the SQL's version |
+//! | [`message_columns`], [`message_row`] | rows that are messages of a user's own: their options, and how one is sent |
 //! | [`emission`] | writing an event into the WAL, whoever emits it |
 
 mod arguments;
+mod column_names;
 pub mod emission;
 pub mod exchange_right;
+pub mod message_columns;
+mod message_row;
 mod names;
 mod options;
 mod plan;
@@ -43,12 +47,15 @@ use crate::row::json::Json;
 use crate::row::timestamp::TimestampText;
 use crate::settings::{self, Oversize};
 pub use arguments::{Arguments, arguments_with};
+use message_row::MessageMemory;
 use names::require_short_string;
 pub use names::{long_part_problem, routing_key, short_string_problem};
 pub use plan::OPERATIONS;
 use plan::{OperationPlan, Plan};
 use requirements::require_a_trigger_that_sees_the_outcome;
-pub use requirements::{require_a_server_that_keeps_events, require_preload, timing_problem};
+pub use requirements::{
+    message_timing_problem, require_a_server_that_keeps_events, require_preload, timing_problem,
+};
 
 /// A body of this many bytes may be too large for some broker.
 const LARGE: usize = 16 * 1024;
@@ -86,6 +93,7 @@ struct Workplace {
     head: Vec<u8>,
     /// When the transaction began.
     timestamp: TimestampText,
+    message: MessageMemory,
 }
 
 thread_local! {
@@ -107,6 +115,7 @@ impl Workplace {
             exchange: String::new(),
             head: Vec::new(),
             timestamp: TimestampText::default(),
+            message: MessageMemory::new(),
         }
     }
 }
@@ -120,6 +129,7 @@ fn emit(call: &TriggerCall<'_>) {
         // The statement fails if memory came from the allocator's reserve: none of that may be kept.
         memory::check();
         workplace.json.give_back();
+        workplace.message.give_back();
         workplace.plan = Some(plan);
         place.set(Some(workplace));
     });
@@ -133,6 +143,10 @@ fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
         None => settings::copy_exchange(&mut workplace.exchange),
     }
     require_short_string("exchange", &workplace.exchange);
+    if let Some(message) = &plan.message {
+        let Workplace { new, exchange, message: memory, .. } = workplace;
+        return message.send(call, &operation.routing_key, exchange, new, memory);
+    }
     if !write_images(call, plan, operation, workplace) {
         write_body(call, plan, operation, workplace);
     }

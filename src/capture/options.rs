@@ -8,13 +8,16 @@
 //! | `previous=off` | `previous` is null, but for a delete and a change of the key: then it holds the key's columns, or the row where there is no key (default: `on`) |
 //! | `current=changed` | after an update, `current` holds the columns that changed, and the key; the whole row if the key changed (default: `row`) |
 //! | `key=a,b` | the columns that identify a row (default: those of the primary key) |
+//! | `body=a`, `headers=a`, `type=a` | a row is a message of a user's own ([`message_columns`]) |
 //!
 //! Columns are named exactly as they are, without the folding of SQL, and separated by commas;
 //! blanks around a name do not count. A name that holds a comma, or blanks at its ends, can be given
 //! in double quotes, and a double quote in it is doubled.
 
+use super::column_names::{quote_name, split_names};
+use super::message_columns::{self, BODY, HEADERS, MessageOptions, TYPE};
 use super::names::cut;
-use super::problem::Problem;
+use super::problem::{Problem, unknown_column};
 use crate::memory;
 
 const EXCLUDE: &str = "exclude";
@@ -24,7 +27,7 @@ const PREVIOUS: &str = "previous";
 const CURRENT: &str = "current";
 const KEY: &str = "key";
 
-const OPTIONS: [&str; 6] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY];
+const OPTIONS: [&str; 9] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY, BODY, HEADERS, TYPE];
 
 /// What the options of a trigger say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Options {
     pub without_previous: bool,
     /// Whether `current` holds only what an update changed, and the key, unless it changed that.
     pub only_changed: bool,
+    /// What of a row that is a message goes where.
+    pub message: MessageOptions,
 }
 
 /// Names of columns, and the argument that lists them.
@@ -72,12 +77,13 @@ impl Options {
             let option = options.take(&argument)?;
             if seen.contains(&option) {
                 let message = format!("capture option \"{option}\" is given twice");
-                return Err(problem(&argument, message, "Give each option once."));
+                return Err(Problem::new(&argument, message, "Give each option once."));
             }
             seen.push(option);
         }
+        options.message.check(&seen)?;
         match &options {
-            Options { exclude: Some(_), only: Some(only), .. } => Err(problem(
+            Options { exclude: Some(_), only: Some(only), .. } => Err(Problem::new(
                 &only.argument,
                 format!("capture options \"{EXCLUDE}\" and \"{ONLY}\" contradict each other"),
                 "Use one of the two.",
@@ -95,18 +101,19 @@ impl Options {
         };
         let Some((name, value)) = argument.split_once('=') else {
             let message = "a capture option must have the form key=value".to_owned();
-            return Err(problem(argument, message, &hint()));
+            return Err(Problem::new(argument, message, &hint()));
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(&option) = OPTIONS.iter().find(|&&option| option == name) else {
             let message = format!("unknown capture option \"{}\"", cut(name));
-            return Err(problem(argument, message, &hint()));
+            return Err(Problem::new(argument, message, &hint()));
         };
         match option {
             EXCLUDE => self.exclude = Some(ColumnList::parse(option, argument, value)?),
             ONLY => self.only = Some(ColumnList::parse(option, argument, value)?),
             KEY => self.key = Some(ColumnList::parse(option, argument, value)?),
             EXCHANGE => self.exchange = Some(memory::text(value)),
+            BODY | HEADERS | TYPE => self.message.take(option, argument, value)?,
             PREVIOUS => {
                 self.without_previous = second_of(option, argument, value, ["on", "off"])?;
             }
@@ -141,7 +148,7 @@ impl Options {
             && let Some(at) = key.iter().position(|number| excluded.contains(number))
         {
             let message = format!("column \"{}\" is a key but is not published", list.names[at]);
-            return Err(problem(&list.argument, message, "What is excluded cannot be a key."));
+            return Err(Problem::new(&list.argument, message, "What is excluded cannot be a key."));
         }
         Ok(ChosenColumns { published, excluded, key })
     }
@@ -150,21 +157,29 @@ impl Options {
 impl Options {
     /// The columns that the options name, each with its option.
     pub fn named_columns(&self) -> Vec<(&'static str, &str)> {
-        let Options { exclude, only, key, exchange: _, without_previous: _, only_changed: _ } =
-            self;
+        let Options {
+            exclude,
+            only,
+            key,
+            message,
+            exchange: _,
+            without_previous: _,
+            only_changed: _,
+        } = self;
         let lists = [exclude, only, key].into_iter().flatten();
         let mut columns = Vec::new();
         for list in lists {
             memory::reserve(&mut columns, list.names.len());
             columns.extend(list.names.iter().map(|name| (list.option, name.as_str())));
         }
+        message.named_columns().for_each(|column| memory::push(&mut columns, column));
         columns
     }
 }
 
 /// Returns an option after columns were renamed or dropped (see [`super::arguments_with`]). `Some(None)`: no column
 /// is left, and the option goes. `None`: the option must not go, because without `only` all columns would be
-/// published.
+/// published, and without `body` other messages.
 pub fn with_names(
     argument: &str,
     new_name: &impl Fn(&str) -> Option<String>,
@@ -173,6 +188,9 @@ pub fn with_names(
         return Some(Some(argument.to_owned()));
     };
     let option = option.trim();
+    if [BODY, HEADERS, TYPE].contains(&option) {
+        return message_columns::with_names(option, list, new_name);
+    }
     if ![EXCLUDE, ONLY, KEY].contains(&option) {
         return Some(Some(argument.to_owned()));
     }
@@ -192,7 +210,7 @@ impl ColumnList {
     fn parse(option: &'static str, argument: &str, list: &str) -> Result<ColumnList, Problem> {
         match split_names(list) {
             Some(names) => Ok(ColumnList { option, argument: memory::text(argument), names }),
-            None => Err(problem(
+            None => Err(Problem::new(
                 argument,
                 format!("capture option \"{option}\" must be a list of columns"),
                 "Separate the names by commas; put a name that holds one in double quotes.",
@@ -204,30 +222,13 @@ impl ColumnList {
     fn find(&self, columns: &[(usize, String)]) -> Result<Vec<usize>, Problem> {
         let find = |wanted: &String| match columns.iter().find(|(_, name)| name == wanted) {
             Some(&(number, _)) => Ok(number),
-            None => Err(self.unknown(wanted, columns)),
+            None => Err(unknown_column(&self.argument, self.option, wanted, columns)),
         };
         let mut numbers = memory::with_room(self.names.len());
         for name in &self.names {
             numbers.push(find(name)?);
         }
         Ok(numbers)
-    }
-
-    fn unknown(&self, wanted: &str, columns: &[(usize, String)]) -> Problem {
-        let mut names = String::new();
-        for (number, (_, name)) in columns.iter().enumerate() {
-            memory::append_text(&mut names, if number == 0 { "" } else { ", " });
-            memory::append_text(&mut names, name);
-        }
-        problem(
-            &self.argument,
-            format!(
-                "column \"{}\" of capture option \"{}\" does not exist",
-                cut(wanted),
-                self.option
-            ),
-            &format!("Columns of the table: {}.", cut(&names)),
-        )
     }
 }
 
@@ -243,10 +244,6 @@ fn split(
     (wanted, others)
 }
 
-fn problem(argument: &str, message: String, hint: &str) -> Problem {
-    Problem { argument: cut(argument).to_owned(), message, hint: hint.to_owned() }
-}
-
 /// Returns true if an option has the second of its two values.
 fn second_of(
     option: &str,
@@ -256,60 +253,11 @@ fn second_of(
 ) -> Result<bool, Problem> {
     match values.iter().position(|&valid| valid == value) {
         Some(at) => Ok(at == 1),
-        None => Err(problem(
+        None => Err(Problem::new(
             argument,
             format!("capture option \"{option}\" cannot be \"{}\"", cut(value)),
             &format!("Valid values: {}.", values.join(", ")),
         )),
-    }
-}
-
-/// Splits a list at its commas; `None` if a name is missing or its quotes are not closed.
-fn split_names(list: &str) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    let mut rest = list.trim_start();
-    loop {
-        let (name, after) = match rest.strip_prefix('"') {
-            Some(quoted) => take_quoted(quoted)?,
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                (memory::text(rest[..end].trim_end()), &rest[end..])
-            }
-        };
-        if name.is_empty() {
-            return None;
-        }
-        memory::push(&mut names, name);
-        let after = after.trim_start();
-        if after.is_empty() {
-            return Some(names);
-        }
-        rest = after.strip_prefix(',')?.trim_start();
-    }
-}
-
-/// Writes a name so that [`split_names`] reads it again.
-fn quote_name(name: &str) -> String {
-    if name.contains([',', '"']) || name.trim() != name {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
-    }
-}
-
-/// Returns the name before the closing quote, and what comes after that.
-fn take_quoted(mut rest: &str) -> Option<(String, &str)> {
-    let mut name = String::new();
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        memory::append_text(&mut name, part);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                memory::append_text(&mut name, "\"");
-                rest = more;
-            }
-            None => return Some((name, after)),
-        }
     }
 }
 

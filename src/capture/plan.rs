@@ -7,8 +7,10 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use super::arguments::Arguments;
+use super::message_row::MessageRow;
 use super::names::{long_part_problem, require_short_string, routing_key};
 use super::problem::Problem;
+use super::requirements::message_timing_problem;
 use super::{exchange_right, sql_version};
 use crate::event::{EncodedNames, Operation};
 use crate::memory;
@@ -35,6 +37,8 @@ pub struct Plan {
     pub growth: Growth,
     /// Columns that are not published: an update of these alone is no event.
     pub excluded: Vec<StoredColumn>,
+    /// How a row becomes a message of a user's own, if it does.
+    pub message: Option<MessageRow>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
     /// Names of the columns that identify a row, as a JSON array.
@@ -141,6 +145,11 @@ impl Plan {
             }
         }
         let names = call.column_names();
+        let message = accept(call, options.message.find(&names, |column| call.known_type(column)))
+            .map(|columns| {
+                require_insert_alone(call);
+                MessageRow::new(columns)
+            });
         let chosen = accept(call, options.choose(&names));
         let columns = Columns::of(call.descriptor(), &chosen.published, &mut dependencies);
         let key = chosen.key.unwrap_or_else(|| call.primary_key());
@@ -168,6 +177,7 @@ impl Plan {
             growth,
             key_names: shape.key_names(),
             shape,
+            message,
             exchange: options.exchange,
             table,
             operations,
@@ -189,4 +199,12 @@ impl Plan {
 /// Raises an error if the trigger's arguments make no sense.
 fn accept<T>(call: &TriggerCall<'_>, result: Result<T, Problem>) -> T {
     result.unwrap_or_else(|problem| problem.of_trigger(&call.trigger_name()).raise())
+}
+
+/// Raises an error if the trigger, whose rows are messages, fires for anything but INSERT.
+fn require_insert_alone(call: &TriggerCall<'_>) {
+    if let Some(problem) = message_timing_problem(&call.trigger_name(), call.is_for_insert_alone())
+    {
+        problem.raise();
+    }
 }

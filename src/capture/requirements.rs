@@ -92,3 +92,19 @@ pub fn timing_problem(trigger: &str, timing: Timing, has_its_rows: bool) -> Opti
     .hint("Define it AFTER INSERT OR UPDATE OR DELETE ... FOR EACH ROW; only TRUNCATE takes FOR EACH STATEMENT.");
     Some(report)
 }
+
+/// Returns the error if a trigger of rows that are messages fires for something else than INSERT, too.
+pub fn message_timing_problem(trigger: &str, is_for_insert_alone: bool) -> Option<Report> {
+    if is_for_insert_alone {
+        return None;
+    }
+    let report = Report::new(
+        PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+        "a row that is a message is sent when it is inserted, and never again",
+    )
+    .detail(format!(
+        "Trigger \"{trigger}\" has capture option \"body\", and does not fire for INSERT alone."
+    ))
+    .hint("Define it AFTER INSERT ... FOR EACH ROW: to update or delete such a row sends nothing.");
+    Some(report)
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use pgrx::PgSqlErrorCode;
 
+use super::wrong_type;
 use crate::capture::{Arguments, arguments_with};
 use crate::memory;
 use crate::pg::catalog::{self, CaptureTrigger, Relation, RelationId, quoted};
@@ -55,7 +56,10 @@ pub fn find(touched: &BTreeSet<RelationId>, before: u32) -> Vec<Report> {
 fn losses_of(table: &Relation, origin: &Relation, before: u32) -> Vec<Report> {
     let report = |trigger: &CaptureTrigger| {
         let lost = lost_columns(table, trigger, before);
-        (!lost.is_empty()).then(|| refusal(table, origin, trigger, &lost))
+        if lost.is_empty() {
+            return wrong_type::refusal(table, trigger, before);
+        }
+        Some(refusal(table, origin, trigger, &lost))
     };
     // Clones of a parent's trigger are replaced together with it, and name the same columns.
     let triggers = table.capture_triggers().into_iter().filter(|trigger| !trigger.is_clone);

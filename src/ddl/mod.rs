@@ -1,7 +1,7 @@
 //! Two event triggers check DDL. A command that would make every later write to a captured table fail is refused
 //! at once, with an error that says what to run instead. A column that an option of a capture trigger names cannot
-//! be dropped or renamed ([`lost_column`]). A capture trigger that could not do what its arguments say cannot be
-//! created ([`new_trigger`]).
+//! be dropped or renamed ([`lost_column`]), nor get a type that the option cannot use ([`wrong_type`]). A capture
+//! trigger that could not do what its arguments say cannot be created ([`new_trigger`]).
 //!
 //! Nothing else raises an error here: an event trigger that fails would lock out the very command that could help.
 //! Where another server has decided already (`session_replication_role = replica`) the refusals are warnings.
@@ -9,6 +9,7 @@
 mod lost_column;
 mod names;
 mod new_trigger;
+mod wrong_type;
 
 pub use names::check as check_names;
 

@@ -4,10 +4,13 @@
 use pgrx::PgSqlErrorCode;
 
 use crate::capture::{self, Arguments, OPERATIONS, routing_key};
+use crate::event::Operation;
 use crate::memory;
+use crate::outbox::headers;
 use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
 use crate::pg::event_trigger;
 use crate::pg::report::Report;
+use crate::pg::worker_types::WorkerType;
 
 /// Returns the error if the trigger could not capture anything. Each rule has a function of its own; the first rule
 /// that is broken counts.
@@ -16,8 +19,10 @@ pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
         return Some(problem);
     }
     match Arguments::parse(memory::texts(&trigger.arguments)) {
-        Ok(arguments) => unknown_column(trigger, table, &arguments)
+        Ok(arguments) => not_for_insert_alone(trigger, &arguments)
+            .or_else(|| unknown_column(trigger, table, &arguments))
             .or_else(|| long_name(table, &arguments))
+            .or_else(|| reserved_routing_key(table, &arguments))
             .or_else(|| exchange_of_others(table, &arguments)),
         Err(problem) => Some(problem.of_trigger(&trigger.name)),
     }
@@ -31,14 +36,28 @@ fn wrong_timing(trigger: &CaptureTrigger) -> Option<Report> {
     )
 }
 
+/// Checks that the trigger of rows that are messages fires for INSERT alone.
+fn not_for_insert_alone(trigger: &CaptureTrigger, arguments: &Arguments) -> Option<Report> {
+    if !arguments.options.message.is_there() {
+        return None;
+    }
+    capture::message_timing_problem(&trigger.name, trigger.is_for_insert_alone())
+}
+
 fn unknown_column(
     trigger: &CaptureTrigger,
     table: &Relation,
     arguments: &Arguments,
 ) -> Option<Report> {
-    let columns = table.columns().into_iter().map(|column| (column.number, column.name));
-    let columns = memory::collect(columns);
-    let problem = arguments.options.choose(&columns).err()?;
+    let columns = table.columns();
+    let type_of = |number| {
+        let column = columns.iter().find(|column| column.number == number)?;
+        WorkerType::of(column.of.base())
+    };
+    let names = columns.iter().map(|column| (column.number, column.name.clone()));
+    let names = memory::collect(names);
+    let chosen = arguments.options.message.find(&names, type_of).map(drop);
+    let problem = chosen.and_then(|()| arguments.options.choose(&names).map(drop)).err()?;
     Some(problem.of_trigger(&trigger.name))
 }
 
@@ -54,6 +73,16 @@ fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     keys.iter()
         .find_map(|key| capture::short_string_problem("routing key", key))
         .or_else(|| capture::short_string_problem("exchange", exchange))
+}
+
+/// Checks that rows that are messages may have the routing key that the trigger gives them.
+fn reserved_routing_key(table: &Relation, arguments: &Arguments) -> Option<Report> {
+    if !arguments.options.message.is_there() {
+        return None;
+    }
+    let resource = arguments.resource.as_deref().unwrap_or(table.name());
+    let key = routing_key(&arguments.prefix, resource, Operation::Insert);
+    headers::check_routing_key(&key).err()
 }
 
 /// Checks that the table's owner may choose another exchange than the session's.

@@ -11,6 +11,9 @@ pub enum Operation {
     Truncate,
     /// Not a change: a message of a user's own.
     Published,
+    /// Not a change either, to consumers: a row that is a message of a user's own was inserted. It stands where any
+    /// other row's event would stand.
+    PublishedRow,
     /// Not a change: events may be missing before this one. Only the worker makes these, and never
     /// writes them into the WAL.
     Gap,
@@ -21,7 +24,7 @@ pub enum Operation {
 impl Operation {
     /// Whether it is a change of a row, or of a table's rows.
     pub fn is_change(self) -> bool {
-        !matches!(self, Operation::Published) && !self.is_notice()
+        !matches!(self, Operation::Published | Operation::PublishedRow) && !self.is_notice()
     }
 
     /// Whether it tells of the stream itself.
@@ -35,9 +38,11 @@ impl Operation {
             Operation::Delete => Trace::Deletion,
             Operation::Truncate => Trace::Storage,
             Operation::Published => Trace::Itself,
-            Operation::Insert | Operation::Update | Operation::Gap | Operation::Timeline => {
-                Trace::NewVersion
-            }
+            Operation::Insert
+            | Operation::Update
+            | Operation::PublishedRow
+            | Operation::Gap
+            | Operation::Timeline => Trace::NewVersion,
         }
     }
 
@@ -48,7 +53,7 @@ impl Operation {
             Operation::Update => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
-            Operation::Published => "message",
+            Operation::Published | Operation::PublishedRow => "message",
             Operation::Gap => "gap",
             Operation::Timeline => "timeline",
         }
@@ -64,6 +69,7 @@ impl Operation {
             Operation::Gap => 5,
             Operation::Published => 6,
             Operation::Timeline => 8,
+            Operation::PublishedRow => 10,
         }
     }
 
@@ -77,6 +83,7 @@ impl Operation {
             5 => Some(Operation::Gap),
             6 => Some(Operation::Published),
             8 => Some(Operation::Timeline),
+            10 => Some(Operation::PublishedRow),
             _ => None,
         }
     }

@@ -66,6 +66,7 @@ fn every_operation_has_a_code_of_its_own() {
         Operation::Delete,
         Operation::Truncate,
         Operation::Published,
+        Operation::PublishedRow,
         Operation::Gap,
         Operation::Timeline,
     ] {
@@ -290,6 +291,7 @@ fn any_head() -> impl Strategy<Value = EventHead> {
         Just(Operation::Delete),
         Just(Operation::Truncate),
         Just(Operation::Published),
+        Just(Operation::PublishedRow),
         Just(Operation::Gap),
         Just(Operation::Timeline),
     ];

@@ -23,7 +23,7 @@ const DELIVERY_MODE: usize = 10;
 const CONTENT_ENCODING: usize = 11;
 
 /// `delivery_mode` of a message that outlives a restart of the broker, which is what is asked for if nothing is.
-const PERSISTENT: i32 = 2;
+pub const PERSISTENT: i32 = 2;
 
 /// What the caller wants to send.
 pub fn draft<'a>(call: FunctionCall<'a>, body: BodyType) -> Draft<'a> {
@@ -59,7 +59,8 @@ fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
     }
 }
 
-fn content_type(body: BodyType) -> &'static str {
+/// The content type of a body of this type.
+pub fn content_type(body: BodyType) -> &'static str {
     match body {
         BodyType::Jsonb | BodyType::Json => "application/json",
         BodyType::Text => "text/plain",

@@ -52,34 +52,81 @@ pub struct Made {
     delivery_mode: Option<u8>,
 }
 
+/// What of a draft is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    RoutingKey,
+    Body,
+    Headers,
+    /// The AMQP property `type`.
+    Kind,
+    /// Any other property.
+    Property,
+}
+
+/// Why a draft is not sent.
+#[derive(Debug)]
+pub struct Refusal {
+    pub part: Part,
+    pub report: Report,
+}
+
+impl Refusal {
+    /// Aborts the current statement.
+    pub fn raise(self) -> ! {
+        self.report.raise()
+    }
+}
+
+impl Part {
+    /// Says of an error that it is this part's.
+    fn refused(self) -> impl FnOnce(Report) -> Refusal {
+        move |report| Refusal { part: self, report }
+    }
+}
+
 impl Draft<'_> {
     /// Checks all but the exchange. `limit` is the size of the largest body.
     ///
     /// # Errors
     ///
     /// What a broker would not take, or is not the caller's to say.
-    pub fn check(&self, limit: usize) -> Result<Made, Report> {
-        headers::check_routing_key(&self.routing_key)?;
+    pub fn check(&self, limit: usize) -> Result<Made, Refusal> {
+        headers::check_routing_key(&self.routing_key).map_err(Part::RoutingKey.refused())?;
         if self.body.len() > limit {
-            return Err(too_large(self.body.len(), limit));
+            return Err(Part::Body.refused()(too_large(self.body.len(), limit)));
         }
-        for (what, text) in self.texts() {
-            if text.len() > MAX_SHORT_STRING {
-                return Err(too_long(what, text.len()));
-            }
-        }
-        if let Some(kind) = self.kind.as_deref().filter(|kind| reserved::is_kind(kind)) {
+        self.check_kind().map_err(Part::Kind.refused())?;
+        let table = self.headers.as_deref().map(headers::table).transpose();
+        let headers = table.map_err(Part::Headers.refused())?.unwrap_or_default();
+        let made = self.made(headers).map_err(Part::Property.refused())?;
+        self.check_size(&made).map_err(Part::Headers.refused())?;
+        Ok(made)
+    }
+
+    fn check_kind(&self) -> Result<(), Report> {
+        let Some(kind) = self.kind.as_deref() else { return Ok(()) };
+        check_length("type", kind)?;
+        if reserved::is_kind(kind) {
             return Err(wrong(format!("type \"{kind}\" is reserved"))
                 .detail("Consumers take a message of that type for a change of a row, or for a word about the stream.")
                 .hint(format!("Reserved are: {}.", reserved::kinds())));
+        }
+        Ok(())
+    }
+
+    /// Checks the other properties, and makes of them what must be made.
+    fn made(&self, headers: TableBuf) -> Result<Made, Report> {
+        for (what, text) in self.texts() {
+            check_length(what, text)?;
         }
         if self.reply_to.as_deref() == Some(DIRECT_REPLY) {
             return Err(wrong(format!("reply_to \"{DIRECT_REPLY}\" cannot be used"))
                 .detail("It stands for a consumer on the connection that sends the message, which is the worker's and has none.")
                 .hint("Name a queue."));
         }
-        let made = Made {
-            headers: self.headers.as_deref().map(headers::table).transpose()?.unwrap_or_default(),
+        Ok(Made {
+            headers,
             expiration: self.expiration.map(milliseconds).transpose()?,
             priority: self
                 .priority
@@ -89,7 +136,10 @@ impl Draft<'_> {
                 .delivery_mode
                 .map(|number| in_range("delivery_mode", number, 1..=2))
                 .transpose()?,
-        };
+        })
+    }
+
+    fn check_size(&self, made: &Made) -> Result<(), Report> {
         let texts: usize = self.texts().map(|(_, text)| text.len()).sum();
         let size = texts + made.headers.as_table().as_bytes().len();
         if size > MOST_PROPERTIES {
@@ -100,7 +150,7 @@ impl Draft<'_> {
             .detail(format!("They take {size} bytes; {MOST_PROPERTIES} are allowed."))
             .hint("Put into the body what is large."));
         }
-        Ok(made)
+        Ok(())
     }
 
     /// The properties that are texts, with their names.
@@ -134,6 +184,10 @@ impl Draft<'_> {
 
 fn wrong(message: impl Into<String>) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+}
+
+fn check_length(what: &str, text: &str) -> Result<(), Report> {
+    if text.len() > MAX_SHORT_STRING { Err(too_long(what, text.len())) } else { Ok(()) }
 }
 
 fn too_large(size: usize, limit: usize) -> Report {
@@ -177,7 +231,7 @@ fn milliseconds(interval: Interval) -> Result<String, Report> {
 mod tests {
     use super::*;
 
-    fn checked(change: impl FnOnce(&mut Draft<'_>)) -> Result<Made, Report> {
+    fn checked(change: impl FnOnce(&mut Draft<'_>)) -> Result<Made, Refusal> {
         let mut draft = Draft { routing_key: "k".into(), ..Draft::default() };
         change(&mut draft);
         draft.check(1000)
@@ -185,7 +239,7 @@ mod tests {
 
     #[track_caller]
     fn refusal(change: impl FnOnce(&mut Draft<'_>)) -> String {
-        checked(change).expect_err("it is taken").message
+        checked(change).expect_err("it is taken").report.message
     }
 
     fn text(length: usize) -> Option<Cow<'static, str>> {
@@ -227,7 +281,7 @@ mod tests {
             (i32::MAX, i32::MAX, i64::MAX),
             (i32::MIN, i32::MIN, i64::MIN),
         ] {
-            let message = expiration(months, days, microseconds).unwrap_err().message;
+            let message = expiration(months, days, microseconds).unwrap_err().report.message;
             assert_eq!(message, "expiration must be from 0 to 49 days");
         }
     }
@@ -272,6 +326,22 @@ mod tests {
             draft.correlation_id = Some("c".into());
         });
         assert_eq!(message, too_large);
+    }
+
+    #[test]
+    fn a_refusal_tells_which_part_is_wrong() {
+        let part = |change: fn(&mut Draft<'_>)| checked(change).expect_err("it is taken").part;
+        assert_eq!(part(|draft| draft.routing_key = "amqp_cdc.gap".into()), Part::RoutingKey);
+        assert_eq!(part(|draft| draft.body = vec![0; 1001].into()), Part::Body);
+        assert_eq!(part(|draft| draft.kind = Some("gap".into())), Part::Kind);
+        assert_eq!(part(|draft| draft.kind = text(256)), Part::Kind);
+        assert_eq!(part(|draft| draft.headers = Some("[]".into())), Part::Headers);
+        let large = |draft: &mut Draft<'_>| {
+            draft.headers = Some(format!("{{\"h\": \"{}\"}}", "x".repeat(MOST_PROPERTIES)).into());
+        };
+        assert_eq!(part(large), Part::Headers);
+        assert_eq!(part(|draft| draft.priority = Some(256)), Part::Property);
+        assert_eq!(part(|draft| draft.correlation_id = text(256)), Part::Property);
     }
 
     #[test]

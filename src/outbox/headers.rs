@@ -37,15 +37,10 @@ pub fn table(json: &str) -> Result<TableBuf, Report> {
         return Err(wrong(format!("headers are nested more than {DEEPEST} deep"))
             .hint("Put into the body what is nested so deep."));
     }
-    // A jsonb is JSON; only its numbers may be too large.
-    let json = serde_json::from_str(json).map_err(|error| {
-        wrong("a number in the headers is too large for AMQP")
-            .detail(format!("{error}."))
-            .hint("Send it as a text.")
-    })?;
+    let json = serde_json::from_str(json).map_err(|error| unreadable(&error.to_string()))?;
     let Json::Object(members) = json else {
         return Err(wrong("headers must be a JSON object")
-            .hint("For instance: headers => '{\"tenant\": \"acme\", \"attempt\": 1}'."));
+            .hint("For instance: '{\"tenant\": \"acme\", \"attempt\": 1}'."));
     };
     for (name, value) in &members {
         check(name, value)?;
@@ -53,6 +48,19 @@ pub fn table(json: &str) -> Result<TableBuf, Report> {
     let mut table = TableBuf::new();
     put_members(&mut table, &members)?;
     Ok(table)
+}
+
+/// What PostgreSQL takes for JSON, and we cannot: numbers beyond all bounds, and in a json, which is not a jsonb, half
+/// of a surrogate pair.
+fn unreadable(error: &str) -> Report {
+    if error.starts_with("number out of range") {
+        return wrong("a number in the headers is too large for AMQP")
+            .detail(format!("{error}."))
+            .hint("Send it as a text.");
+    }
+    wrong("a text in the headers stands for no characters")
+        .detail(format!("{error}."))
+        .hint("A cast to jsonb tells where.")
 }
 
 /// Whether a header of this name may have this value.
@@ -244,6 +252,7 @@ mod tests {
         assert!(refusal(&nested(DEEPEST + 1)).contains("nested"));
         assert!(refusal(&nested(100_000)).contains("nested"));
         assert!(refusal(&format!("{{\"n\": 1{}}}", "0".repeat(400))).contains("number"));
+        assert_eq!(refusal(r#"{"a": "\ud800"}"#), "a text in the headers stands for no characters");
         let long = "x".repeat(256);
         assert!(refusal(&format!("{{\"{long}\": 1}}")).contains("longer than 255"));
         assert!(refusal(&format!("{{\"a\": [{{\"{long}\": 1}}]}}")).contains("longer than 255"));

@@ -2,7 +2,8 @@
 //! checked in the calling session; then the message is an event among those of rows ([`crate::capture::emission`]).
 //!
 //! A message is of the command that follows the one that sends it. So it is never late, and the rows of the next
-//! command are not late either ([`crate::wal::order`]).
+//! command are not late either ([`crate::wal::order`]). A row that is a message is checked and written here, too, but
+//! has the place of a row ([`crate::capture::message_row`]).
 //!
 //! | file | owns |
 //! |---|---|
@@ -13,13 +14,13 @@
 //! | [`pg_amqp`] | the functions of the extension pg_amqp, for who comes from there |
 //! | [`sender`] | what the messages of a session have in common; writes them |
 
-mod arguments;
-mod draft;
-mod headers;
+pub mod arguments;
+pub mod draft;
+pub mod headers;
 pub mod pg_amqp;
-mod reserved;
+pub mod reserved;
 mod rights;
-mod sender;
+pub mod sender;
 
 use pgrx::PgSqlErrorCode;
 

@@ -86,6 +86,43 @@ impl Sender {
 
     /// Writes a message to the exchange that was chosen. Returns where it is in the WAL.
     pub fn write(&mut self, draft: &Draft<'_>, made: &Made, when: When) -> Lsn {
+        let exchange = std::mem::take(&mut self.exchange);
+        let (codec, operation) = (Codec::Message, Operation::Published);
+        let lsn = match when {
+            When::AtCommit => {
+                let command_id = xact::next_command();
+                let lossy = draft.is_lossy;
+                let head = emission::head(operation, codec, command_id, || None, lossy, &exchange);
+                self.write_behind(&head, draft, made)
+            }
+            When::AtOnce => {
+                let head = HeadStart {
+                    codec,
+                    command_id: 0,
+                    first_lsn: Lsn::INVALID,
+                    place: None,
+                    operation,
+                    exchange: &exchange,
+                    lossy: draft.is_lossy,
+                    oversize: None,
+                    key: None,
+                };
+                self.encode(&head, draft, made, Some(server::now()));
+                emission::write_alone(&[&self.head, &draft.body])
+            }
+        };
+        self.exchange = exchange;
+        lsn
+    }
+
+    /// Writes a message with this head among the events of its transaction. Returns where it is in the WAL.
+    pub fn write_behind(&mut self, head: &HeadStart<'_>, draft: &Draft<'_>, made: &Made) -> Lsn {
+        self.encode(head, draft, made, None);
+        emission::write(head, &[&self.head, &draft.body])
+    }
+
+    /// Sets the bytes of a message before its body.
+    fn encode(&mut self, head: &HeadStart<'_>, draft: &Draft<'_>, made: &Made, time: Option<i64>) {
         self.look_up_user();
         server::copy_application_name(&mut self.application);
         let names = match self.names.take().filter(|(key, _)| *key == draft.routing_key) {
@@ -96,39 +133,15 @@ impl Sender {
             }
         };
         let (_, names) = self.names.insert(names);
-        let (codec, operation) = (Codec::Message, Operation::Published);
-        let head = match when {
-            When::AtCommit => {
-                let command_id = xact::next_command();
-                let exchange = &self.exchange;
-                emission::head(operation, codec, command_id, || None, draft.is_lossy, exchange)
-            }
-            When::AtOnce => HeadStart {
-                codec,
-                command_id: 0,
-                first_lsn: Lsn::INVALID,
-                place: None,
-                operation,
-                exchange: &self.exchange,
-                lossy: draft.is_lossy,
-                oversize: None,
-                key: None,
-            },
-        };
         self.head.clear();
         head.encode_into(names, &mut self.head);
         let said = PropertiesStart {
             user: &self.user_name,
             application: &self.application,
-            time: (when == When::AtOnce).then(server::now),
+            time,
             ..draft.properties(made)
         };
         said.encode_into(&mut self.head);
-        let parts = [self.head.as_slice(), &draft.body];
-        match when {
-            When::AtCommit => emission::write(&head, &parts),
-            When::AtOnce => emission::write_alone(&parts),
-        }
     }
 
     /// The name is looked up once in a transaction.

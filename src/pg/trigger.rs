@@ -9,6 +9,7 @@ use super::sys::versions;
 use super::text::take_name;
 pub use super::timing::Timing;
 use super::tuple::Row;
+use super::worker_types::WorkerType;
 use super::{sys, text};
 use crate::memory;
 use crate::place::{Place, TableFile};
@@ -68,6 +69,13 @@ impl<'a> TriggerCall<'a> {
         }
     }
 
+    /// Returns whether it fires for nothing but INSERT.
+    pub fn is_for_insert_alone(&self) -> bool {
+        // SAFETY: PostgreSQL keeps the trigger's description while the trigger runs.
+        let kind = unsafe { (*self.data.tg_trigger).tgtype } as u32;
+        kind & pg_sys::TRIGGER_TYPE_EVENT_MASK == pg_sys::TRIGGER_TYPE_INSERT
+    }
+
     /// Name of the trigger.
     pub fn trigger_name(&self) -> String {
         // SAFETY: a live trigger; the name is NUL-terminated.
@@ -104,6 +112,11 @@ impl<'a> TriggerCall<'a> {
     pub fn table(&self) -> String {
         // SAFETY: a NameData is NUL-terminated.
         unsafe { text::c_to_utf8(self.class().relname.data.as_ptr()) }
+    }
+
+    /// Name of the table that fired, with its schema, as SQL wants it.
+    pub fn quoted_table(&self) -> String {
+        pgrx::spi::quote_qualified_identifier(self.schema(), self.table())
     }
 
     /// Schema of the table that fired.
@@ -167,6 +180,13 @@ impl<'a> TriggerCall<'a> {
             memory::check();
         }
         names
+    }
+
+    /// The type of the values of a column, of a domain that which it is of, if it needs no look into the catalogs to
+    /// be rendered.
+    pub fn known_type(&self, number: usize) -> Option<WorkerType> {
+        let attribute = self.descriptor().attributes().nth(number)?;
+        WorkerType::of(attribute.type_id().base())
     }
 
     /// How the columns with these numbers are stored.

@@ -23,6 +23,7 @@ mod old_transactions;
 mod options;
 mod order;
 mod other_versions;
+mod outbox_table;
 mod pg_amqp;
 mod policy;
 mod position;

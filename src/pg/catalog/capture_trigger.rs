@@ -141,6 +141,11 @@ impl CaptureTrigger {
         self.kind & pg_sys::TRIGGER_TYPE_EVENT_MASK == pg_sys::TRIGGER_TYPE_TRUNCATE
     }
 
+    /// Returns whether it fires for nothing but INSERT.
+    pub fn is_for_insert_alone(&self) -> bool {
+        self.kind & pg_sys::TRIGGER_TYPE_EVENT_MASK == pg_sys::TRIGGER_TYPE_INSERT
+    }
+
     /// The statement that would make it, as pg_get_triggerdef gives it: names qualified, without a semicolon.
     pub fn definition(&self) -> String {
         // SAFETY: a function of this one argument, an oid, which gives a text for a trigger that is there.

@@ -10,6 +10,7 @@ use super::scan::{Rows, scan};
 use crate::memory;
 use crate::pg::rights::Role;
 use crate::pg::text::take_name;
+use crate::pg::type_id::TypeId;
 use crate::pg::{descriptor, sys, text};
 
 /// A name as SQL wants it.
@@ -33,6 +34,8 @@ pub struct Relation {
 pub struct Column {
     pub number: usize,
     pub name: String,
+    /// The type of its values.
+    pub of: TypeId,
 }
 
 /// The columns' attribute rows that a snapshot sees.
@@ -56,7 +59,8 @@ unsafe fn attributes(relation: RelationId, snapshot: pg_sys::Snapshot) -> Vec<Co
                 && descriptor::is_there(attribute)
             {
                 let name = text::c_to_utf8(attribute.attname.data.as_ptr());
-                memory::push(&mut found, Column { number, name });
+                let of = TypeId(attribute.atttypid);
+                memory::push(&mut found, Column { number, name, of });
             }
         });
     }

@@ -36,7 +36,9 @@ pub enum Way {
     PublishJsonb,
     /// A table as Debezium's outbox router has it, which another process reads from a logical slot.
     Outbox,
-    /// The same, and each row is deleted in the same transaction.
+    /// The same, and our capture trigger makes a message of each row.
+    OutboxSent,
+    /// The same without the trigger, and each row is deleted in the same transaction.
     OutboxDeleted,
     /// With somebody who listens.
     Notify,
@@ -46,7 +48,7 @@ pub enum Way {
 
 impl Way {
     /// What takes turns in one database.
-    pub const ALL: [Way; 11] = [
+    pub const ALL: [Way; 12] = [
         Way::None,
         Way::Row,
         Way::Captured,
@@ -56,6 +58,7 @@ impl Way {
         Way::Jsonb,
         Way::PublishJsonb,
         Way::Outbox,
+        Way::OutboxSent,
         Way::OutboxDeleted,
         Way::Notify,
     ];
@@ -74,6 +77,9 @@ impl Way {
             Way::Jsonb => "a jsonb, not sent",
             Way::PublishJsonb => "`amqp.publish`, jsonb",
             Way::Outbox => "outbox table in Debezium's layout, without any trigger",
+            Way::OutboxSent => {
+                "the same outbox table, each row sent by our trigger with `body=payload`"
+            }
             Way::OutboxDeleted => "outbox table in Debezium's layout, the row deleted at once",
             Way::Notify => "`pg_notify`, with a listener",
             Way::PgAmqp => crate::pg_amqp::NAME,
@@ -110,7 +116,11 @@ impl Way {
         // Of each size their own, in one table.
         let id = format!("{size}000000000 + n");
         let jsonb = format!("jsonb_build_object('value', {body})");
-        let table = if self == Way::Outbox { "outbox_of_events" } else { "outbox_of_none" };
+        let table = match self {
+            Way::OutboxSent => "outbox_of_messages",
+            Way::OutboxDeleted => "outbox_of_none",
+            _ => "outbox_of_events",
+        };
         let outbox = format!(
             "INSERT INTO {table} (aggregatetype, aggregateid, type, payload) \
              SELECT 'order', n::text, 'OrderPlaced', {jsonb} {each}"
@@ -129,7 +139,7 @@ impl Way {
             Way::PublishJsonb => {
                 format!("SELECT count(amqp.publish('order.placed', {jsonb})) {each}")
             }
-            Way::Outbox => outbox,
+            Way::Outbox | Way::OutboxSent => outbox,
             Way::OutboxDeleted => format!("{outbox}; DELETE FROM outbox_of_none"),
             Way::PgAmqp => {
                 format!("SELECT count(amqp.publish(1, 'amq.topic', 'order.placed', {body})) {each}")
@@ -175,6 +185,11 @@ impl Way {
                        FOR EACH ROW EXECUTE FUNCTION shape_body();"
             }
             Way::Outbox => outbox("outbox_of_events"),
+            Way::OutboxSent => {
+                outbox("outbox_of_messages")
+                    + "CREATE TRIGGER send AFTER INSERT ON outbox_of_messages FOR EACH ROW
+                       EXECUTE FUNCTION amqp_change_data_capture('order', 'cdc', 'body=payload', 'type=type');"
+            }
             Way::OutboxDeleted => outbox("outbox_of_none"),
             _ => String::new(),
         }
@@ -186,6 +201,7 @@ impl Way {
             Way::Captured => "TRUNCATE captured_bodies".to_owned(),
             Way::Shaped => "TRUNCATE shaped_bodies".to_owned(),
             Way::Outbox => "TRUNCATE outbox_of_events".to_owned(),
+            Way::OutboxSent => "TRUNCATE outbox_of_messages".to_owned(),
             Way::OutboxDeleted => "TRUNCATE outbox_of_none".to_owned(),
             _ => String::new(),
         }

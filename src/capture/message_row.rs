@@ -1,0 +1,162 @@
+//! Rows that are messages of a user's own: what option `body=` makes of an INSERT. The message is checked as
+//! `amqp.publish` checks its own ([`crate::outbox::draft`]), and the statement fails with what is wrong. It has the
+//! place that the row's event would have.
+
+use super::emission;
+use super::message_columns::{MessageColumn, MessageColumns};
+use crate::event::{Codec, Operation};
+use crate::outbox::arguments::{PERSISTENT, content_type};
+use crate::outbox::draft::{Draft, Part, Refusal};
+use crate::outbox::sender;
+use crate::pg::entry_points::BodyType;
+use crate::pg::plan_memory::PlanMemory;
+use crate::pg::report::Report;
+use crate::pg::stored_column::StoredColumn;
+use crate::pg::trigger::TriggerCall;
+use crate::pg::tuple::{ValueMemory, Values};
+use crate::pg::worker_types::WorkerType;
+use crate::row::json::Json;
+use crate::row::kind::Kind;
+use crate::settings;
+
+/// How the rows of one trigger become messages.
+pub struct MessageRow {
+    body: Source,
+    body_type: BodyType,
+    headers: Option<Source>,
+    kind: Option<Source>,
+}
+
+/// A column, and how its values are read.
+struct Source {
+    name: String,
+    stored: StoredColumn,
+    /// None: as bytes.
+    kind: Option<Kind>,
+}
+
+/// Memory for the messages of rows, used again from row to row.
+pub struct MessageMemory {
+    body: Json,
+    headers: Json,
+    kind: Json,
+}
+
+impl MessageMemory {
+    /// None yet.
+    pub fn new() -> MessageMemory {
+        MessageMemory { body: Json::new(), headers: Json::new(), kind: Json::new() }
+    }
+
+    /// Frees what only a large message needed.
+    pub fn give_back(&mut self) {
+        [&mut self.body, &mut self.headers, &mut self.kind].into_iter().for_each(Json::give_back);
+    }
+}
+
+impl MessageRow {
+    /// How rows become messages of what is in these columns.
+    pub fn new(columns: MessageColumns) -> MessageRow {
+        let body_type = match columns.body.of {
+            WorkerType::Bytea => BodyType::Bytea,
+            WorkerType::Jsonb => BodyType::Jsonb,
+            WorkerType::Json => BodyType::Json,
+            _ => BodyType::Text,
+        };
+        MessageRow {
+            body: Source::new(columns.body),
+            body_type,
+            headers: columns.headers.map(Source::new),
+            kind: columns.kind.map(Source::new),
+        }
+    }
+
+    /// Sends the row that was inserted, or raises an error that says what is wrong with it.
+    pub fn send(
+        &self,
+        call: &TriggerCall<'_>,
+        routing_key: &str,
+        exchange: &str,
+        values: &mut ValueMemory,
+        memory: &mut MessageMemory,
+    ) {
+        let Some(row) = call.new_row() else { return };
+        let row = values.take_apart(row);
+        self.body.read(&row, &mut memory.body);
+        let is_there = |source: &Option<Source>, json| {
+            source.as_ref().is_some_and(|source| source.read(&row, json))
+        };
+        let has_headers = is_there(&self.headers, &mut memory.headers);
+        let has_kind = is_there(&self.kind, &mut memory.kind);
+        let MessageMemory { body, headers, kind } = memory;
+        let draft = Draft {
+            routing_key: routing_key.into(),
+            body: body.bytes().into(),
+            content_type: Some(content_type(self.body_type).into()),
+            headers: has_headers.then(|| String::from_utf8_lossy(headers.bytes())),
+            kind: has_kind.then(|| String::from_utf8_lossy(kind.bytes())),
+            delivery_mode: Some(PERSISTENT),
+            is_lossy: body.is_lossy()
+                || (has_headers && headers.is_lossy())
+                || (has_kind && kind.is_lossy()),
+            ..Draft::default()
+        };
+        let made = match draft.check(settings::max_message_size()) {
+            Ok(made) => made,
+            Err(refusal) => self.explain(call, refusal).raise(),
+        };
+        let (operation, codec, id) = (Operation::PublishedRow, Codec::Message, call.command_id());
+        let place = || call.place(id);
+        let head = emission::head(operation, codec, id, place, draft.is_lossy, exchange);
+        sender::with(|sender| sender.write_behind(&head, &draft, &made));
+    }
+
+    /// Adds where what is wrong came from.
+    fn explain(&self, call: &TriggerCall<'_>, Refusal { part, report }: Refusal) -> Report {
+        let (what, source) = match part {
+            Part::Body => ("body", Some(&self.body)),
+            Part::Headers => ("headers", self.headers.as_ref()),
+            Part::Kind => ("type", self.kind.as_ref()),
+            Part::RoutingKey | Part::Property => ("routing key", None),
+        };
+        let table = call.quoted_table();
+        let mut detail = match source {
+            Some(Source { name, .. }) => {
+                format!("Column \"{name}\" of table {table} holds the {what} of the message.")
+            }
+            None => {
+                let trigger = call.trigger_name();
+                format!("Trigger \"{trigger}\" of table {table} makes the {what} of the message.")
+            }
+        };
+        if let Some(more) = &report.detail {
+            detail.push(' ');
+            detail.push_str(more);
+        }
+        report.detail(detail)
+    }
+}
+
+impl Source {
+    fn new(column: MessageColumn) -> Source {
+        let kind = match column.of {
+            WorkerType::Bytea => None,
+            WorkerType::Jsonb => Some(Kind::of(WorkerType::Jsonb, &PlanMemory::new())),
+            // A text is taken as it stands, like a json.
+            _ => Some(Kind::Json),
+        };
+        let stored = StoredColumn { number: column.number, storage: column.of.storage() };
+        Source { name: column.name, stored, kind }
+    }
+
+    /// Reads the column's value into `json`: text in UTF-8, or bytes. Returns false if it is null.
+    fn read(&self, row: &Values<'_>, json: &mut Json) -> bool {
+        json.begin(usize::MAX);
+        let Some(value) = self.stored.value(row) else { return false };
+        match &self.kind {
+            Some(kind) => kind.render(value, json),
+            None => value.with_content(|bytes| json.push(bytes)),
+        }
+        true
+    }
+}
