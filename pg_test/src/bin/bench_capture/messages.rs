@@ -42,7 +42,7 @@ pub enum Way {
     OutboxDeleted,
     /// With somebody who listens.
     Notify,
-    /// With pg_amqp's function, in a database of its own: see [`crate::pg_amqp`].
+    /// With pg_amqp's function, in a database of its own: see `pg_amqp`.
     PgAmqp,
 }
 
@@ -82,7 +82,7 @@ impl Way {
             }
             Way::OutboxDeleted => "outbox table in Debezium's layout, the row deleted at once",
             Way::Notify => "`pg_notify`, with a listener",
-            Way::PgAmqp => crate::pg_amqp::NAME,
+            Way::PgAmqp => "pg_amqp's own publish, to the broker at once",
         }
     }
 

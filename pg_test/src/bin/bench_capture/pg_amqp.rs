@@ -8,9 +8,6 @@ use crate::meter::{Cost, Meter};
 use crate::servers::Servers;
 use crate::workload::{Costs, SLICES};
 
-/// As the table names it.
-pub const NAME: &str = "pg_amqp's own publish, to the broker at once";
-
 const DATABASE: &str = "bench_pg_amqp";
 
 /// Per message, over what making its body up takes; the lowest of so many rounds.
