@@ -8,13 +8,15 @@
 //! | `previous=off` | `previous` is null, but for a delete and a change of the key: then it holds the key's columns, or the row where there is no key (default: `on`) |
 //! | `current=changed` | after an update, `current` holds the columns that changed, and the key; the whole row if the key changed (default: `row`) |
 //! | `key=a,b` | the columns that identify a row (default: those of the primary key) |
+//! | `routing_key=template` | what routing keys are made by ([`crate::routing_key`]) |
 //!
 //! Columns are named exactly as they are, without the folding of SQL, and separated by commas;
 //! blanks around a name do not count. A name that holds a comma, or blanks at its ends, can be given
 //! in double quotes, and a double quote in it is doubled.
 
+use super::key_template::{self, KeyTemplate, ROUTING_KEY};
 use super::names::cut;
-use super::problem::Problem;
+use super::problem::{Problem, unknown_column};
 use crate::memory;
 
 const EXCLUDE: &str = "exclude";
@@ -24,7 +26,7 @@ const PREVIOUS: &str = "previous";
 const CURRENT: &str = "current";
 const KEY: &str = "key";
 
-const OPTIONS: [&str; 6] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY];
+const OPTIONS: [&str; 7] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY, ROUTING_KEY];
 
 /// What the options of a trigger say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Options {
     exclude: Option<ColumnList>,
     only: Option<ColumnList>,
     key: Option<ColumnList>,
+    /// What the routing keys are made by; `None`: prefix, resource and operation.
+    pub routing_key: Option<KeyTemplate>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
     /// Whether `previous` holds only what identifies the row.
@@ -72,12 +76,12 @@ impl Options {
             let option = options.take(&argument)?;
             if seen.contains(&option) {
                 let message = format!("capture option \"{option}\" is given twice");
-                return Err(problem(&argument, message, "Give each option once."));
+                return Err(Problem::new(&argument, message, "Give each option once."));
             }
             seen.push(option);
         }
         match &options {
-            Options { exclude: Some(_), only: Some(only), .. } => Err(problem(
+            Options { exclude: Some(_), only: Some(only), .. } => Err(Problem::new(
                 &only.argument,
                 format!("capture options \"{EXCLUDE}\" and \"{ONLY}\" contradict each other"),
                 "Use one of the two.",
@@ -95,17 +99,18 @@ impl Options {
         };
         let Some((name, value)) = argument.split_once('=') else {
             let message = "a capture option must have the form key=value".to_owned();
-            return Err(problem(argument, message, &hint()));
+            return Err(Problem::new(argument, message, &hint()));
         };
         let (name, value) = (name.trim(), value.trim());
         let Some(&option) = OPTIONS.iter().find(|&&option| option == name) else {
             let message = format!("unknown capture option \"{}\"", cut(name));
-            return Err(problem(argument, message, &hint()));
+            return Err(Problem::new(argument, message, &hint()));
         };
         match option {
             EXCLUDE => self.exclude = Some(ColumnList::parse(option, argument, value)?),
             ONLY => self.only = Some(ColumnList::parse(option, argument, value)?),
             KEY => self.key = Some(ColumnList::parse(option, argument, value)?),
+            ROUTING_KEY => self.routing_key = Some(KeyTemplate::parse(argument, value)?),
             EXCHANGE => self.exchange = Some(memory::text(value)),
             PREVIOUS => {
                 self.without_previous = second_of(option, argument, value, ["on", "off"])?;
@@ -119,7 +124,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// A [`Problem`] for a column that the table does not have, or that cannot be a key because it
+    /// A [`Problem`] for a column that the table does not have, or that cannot be in a key because it
     /// is not published.
     pub fn choose(&self, columns: &[(usize, String)]) -> Result<ChosenColumns, Problem> {
         let (published, excluded) = match (&self.exclude, &self.only) {
@@ -141,7 +146,10 @@ impl Options {
             && let Some(at) = key.iter().position(|number| excluded.contains(number))
         {
             let message = format!("column \"{}\" is a key but is not published", list.names[at]);
-            return Err(problem(&list.argument, message, "What is excluded cannot be a key."));
+            return Err(Problem::new(&list.argument, message, "What is excluded cannot be a key."));
+        }
+        if let Some(routing_key) = &self.routing_key {
+            routing_key.check(columns, &excluded)?;
         }
         Ok(ChosenColumns { published, excluded, key })
     }
@@ -150,13 +158,23 @@ impl Options {
 impl Options {
     /// The columns that the options name, each with its option.
     pub fn named_columns(&self) -> Vec<(&'static str, &str)> {
-        let Options { exclude, only, key, exchange: _, without_previous: _, only_changed: _ } =
-            self;
+        let Options {
+            exclude,
+            only,
+            key,
+            routing_key,
+            exchange: _,
+            without_previous: _,
+            only_changed: _,
+        } = self;
         let lists = [exclude, only, key].into_iter().flatten();
         let mut columns = Vec::new();
         for list in lists {
             memory::reserve(&mut columns, list.names.len());
             columns.extend(list.names.iter().map(|name| (list.option, name.as_str())));
+        }
+        for name in routing_key.iter().flat_map(|key| key.template.columns()) {
+            memory::push(&mut columns, (ROUTING_KEY, name));
         }
         columns
     }
@@ -164,7 +182,7 @@ impl Options {
 
 /// Returns an option after columns were renamed or dropped (see [`super::arguments_with`]). `Some(None)`: no column
 /// is left, and the option goes. `None`: the option must not go, because without `only` all columns would be
-/// published.
+/// published, and without `routing_key` events would go elsewhere.
 pub fn with_names(
     argument: &str,
     new_name: &impl Fn(&str) -> Option<String>,
@@ -173,6 +191,9 @@ pub fn with_names(
         return Some(Some(argument.to_owned()));
     };
     let option = option.trim();
+    if option == ROUTING_KEY {
+        return key_template::with_names(list.trim(), new_name).map(Some);
+    }
     if ![EXCLUDE, ONLY, KEY].contains(&option) {
         return Some(Some(argument.to_owned()));
     }
@@ -192,7 +213,7 @@ impl ColumnList {
     fn parse(option: &'static str, argument: &str, list: &str) -> Result<ColumnList, Problem> {
         match split_names(list) {
             Some(names) => Ok(ColumnList { option, argument: memory::text(argument), names }),
-            None => Err(problem(
+            None => Err(Problem::new(
                 argument,
                 format!("capture option \"{option}\" must be a list of columns"),
                 "Separate the names by commas; put a name that holds one in double quotes.",
@@ -204,30 +225,13 @@ impl ColumnList {
     fn find(&self, columns: &[(usize, String)]) -> Result<Vec<usize>, Problem> {
         let find = |wanted: &String| match columns.iter().find(|(_, name)| name == wanted) {
             Some(&(number, _)) => Ok(number),
-            None => Err(self.unknown(wanted, columns)),
+            None => Err(unknown_column(&self.argument, self.option, wanted, columns)),
         };
         let mut numbers = memory::with_room(self.names.len());
         for name in &self.names {
             numbers.push(find(name)?);
         }
         Ok(numbers)
-    }
-
-    fn unknown(&self, wanted: &str, columns: &[(usize, String)]) -> Problem {
-        let mut names = String::new();
-        for (number, (_, name)) in columns.iter().enumerate() {
-            memory::append_text(&mut names, if number == 0 { "" } else { ", " });
-            memory::append_text(&mut names, name);
-        }
-        problem(
-            &self.argument,
-            format!(
-                "column \"{}\" of capture option \"{}\" does not exist",
-                cut(wanted),
-                self.option
-            ),
-            &format!("Columns of the table: {}.", cut(&names)),
-        )
     }
 }
 
@@ -243,10 +247,6 @@ fn split(
     (wanted, others)
 }
 
-fn problem(argument: &str, message: String, hint: &str) -> Problem {
-    Problem { argument: cut(argument).to_owned(), message, hint: hint.to_owned() }
-}
-
 /// Returns true if an option has the second of its two values.
 fn second_of(
     option: &str,
@@ -256,7 +256,7 @@ fn second_of(
 ) -> Result<bool, Problem> {
     match values.iter().position(|&valid| valid == value) {
         Some(at) => Ok(at == 1),
-        None => Err(problem(
+        None => Err(Problem::new(
             argument,
             format!("capture option \"{option}\" cannot be \"{}\"", cut(value)),
             &format!("Valid values: {}.", values.join(", ")),

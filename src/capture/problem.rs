@@ -2,6 +2,8 @@
 
 use pgrx::PgSqlErrorCode;
 
+use super::names::cut;
+use crate::memory;
 use crate::pg::report::Report;
 
 /// Why the arguments make no sense.
@@ -13,10 +15,34 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// What is wrong with this argument, and what to do.
+    pub fn new(argument: &str, message: String, hint: &str) -> Problem {
+        Problem { argument: cut(argument).to_owned(), message, hint: hint.to_owned() }
+    }
+
     /// Returns the error, for the trigger of this name.
     pub fn of_trigger(self, name: &str) -> Report {
         Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, self.message)
             .detail(format!("Trigger \"{name}\" has argument \"{}\".", self.argument))
             .hint(self.hint)
     }
+}
+
+/// What is wrong with an option that names a column which is none of the table's.
+pub fn unknown_column(
+    argument: &str,
+    option: &str,
+    wanted: &str,
+    columns: &[(usize, String)],
+) -> Problem {
+    let mut names = String::new();
+    for (number, (_, name)) in columns.iter().enumerate() {
+        memory::append_text(&mut names, if number == 0 { "" } else { ", " });
+        memory::append_text(&mut names, name);
+    }
+    Problem::new(
+        argument,
+        format!("column \"{}\" of capture option \"{option}\" does not exist", cut(wanted)),
+        &format!("Columns of the table: {}.", cut(&names)),
+    )
 }

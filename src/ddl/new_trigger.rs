@@ -49,7 +49,13 @@ fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     if let Some(problem) = capture::long_part_problem(&arguments.prefix, resource) {
         return Some(problem);
     }
-    let keys = OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation));
+    // What a template makes is cut.
+    let keys = match &arguments.options.routing_key {
+        None => {
+            &OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation))[..]
+        }
+        Some(_) => &[],
+    };
     let exchange = arguments.options.exchange.as_deref().unwrap_or_default();
     keys.iter()
         .find_map(|key| capture::short_string_problem("routing key", key))

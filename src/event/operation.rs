@@ -9,6 +9,9 @@ pub enum Operation {
     Update,
     Delete,
     Truncate,
+    /// A row was changed so that its routing key is another one: to consumers that is a delete, and an insert
+    /// ([`Half`]).
+    Split,
     /// Not a change: a message of a user's own.
     Published,
     /// Not a change: events may be missing before this one. Only the worker makes these, and never
@@ -35,9 +38,11 @@ impl Operation {
             Operation::Delete => Trace::Deletion,
             Operation::Truncate => Trace::Storage,
             Operation::Published => Trace::Itself,
-            Operation::Insert | Operation::Update | Operation::Gap | Operation::Timeline => {
-                Trace::NewVersion
-            }
+            Operation::Insert
+            | Operation::Update
+            | Operation::Split
+            | Operation::Gap
+            | Operation::Timeline => Trace::NewVersion,
         }
     }
 
@@ -45,7 +50,7 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Insert => "insert",
-            Operation::Update => "update",
+            Operation::Update | Operation::Split => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
             Operation::Published => "message",
@@ -64,6 +69,7 @@ impl Operation {
             Operation::Gap => 5,
             Operation::Published => 6,
             Operation::Timeline => 8,
+            Operation::Split => 9,
         }
     }
 
@@ -77,7 +83,25 @@ impl Operation {
             5 => Some(Operation::Gap),
             6 => Some(Operation::Published),
             8 => Some(Operation::Timeline),
+            9 => Some(Operation::Split),
             _ => None,
+        }
+    }
+}
+
+/// A message of an event that makes two: first the row leaves its old routing key, then it comes to the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    Delete,
+    Insert,
+}
+
+impl Half {
+    /// What happened, as this message has it.
+    pub fn operation(self) -> Operation {
+        match self {
+            Half::Delete => Operation::Delete,
+            Half::Insert => Operation::Insert,
         }
     }
 }

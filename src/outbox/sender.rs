@@ -113,6 +113,8 @@ impl Sender {
                 lossy: draft.is_lossy,
                 oversize: None,
                 key: None,
+                made: None,
+                second: None,
             },
         };
         self.head.clear();
