@@ -41,6 +41,9 @@ fn what_makes_no_sense_is_refused_by_create_trigger() {
     }
     let error = refusal(&mut client, &create("a", ", 'routing_key=b'"));
     assert_eq!(error.message(), "capture option \"routing_key\" is given twice");
+    let exchange = format!(", 'exchange={}'", "x".repeat(256));
+    let error = refusal(&mut client, &create("a", &exchange));
+    assert_eq!(error.message(), "exchange is longer than 255 bytes");
     // One that got past this check fails each write, and no value goes where it was not to go.
     get_past_ddl(&mut client);
     run(&mut client, &create("{old.secret}", ", 'exclude=secret'"));
