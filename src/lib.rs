@@ -22,6 +22,7 @@
 //! | [`event`] | what an event is, and its bytes in the WAL, of every version that was released |
 //! | [`capture`] | the trigger: its arguments and `options`, the `plan` of a table; `message_row`, rows that are messages; `emission`, which writes any event |
 //! | [`outbox`] | messages of a user's own (`amqp.publish`, and pg_amqp's functions): what a broker takes, what is not a user's to say, who may send where |
+//! | [`routing_key`] | routing keys that are made of a template: what may be written, and what it makes of a row |
 //! | [`row`] | a row as JSON: the message body, its shape, its columns, each data type: how it is rendered (`kind`, `render`), found in the catalogs (`type_lookup`) |
 //! | [`ddl`] | what is refused at DDL |
 //! | [`wal`] | from WAL records to committed transactions, in the order of their changes |

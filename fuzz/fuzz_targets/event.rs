@@ -15,11 +15,15 @@ mod memory;
 #[path = "../../src/place.rs"]
 mod place;
 
-use event::{ChangeKey, Codec, Content, EncodedNames, Event, HeadStart, Names, PropertiesStart, time_of_message};
+use bytes::put_number;
+use event::{
+    ChangeKey, Codec, Content, EncodedNames, Event, HeadStart, Names, PropertiesStart, is_split, time_of_message,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: Vec<u8>| {
     let key = ChangeKey::of(&payload);
+    assert_eq!(key.messages() == 2, is_split(&payload));
     match Event::decode(payload.clone(), &mut Names::default()) {
         Ok(Event { head, content: Content::Body(body) }) => {
             assert_eq!((key.command_id, key.place.is_none()), (head.command_id, head.place.is_none()));
@@ -59,6 +63,8 @@ fuzz_target!(|payload: Vec<u8>| {
                 lossy: head.lossy,
                 oversize: head.oversize,
                 key: head.key.as_ref().map(|key| key.as_bytes()),
+                made: None,
+                second: head.second.as_ref().map(|second| (&*second.routing_key, second.oversize)),
             }
             .encode_into(&names, &mut again);
             start.encode_into(&mut again);
@@ -68,6 +74,30 @@ fuzz_target!(|payload: Vec<u8>| {
                 Event::decode(again, &mut Names::default()),
                 Ok(Event { head, content: Content::Message(properties, body) })
             );
+        }
+        // Two bodies, each with a key.
+        Ok(Event { head, content: Content::Bodies(first, second) }) => {
+            let names = EncodedNames::of_table(&head.database, &head.schema, &head.table);
+            let mut again = Vec::new();
+            HeadStart {
+                codec: Codec::Bodies,
+                command_id: head.command_id,
+                first_lsn: head.first_lsn,
+                place: head.place,
+                operation: head.operation,
+                exchange: &head.exchange,
+                lossy: head.lossy,
+                oversize: head.oversize,
+                key: head.key.as_ref().map(|key| key.as_bytes()),
+                made: Some(&head.routing_key),
+                second: head.second.as_ref().map(|second| (&*second.routing_key, second.oversize)),
+            }
+            .encode_into(&names, &mut again);
+            put_number(&mut again, first.len() as u64);
+            again.extend_from_slice(&first);
+            again.extend_from_slice(&second);
+            let expected = Event { head, content: Content::Bodies(first, second) };
+            assert_eq!(Event::decode(again, &mut Names::default()), Ok(expected));
         }
         Err(_) => {}
     }

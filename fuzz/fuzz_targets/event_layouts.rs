@@ -22,8 +22,9 @@ use std::rc::Rc;
 use arbitrary::Arbitrary;
 use event::{
     ChangeKey, Codec, Content, EncodedNames, Event, EventHead, HeadStart, Image, ImagesStart, Names,
-    Operation,
+    Operation, Second,
 };
+use bytes::put_number;
 use libfuzzer_sys::fuzz_target;
 use lsn::Lsn;
 use place::{Place, TableFile};
@@ -49,24 +50,34 @@ struct Head {
     lossy: bool,
     oversize: Option<u64>,
     key: Option<String>,
+    /// Routing key and bytes of a second message.
+    second: Option<(String, Option<u64>)>,
 }
 
 #[derive(Arbitrary, Debug)]
 enum Given {
     Body(Vec<u8>),
+    Bodies(Vec<u8>, Vec<u8>),
     Images { timestamp: i64, limit: u32, parts: [Vec<u8>; 4], rows: [Option<bool>; 2] },
 }
 
-const OPERATIONS: [Operation; 5] =
-    [Operation::Insert, Operation::Update, Operation::Delete, Operation::Truncate, Operation::Gap];
+/// In the order of their codes; 0.1.0 knew all but the last.
+const OPERATIONS: [Operation; 6] = [
+    Operation::Insert,
+    Operation::Update,
+    Operation::Delete,
+    Operation::Truncate,
+    Operation::Gap,
+    Operation::Split,
+];
 
 impl Input {
     fn operation(&self) -> usize {
-        usize::from(self.head.operation) % OPERATIONS.len()
+        usize::from(self.head.operation) % (OPERATIONS.len() - usize::from(self.is_old))
     }
 
     fn head(&self) -> EventHead {
-        let Head { command_id, first_lsn, place, names, lossy, oversize, key, .. } = &self.head;
+        let Head { command_id, first_lsn, place, names, lossy, oversize, key, second, .. } = &self.head;
         let [exchange, routing_key, database, schema, table] = names.each_ref().map(|name| name.as_str().into());
         let place = place.map(|([tablespace, database, number, block], offset)| Place {
             file: TableFile { tablespace, database, number },
@@ -86,6 +97,10 @@ impl Input {
             lossy: *lossy,
             oversize: *oversize,
             key: key.clone().map(Rc::new).filter(|_| !self.is_old),
+            second: second.as_ref().filter(|_| !self.is_old).map(|(routing_key, oversize)| Second {
+                routing_key: routing_key.as_str().into(),
+                oversize: *oversize,
+            }),
         }
     }
 
@@ -110,12 +125,16 @@ impl Input {
         let names = EncodedNames::new(&head.routing_key, &head.database, &head.schema, &head.table);
         let codec = match self.content {
             Given::Body(_) => Codec::Body,
+            Given::Bodies(..) => Codec::Bodies,
             Given::Images { .. } => Codec::Images,
         };
         let EventHead { command_id, first_lsn, place, operation, lossy, oversize, .. } = *head;
         let (exchange, key) = (&*head.exchange, head.key.as_ref().map(|key| key.as_bytes()));
-        let start =
-            HeadStart { codec, command_id, first_lsn, place, operation, exchange, lossy, oversize, key };
+        let second = head.second.as_ref().map(|second| (&*second.routing_key, second.oversize));
+        let made = None;
+        let start = HeadStart {
+            codec, command_id, first_lsn, place, operation, exchange, lossy, oversize, key, made, second,
+        };
         start.encode_into(&names, out);
     }
 
@@ -127,6 +146,11 @@ impl Input {
         }
         match &self.content {
             Given::Body(body) => out.extend_from_slice(body),
+            Given::Bodies(first, second) => {
+                put_number(&mut out, first.len() as u64);
+                out.extend_from_slice(first);
+                out.extend_from_slice(second);
+            }
             Given::Images { .. } => {
                 let start = self.content.images();
                 start.encode_into(&mut out);
@@ -152,6 +176,9 @@ impl Given {
     fn check(&self, content: &Content) {
         match (self, content) {
             (Given::Body(given), Content::Body(body)) => assert_eq!(body, given),
+            (Given::Bodies(first, second), Content::Bodies(one, other)) => {
+                assert_eq!((one, other), (first, second));
+            }
             (Given::Images { .. }, Content::Images(images)) => {
                 let given = self.images();
                 assert_eq!((images.timestamp, images.limit), (given.timestamp, given.limit));
@@ -167,9 +194,14 @@ fuzz_target!(|input: Input| {
     if input.head.names.iter().any(|name| name.len() > usize::from(u16::MAX)) {
         return;
     }
+    // 0.1.0 knew no two bodies.
+    if input.is_old && matches!(input.content, Given::Bodies(..)) {
+        return;
+    }
     let whole = input.payload();
     let (key, head) = (ChangeKey::of(&whole), input.head());
     assert_eq!((key.command_id, key.place, key.is_of_layout_1), (head.command_id, head.place, input.is_old));
+    assert_eq!(key.is_split, head.operation == Operation::Split);
     let mut names = Names::default();
     let event = Event::decode(whole.clone(), &mut names).expect("it is an event");
     assert_eq!(event.head, head);
@@ -193,6 +225,6 @@ fuzz_target!(|input: Input| {
             assert_eq!(Event::decode(again, &mut names), Ok(expected));
         }
         // What a message holds, the target `event` checks.
-        Content::Message(..) => {}
+        Content::Message(..) | Content::Bodies(..) => {}
     }
 });

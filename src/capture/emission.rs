@@ -27,6 +27,8 @@ pub fn head<'a>(
         lossy,
         oversize: None,
         key: None,
+        made: None,
+        second: None,
     }
 }
 

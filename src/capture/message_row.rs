@@ -2,6 +2,10 @@
 //! `amqp.publish` checks its own ([`crate::outbox::draft`]), and the statement fails with what is wrong. It has the
 //! place that the row's event would have.
 
+use std::borrow::Cow;
+
+use pgrx::PgSqlErrorCode;
+
 use super::emission;
 use super::message_columns::{MessageColumn, MessageColumns};
 use crate::event::{Codec, Operation};
@@ -15,8 +19,11 @@ use crate::pg::stored_column::StoredColumn;
 use crate::pg::trigger::TriggerCall;
 use crate::pg::tuple::{ValueMemory, Values};
 use crate::pg::worker_types::WorkerType;
+use crate::routing_key::Pattern;
+use crate::row::columns::Columns;
 use crate::row::json::Json;
 use crate::row::kind::Kind;
+use crate::row::made_key::MadeKey;
 use crate::settings;
 
 /// How the rows of one trigger become messages.
@@ -25,6 +32,14 @@ pub struct MessageRow {
     body_type: BodyType,
     headers: Option<Source>,
     kind: Option<Source>,
+}
+
+/// The routing key of such a message.
+#[derive(Clone, Copy)]
+pub enum MessageKey<'a> {
+    Fixed(&'a str),
+    /// Made of values of the row, which has these columns.
+    Made(&'a Pattern, &'a Columns),
 }
 
 /// A column, and how its values are read.
@@ -40,17 +55,21 @@ pub struct MessageMemory {
     body: Json,
     headers: Json,
     kind: Json,
+    /// Of the routing key.
+    value: Json,
 }
 
 impl MessageMemory {
     /// None yet.
     pub fn new() -> MessageMemory {
-        MessageMemory { body: Json::new(), headers: Json::new(), kind: Json::new() }
+        let [body, headers, kind, value] = [(); 4].map(|()| Json::new());
+        MessageMemory { body, headers, kind, value }
     }
 
     /// Frees what only a large message needed.
     pub fn give_back(&mut self) {
-        [&mut self.body, &mut self.headers, &mut self.kind].into_iter().for_each(Json::give_back);
+        let MessageMemory { body, headers, kind, value } = self;
+        [body, headers, kind, value].into_iter().for_each(Json::give_back);
     }
 }
 
@@ -75,7 +94,7 @@ impl MessageRow {
     pub fn send(
         &self,
         call: &TriggerCall<'_>,
-        routing_key: &str,
+        key: MessageKey<'_>,
         exchange: &str,
         values: &mut ValueMemory,
         memory: &mut MessageMemory,
@@ -88,15 +107,30 @@ impl MessageRow {
         };
         let has_headers = is_there(&self.headers, &mut memory.headers);
         let has_kind = is_there(&self.kind, &mut memory.kind);
-        let MessageMemory { body, headers, kind } = memory;
+        let (routing_key, is_key_lossy) = match key {
+            MessageKey::Fixed(key) => (Cow::Borrowed(key), false),
+            MessageKey::Made(pattern, columns) => {
+                let insert = Operation::Insert.as_str();
+                let value = &mut memory.value;
+                let MadeKey { filling, is_lossy } =
+                    MadeKey::of(pattern, insert, columns, None, Some(&row), value);
+                if filling.has_null() {
+                    let (part, report) = (Part::RoutingKey, null_key());
+                    self.explain(call, Refusal { part, report }).raise();
+                }
+                (Cow::Owned(filling.into_key()), is_lossy)
+            }
+        };
+        let MessageMemory { body, headers, kind, .. } = memory;
         let draft = Draft {
-            routing_key: routing_key.into(),
+            routing_key,
             body: body.bytes().into(),
             content_type: Some(content_type(self.body_type).into()),
             headers: has_headers.then(|| String::from_utf8_lossy(headers.bytes())),
             kind: has_kind.then(|| String::from_utf8_lossy(kind.bytes())),
             delivery_mode: Some(PERSISTENT),
-            is_lossy: body.is_lossy()
+            is_lossy: is_key_lossy
+                || body.is_lossy()
                 || (has_headers && headers.is_lossy())
                 || (has_kind && kind.is_lossy()),
             ..Draft::default()
@@ -159,4 +193,14 @@ impl Source {
         }
         true
     }
+}
+
+/// What is wrong with a routing key in which a value is null: for `amqp.publish` it is none.
+pub fn null_key() -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+        "routing key of a message must not be null",
+    )
+    .detail("A value in it is null.")
+    .hint("Declare the columns that capture option routing_key= names NOT NULL. An INSERT has no old row.")
 }

@@ -11,7 +11,7 @@
 //! | file | owns |
 //! |---|---|
 //! | [`arguments`], [`options`], [`problem`] | what a trigger is defined with |
-//! | [`names`], [`exchange_right`] | routing key and exchange: what AMQP can carry, and who may send there |
+//! | [`names`], [`key_template`], [`exchange_right`] | routing key and exchange: what AMQP can carry, what keys are made by, and who may send there |
 //! | [`requirements`] | what a server and a trigger need to capture changes |
 //! | [`plan`], [`sql_version`] | what the events of one trigger have in common; the check of the SQL's version |
 //! | [`message_columns`], [`message_row`] | rows that are messages of a user's own: their options, and how one is sent |
@@ -21,6 +21,7 @@ mod arguments;
 mod column_names;
 pub mod emission;
 pub mod exchange_right;
+mod key_template;
 pub mod message_columns;
 mod message_row;
 mod names;
@@ -36,18 +37,21 @@ use std::rc::Rc;
 
 use pgrx::PgSqlErrorCode;
 
-use crate::event::{Codec, HeadStart, Image, ImagesStart};
+use crate::bytes::put_number;
+use crate::event::{Codec, HeadStart, Image, ImagesStart, Operation};
 use crate::memory;
 use crate::pg::report::Report;
 use crate::pg::server;
-use crate::pg::trigger::TriggerCall;
+use crate::pg::trigger::{Action, TriggerCall};
 use crate::pg::tuple::{Row, ValueMemory};
-use crate::row::body::{BodyMemory, Change};
+use crate::row::body::{BodyMemory, Change, push_key};
 use crate::row::json::Json;
+use crate::row::made_key::MadeKey;
 use crate::row::timestamp::TimestampText;
 use crate::settings::{self, Oversize};
 pub use arguments::{Arguments, arguments_with};
-use message_row::MessageMemory;
+pub use message_row::null_key;
+use message_row::{MessageKey, MessageMemory};
 use names::require_short_string;
 pub use names::{long_part_problem, routing_key, short_string_problem};
 pub use plan::OPERATIONS;
@@ -93,7 +97,18 @@ struct Workplace {
     head: Vec<u8>,
     /// When the transaction began.
     timestamp: TimestampText,
+    /// What is needed where routing keys are made of rows.
+    making: Making,
     message: MessageMemory,
+}
+
+/// Memory for routing keys, and for a second body.
+struct Making {
+    /// A value.
+    value: Json,
+    /// The end of a body.
+    tail: Vec<u8>,
+    second: Json,
 }
 
 thread_local! {
@@ -115,8 +130,17 @@ impl Workplace {
             exchange: String::new(),
             head: Vec::new(),
             timestamp: TimestampText::default(),
+            making: Making { value: Json::new(), tail: Vec::new(), second: Json::new() },
             message: MessageMemory::new(),
         }
+    }
+
+    /// Frees what only a large event needed.
+    fn give_back(&mut self) {
+        for json in [&mut self.json, &mut self.making.value, &mut self.making.second] {
+            json.give_back();
+        }
+        self.message.give_back();
     }
 }
 
@@ -128,8 +152,7 @@ fn emit(call: &TriggerCall<'_>) {
         plan.guard(|| write_event(call, &plan, &mut workplace));
         // The statement fails if memory came from the allocator's reserve: none of that may be kept.
         memory::check();
-        workplace.json.give_back();
-        workplace.message.give_back();
+        workplace.give_back();
         workplace.plan = Some(plan);
         place.set(Some(workplace));
     });
@@ -145,7 +168,11 @@ fn write_event(call: &TriggerCall<'_>, plan: &Plan, workplace: &mut Workplace) {
     require_short_string("exchange", &workplace.exchange);
     if let Some(message) = &plan.message {
         let Workplace { new, exchange, message: memory, .. } = workplace;
-        return message.send(call, &operation.routing_key, exchange, new, memory);
+        let key = match &plan.pattern {
+            Some(pattern) => MessageKey::Made(pattern, &plan.shape.columns),
+            None => MessageKey::Fixed(&operation.routing_key),
+        };
+        return message.send(call, key, exchange, new, memory);
     }
     if !write_images(call, plan, operation, workplace) {
         write_body(call, plan, operation, workplace);
@@ -170,6 +197,10 @@ fn write_images(
         return false;
     }
     let Workplace { old: old_memory, new: new_memory, json, exchange, head, .. } = workplace;
+    let is_split = !plan.split_by.is_empty()
+        && old.zip(new).is_some_and(|(old, new)| {
+            plan.is_split(&old_memory.take_apart(old), &new_memory.take_apart(new))
+        });
     let limit = settings::max_message_size();
     json.begin(limit);
     if plan.shape.columns.need_this_database() {
@@ -185,7 +216,8 @@ fn write_images(
         }
     }
     head.clear();
-    let start = head_of(call, operation, Codec::Images, json.is_lossy(), exchange);
+    let what = if is_split { Operation::Split } else { operation.operation };
+    let start = head_of(call, what, Codec::Images, json.is_lossy(), exchange);
     start.encode_into(&operation.names, head);
     let timestamp = server::transaction_start();
     let prerendered = json.bytes();
@@ -208,53 +240,101 @@ fn is_too_much(plan: &Plan, image: Image<'_>) -> bool {
     plan.growth.is_too_much(&plan.shape.columns, image.has_nulls, image.bytes)
 }
 
-/// Writes an event with its body.
+/// Writes an event with its body, or, where it makes two messages, with both bodies.
 fn write_body(
     call: &TriggerCall<'_>,
     plan: &Plan,
     operation: &OperationPlan,
     workplace: &mut Workplace,
 ) {
-    let Workplace { old, new, changed, body, json, exchange, head, timestamp, .. } = workplace;
+    let Workplace { old, new, changed, body, json, exchange, head, timestamp, making, .. } =
+        workplace;
     let old = call.old_row().map(|row| old.take_apart(row));
     let new = call.new_row().map(|row| new.take_apart(row));
-    let shape = &plan.shape;
     if let (Some(old), Some(new)) = (&old, &new)
-        && !shape.columns.compare(old, new, changed)
+        && !plan.shape.columns.compare(old, new, changed)
         && plan.excluded.iter().any(|column| !column.is_same(old, new))
     {
         return;
     }
+    let is_split = old.as_ref().zip(new.as_ref()).is_some_and(|(old, new)| plan.is_split(old, new));
     let timestamp = timestamp.of(server::transaction_start());
-    let change = Change { shape, tail: &operation.tail, old, new, changed, timestamp };
     let limit = settings::max_message_size();
-    let oversize = change.render(limit, body, json);
-    if let Some(size) = oversize
-        && settings::oversize() == Oversize::Error
-    {
-        refuse_oversize(&plan.table, size, limit);
-    }
+    let Making { value, tail, second } = making;
+    let mut render = |operation: &OperationPlan, old, new, json: &mut Json| {
+        let made = plan.pattern.as_ref().map(|pattern| {
+            let what = operation.operation.as_str();
+            let columns = &plan.shape.columns;
+            MadeKey::of(pattern, what, columns, Option::as_ref(&old), Option::as_ref(&new), value)
+        });
+        let is_lossy = made.as_ref().is_some_and(|made| made.is_lossy);
+        let routing_key = made.map(|made| made.filling.fit());
+        let tail = match &routing_key {
+            None => &operation.tail,
+            Some(routing_key) => {
+                tail.clear();
+                memory::append(tail, &operation.tail);
+                push_key(tail, routing_key);
+                &*tail
+            }
+        };
+        let change = Change { shape: &plan.shape, tail, old, new, changed, timestamp };
+        let oversize = change.render(limit, body, json);
+        if let Some(size) = oversize
+            && settings::oversize() == Oversize::Error
+        {
+            refuse_oversize(&plan.table, size, limit);
+        }
+        Rendered { routing_key, oversize, is_lossy: is_lossy || json.is_lossy() }
+    };
     head.clear();
+    // If a broker refuses a body as too large, the keys alone are sent.
+    let key = |size: usize| (size >= LARGE).then_some(plan.key_names.as_slice());
+    if is_split {
+        let first = render(plan.operation(Action::Delete), old, None, json);
+        let then = render(plan.operation(Action::Insert), None, new, second);
+        let is_lossy = first.is_lossy || then.is_lossy;
+        let start = HeadStart {
+            oversize: first.oversize,
+            key: key(json.bytes().len().max(second.bytes().len())),
+            made: first.routing_key.as_deref(),
+            second: then.routing_key.as_deref().map(|key| (key, then.oversize)),
+            ..head_of(call, Operation::Split, Codec::Bodies, is_lossy, exchange)
+        };
+        start.encode_into(&operation.names, head);
+        put_number(head, json.bytes().len() as u64);
+        emission::write(&start, &[head, json.bytes(), second.bytes()]);
+        return;
+    }
+    let whole = render(operation, old, new, json);
     let start = HeadStart {
-        oversize,
-        // If a broker refuses the body as too large, the keys alone are sent.
-        key: (json.bytes().len() >= LARGE).then_some(plan.key_names.as_slice()),
-        ..head_of(call, operation, Codec::Body, json.is_lossy(), exchange)
+        oversize: whole.oversize,
+        key: key(json.bytes().len()),
+        made: whole.routing_key.as_deref(),
+        ..head_of(call, operation.operation, Codec::Body, whole.is_lossy, exchange)
     };
     start.encode_into(&operation.names, head);
     emission::write(&start, &[head, json.bytes()]);
 }
 
+/// What of a message is not in its body.
+struct Rendered {
+    /// If it was made of the row.
+    routing_key: Option<String>,
+    oversize: Option<u64>,
+    is_lossy: bool,
+}
+
 /// The head of the event of this call.
 fn head_of<'a>(
     call: &TriggerCall<'_>,
-    operation: &OperationPlan,
+    operation: Operation,
     codec: Codec,
     lossy: bool,
     exchange: &'a str,
 ) -> HeadStart<'a> {
     let id = call.command_id();
-    emission::head(operation.operation, codec, id, || call.place(id), lossy, exchange)
+    emission::head(operation, codec, id, || call.place(id), lossy, exchange)
 }
 
 fn refuse_oversize(table: &str, size: u64, limit: usize) -> ! {

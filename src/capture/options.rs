@@ -8,6 +8,7 @@
 //! | `previous=off` | `previous` is null, but for a delete and a change of the key: then it holds the key's columns, or the row where there is no key (default: `on`) |
 //! | `current=changed` | after an update, `current` holds the columns that changed, and the key; the whole row if the key changed (default: `row`) |
 //! | `key=a,b` | the columns that identify a row (default: those of the primary key) |
+//! | `routing_key=template` | what routing keys are made by ([`crate::routing_key`]) |
 //! | `body=a`, `headers=a`, `type=a` | a row is a message of a user's own ([`message_columns`]) |
 //!
 //! Columns are named exactly as they are, without the folding of SQL, and separated by commas;
@@ -15,6 +16,7 @@
 //! in double quotes, and a double quote in it is doubled.
 
 use super::column_names::{quote_name, split_names};
+use super::key_template::{self, KeyTemplate, ROUTING_KEY};
 use super::message_columns::{self, BODY, HEADERS, MessageOptions, TYPE};
 use super::names::cut;
 use super::problem::{Problem, unknown_column};
@@ -27,7 +29,8 @@ const PREVIOUS: &str = "previous";
 const CURRENT: &str = "current";
 const KEY: &str = "key";
 
-const OPTIONS: [&str; 9] = [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY, BODY, HEADERS, TYPE];
+const OPTIONS: [&str; 10] =
+    [EXCLUDE, ONLY, EXCHANGE, PREVIOUS, CURRENT, KEY, ROUTING_KEY, BODY, HEADERS, TYPE];
 
 /// What the options of a trigger say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub struct Options {
     exclude: Option<ColumnList>,
     only: Option<ColumnList>,
     key: Option<ColumnList>,
+    /// What the routing keys are made by; `None`: prefix, resource and operation.
+    pub routing_key: Option<KeyTemplate>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
     /// Whether `previous` holds only what identifies the row.
@@ -112,6 +117,7 @@ impl Options {
             EXCLUDE => self.exclude = Some(ColumnList::parse(option, argument, value)?),
             ONLY => self.only = Some(ColumnList::parse(option, argument, value)?),
             KEY => self.key = Some(ColumnList::parse(option, argument, value)?),
+            ROUTING_KEY => self.routing_key = Some(KeyTemplate::parse(argument, value)?),
             EXCHANGE => self.exchange = Some(memory::text(value)),
             BODY | HEADERS | TYPE => self.message.take(option, argument, value)?,
             PREVIOUS => {
@@ -126,7 +132,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// A [`Problem`] for a column that the table does not have, or that cannot be a key because it
+    /// A [`Problem`] for a column that the table does not have, or that cannot be in a key because it
     /// is not published.
     pub fn choose(&self, columns: &[(usize, String)]) -> Result<ChosenColumns, Problem> {
         let (published, excluded) = match (&self.exclude, &self.only) {
@@ -150,6 +156,9 @@ impl Options {
             let message = format!("column \"{}\" is a key but is not published", list.names[at]);
             return Err(Problem::new(&list.argument, message, "What is excluded cannot be a key."));
         }
+        if let Some(routing_key) = &self.routing_key {
+            routing_key.check(columns, &excluded)?;
+        }
         Ok(ChosenColumns { published, excluded, key })
     }
 }
@@ -161,6 +170,7 @@ impl Options {
             exclude,
             only,
             key,
+            routing_key,
             message,
             exchange: _,
             without_previous: _,
@@ -172,6 +182,9 @@ impl Options {
             memory::reserve(&mut columns, list.names.len());
             columns.extend(list.names.iter().map(|name| (list.option, name.as_str())));
         }
+        for name in routing_key.iter().flat_map(|key| key.template.columns()) {
+            memory::push(&mut columns, (ROUTING_KEY, name));
+        }
         message.named_columns().for_each(|column| memory::push(&mut columns, column));
         columns
     }
@@ -179,7 +192,7 @@ impl Options {
 
 /// Returns an option after columns were renamed or dropped (see [`super::arguments_with`]). `Some(None)`: no column
 /// is left, and the option goes. `None`: the option must not go, because without `only` all columns would be
-/// published, and without `body` other messages.
+/// published, without `routing_key` events would go elsewhere, and without `body` other messages would go.
 pub fn with_names(
     argument: &str,
     new_name: &impl Fn(&str) -> Option<String>,
@@ -188,6 +201,9 @@ pub fn with_names(
         return Some(Some(argument.to_owned()));
     };
     let option = option.trim();
+    if option == ROUTING_KEY {
+        return key_template::with_names(list.trim(), new_name).map(Some);
+    }
     if [BODY, HEADERS, TYPE].contains(&option) {
         return message_columns::with_names(option, list, new_name);
     }

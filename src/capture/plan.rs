@@ -17,8 +17,11 @@ use crate::memory;
 use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored_column::StoredColumn;
 use crate::pg::trigger::{self, Action, TriggerCall};
+use crate::pg::tuple::Values;
+use crate::routing_key::{Names, Pattern};
 use crate::row::columns::Columns;
 use crate::row::growth::Growth;
+use crate::row::made_key::MadeKey;
 use crate::row::shape::Shape;
 use crate::row::{body, layout};
 
@@ -41,6 +44,10 @@ pub struct Plan {
     pub message: Option<MessageRow>,
     /// Exchange of the events; `None`: that of the session.
     pub exchange: Option<String>,
+    /// What routing keys are made by; `None`: those of an operation are all the same.
+    pub pattern: Option<Pattern>,
+    /// An update of one of these columns is to consumers a delete and an insert.
+    pub split_by: Vec<StoredColumn>,
     /// Names of the columns that identify a row, as a JSON array.
     pub key_names: Vec<u8>,
     /// Name of the table whose trigger fires.
@@ -55,10 +62,11 @@ pub const OPERATIONS: [Operation; 4] =
 /// What the events of one operation have in common.
 pub struct OperationPlan {
     pub operation: Operation,
+    /// Empty if routing keys are made of rows.
     pub routing_key: String,
     /// The names in the event's head.
     pub names: EncodedNames,
-    /// The body from the operation on.
+    /// The body from the operation on; without the routing key if that is made of the row.
     pub tail: Vec<u8>,
 }
 
@@ -156,24 +164,47 @@ impl Plan {
         let is_key = |number| key.contains(number);
         let key = memory::collect(chosen.published.iter().map(is_key));
         let (database, schema, table) = (trigger::database(), call.schema(), call.table());
+        let is_resource_written = arguments.resource.is_some();
         let resource = arguments.resource.unwrap_or_else(|| call.topmost_table(&mut dependencies));
         if let Some(problem) = long_part_problem(&arguments.prefix, &resource) {
             problem.raise();
         }
+        let known = Names {
+            prefix: &arguments.prefix,
+            resource: &resource,
+            is_resource_written,
+            database: &database,
+            schema: &schema,
+            table: &table,
+        };
+        let template = options.routing_key.as_ref();
+        let (pattern, key_columns) =
+            template.map(|key| key.pattern(&known, &names, &chosen.published)).unzip();
+        let split_by = call.stored(&key_columns.unwrap_or_default());
         let operations = OPERATIONS.map(|operation| {
-            let routing_key = routing_key(&arguments.prefix, &resource, operation);
+            let routing_key = match &pattern {
+                None => routing_key(&arguments.prefix, &resource, operation),
+                Some(pattern) if pattern.is_fixed() => {
+                    MadeKey::without_values(pattern, operation.as_str()).fit()
+                }
+                Some(_) => return OperationPlan::with_made_keys(operation, &resource, &known),
+            };
             let tail = body::tail(operation, &resource, &table, &routing_key);
             let names = EncodedNames::new(&routing_key, &database, &schema, &table);
             OperationPlan { operation, routing_key, names, tail }
         });
         let shape = Shape::new(columns, key, options.without_previous, options.only_changed);
+        // The key of a message is taken as it is, and may be none.
+        let pattern = pattern.filter(|pattern| message.is_some() || !pattern.is_fixed());
         let layout = layout::encode(call.descriptor(), &shape.columns);
         let growth = Growth::of(call.descriptor(), &shape.columns);
         Plan {
             identity: call.identity(),
             doubtful: Cell::new(false),
             excluded: call.stored(&chosen.excluded),
-            shape_bytes: layout.map(|layout| shape.encode(&resource, &layout)),
+            shape_bytes: layout.map(|layout| shape.encode(&resource, &layout, pattern.as_ref())),
+            pattern,
+            split_by,
             growth,
             key_names: shape.key_names(),
             shape,
@@ -185,6 +216,11 @@ impl Plan {
         }
     }
 
+    /// Whether an update from this row to that is to consumers a delete and an insert.
+    pub fn is_split(&self, old: &Values<'_>, new: &Values<'_>) -> bool {
+        self.split_by.iter().any(|column| !column.is_same(old, new))
+    }
+
     /// What events of this kind have in common.
     pub fn operation(&self, action: Action) -> &OperationPlan {
         &self.operations[match action {
@@ -193,6 +229,19 @@ impl Plan {
             Action::Delete => 2,
             Action::Truncate => 3,
         }]
+    }
+}
+
+impl OperationPlan {
+    /// Where routing keys are made of rows.
+    fn with_made_keys(operation: Operation, resource: &str, known: &Names<'_>) -> OperationPlan {
+        let Names { database, schema, table, .. } = known;
+        OperationPlan {
+            operation,
+            routing_key: String::new(),
+            names: EncodedNames::of_table(database, schema, table),
+            tail: body::tail_before_key(operation, resource, table),
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use crate::outbox::headers;
 use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
 use crate::pg::event_trigger;
 use crate::pg::report::Report;
+use crate::pg::trigger;
 use crate::pg::worker_types::WorkerType;
+use crate::routing_key::{Names, Side};
 
 /// Returns the error if the trigger could not capture anything. Each rule has a function of its own; the first rule
 /// that is broken counts.
@@ -68,7 +70,13 @@ fn long_name(table: &Relation, arguments: &Arguments) -> Option<Report> {
     if let Some(problem) = capture::long_part_problem(&arguments.prefix, resource) {
         return Some(problem);
     }
-    let keys = OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation));
+    // What a template makes is cut.
+    let keys = match &arguments.options.routing_key {
+        None => {
+            &OPERATIONS.map(|operation| routing_key(&arguments.prefix, resource, operation))[..]
+        }
+        Some(_) => &[],
+    };
     let exchange = arguments.options.exchange.as_deref().unwrap_or_default();
     keys.iter()
         .find_map(|key| capture::short_string_problem("routing key", key))
@@ -81,8 +89,27 @@ fn reserved_routing_key(table: &Relation, arguments: &Arguments) -> Option<Repor
         return None;
     }
     let resource = arguments.resource.as_deref().unwrap_or(table.name());
-    let key = routing_key(&arguments.prefix, resource, Operation::Insert);
-    headers::check_routing_key(&key).err()
+    let Some(key) = &arguments.options.routing_key else {
+        let key = routing_key(&arguments.prefix, resource, Operation::Insert);
+        return headers::check_routing_key(&key).err();
+    };
+    let names = Names {
+        prefix: &arguments.prefix,
+        resource,
+        is_resource_written: arguments.resource.is_some(),
+        database: &trigger::database(),
+        schema: table.schema(),
+        table: table.name(),
+    };
+    // Of a row with some values; what is wrong with this key is wrong with all.
+    let pattern = key.template.pattern(&names, |_| Some(0));
+    let filling = pattern.fill(Operation::Insert.as_str(), |side, _, filling| {
+        filling.add_value((side == Side::New).then_some(b"\"x\""));
+    });
+    if filling.has_null() {
+        return Some(capture::null_key());
+    }
+    headers::check_routing_key(&filling.into_key()).err()
 }
 
 /// Checks that the table's owner may choose another exchange than the session's.

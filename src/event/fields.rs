@@ -13,7 +13,7 @@
 use std::rc::Rc;
 
 use super::error::DecodeError;
-use super::head::{ChangeKey, Codec, Decoded, EventHead};
+use super::head::{ChangeKey, Codec, Decoded, EventHead, Second};
 use super::names::Names;
 use super::operation::{Operation, trace_of};
 use crate::bytes::{Reader, put_number};
@@ -37,11 +37,14 @@ const TABLE: u8 = 6;
 const LOSSY: u8 = 7;
 const OVERSIZE: u8 = 8;
 const KEY: u8 = 9 | MAY_BE_IGNORED;
+const SECOND_ROUTING_KEY: u8 = 10;
+const SECOND_OVERSIZE: u8 = 11;
 
 // The tags of contents.
 const BODY: u8 = 0x40;
 const IMAGES: u8 = 0x41;
 const MESSAGE: u8 = 0x42;
+const BODIES: u8 = 0x43;
 
 /// The bit of a tag that says that a field may be ignored.
 pub(super) const MAY_BE_IGNORED: u8 = 0x80;
@@ -59,6 +62,10 @@ pub struct HeadStart<'a> {
     pub oversize: Option<u64>,
     /// Names of the columns that identify the rows, as a JSON array; only with a large body.
     pub key: Option<&'a [u8]>,
+    /// The routing key, where the names do not hold it.
+    pub made: Option<&'a str>,
+    /// The routing key of the second message, if the event makes two, and [`HeadStart::oversize`] of that.
+    pub second: Option<(&'a str, Option<u64>)>,
 }
 
 /// The names in an event, as fields.
@@ -71,6 +78,15 @@ impl EncodedNames {
         let mut out = Vec::new();
         put_field(&mut out, ROUTING_KEY, routing_key.as_bytes());
         put_field(&mut out, DATABASE, database.as_bytes());
+        EncodedNames(out.into_boxed_slice())
+    }
+
+    /// The fields of a table's names.
+    pub fn of_table(database: &str, schema: &str, table: &str) -> EncodedNames {
+        let mut out = Vec::new();
+        for (tag, name) in [(DATABASE, database), (SCHEMA, schema), (TABLE, table)] {
+            put_field(&mut out, tag, name.as_bytes());
+        }
         EncodedNames(out.into_boxed_slice())
     }
 
@@ -100,6 +116,15 @@ impl HeadStart<'_> {
         }
         put_field(out, EXCHANGE, self.exchange.as_bytes());
         memory::append(out, &names.0);
+        if let Some(routing_key) = self.made {
+            put_field(out, ROUTING_KEY, routing_key.as_bytes());
+        }
+        if let Some((routing_key, oversize)) = self.second {
+            put_field(out, SECOND_ROUTING_KEY, routing_key.as_bytes());
+            if let Some(bytes) = oversize {
+                put_field(out, SECOND_OVERSIZE, &bytes.to_le_bytes());
+            }
+        }
         if self.lossy {
             put_field(out, LOSSY, &[]);
         }
@@ -113,6 +138,7 @@ impl HeadStart<'_> {
             Codec::Body => BODY,
             Codec::Images => IMAGES,
             Codec::Message => MESSAGE,
+            Codec::Bodies => BODIES,
         };
         memory::push(out, tag);
     }
@@ -132,6 +158,8 @@ impl EventHead {
             lossy,
             oversize,
             key: self.key.as_ref().map(|key| key.as_bytes()),
+            made: None,
+            second: self.second.as_ref().map(|second| (&*second.routing_key, second.oversize)),
         };
         let names = EncodedNames::new(&self.routing_key, &self.database, &self.schema, &self.table);
         start.encode_into(&names, out);
@@ -156,6 +184,7 @@ fn take_part<'a>(reader: &mut Reader<'a>) -> Option<Part<'a>> {
         BODY => Part::Content(Codec::Body),
         IMAGES => Part::Content(Codec::Images),
         MESSAGE => Part::Content(Codec::Message),
+        BODIES => Part::Content(Codec::Bodies),
         tag => {
             let length = usize::try_from(reader.number()?).ok()?;
             Part::Field(tag, reader.bytes(length)?)
@@ -195,6 +224,14 @@ impl EventHead {
             OVERSIZE => {
                 self.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);
             }
+            SECOND_ROUTING_KEY => {
+                let routing_key = names.name(value)?;
+                self.second = Some(Second { routing_key, oversize: None });
+            }
+            SECOND_OVERSIZE => {
+                let second = self.second.as_mut().ok_or(DecodeError::Field(tag))?;
+                second.oversize = Some(Reader::new(value).u64().ok_or(DecodeError::Truncated)?);
+            }
             KEY => {
                 let names = std::str::from_utf8(value).map_err(|_| DecodeError::NotUtf8)?;
                 self.key = Some(Rc::new(memory::text(names)));
@@ -219,7 +256,7 @@ pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
         }
     }
     let trace = trace_of(operation);
-    Some(ChangeKey { command_id, trace, place, is_of_layout_1: false })
+    Some(ChangeKey { command_id, trace, place, is_of_layout_1: false, is_split: false })
 }
 
 /// The content of a message, from the fields of its own on. Returns None for any other payload.

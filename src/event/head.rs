@@ -21,7 +21,8 @@ pub struct EventHead {
     pub operation: Operation,
     /// Exchange to publish to.
     pub exchange: Rc<str>,
-    /// Routing key to publish with.
+    /// Routing key to publish with; of an event that makes two messages, that of the first. Empty where the worker
+    /// makes it of the rows.
     pub routing_key: Rc<str>,
     /// Database in which the change was made.
     pub database: Rc<str>,
@@ -35,6 +36,16 @@ pub struct EventHead {
     pub oversize: Option<u64>,
     /// Names of the columns that identify the rows of a large body, as a JSON array.
     pub key: Option<Rc<String>>,
+    /// What the second message says otherwise, if the event makes two of which the bodies are rendered.
+    pub second: Option<Second>,
+}
+
+/// What the second of two messages says otherwise than the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Second {
+    pub routing_key: Rc<str>,
+    /// As [`EventHead::oversize`].
+    pub oversize: Option<u64>,
 }
 
 impl EventHead {
@@ -53,6 +64,7 @@ impl EventHead {
             lossy: false,
             oversize: None,
             key: None,
+            second: None,
         }
     }
 }
@@ -66,6 +78,8 @@ pub enum Codec {
     Images,
     /// [`Properties`](super::Properties), and the body.
     Message,
+    /// The bodies of two messages, as they stand.
+    Bodies,
 }
 
 /// A head, the kind of the content that follows it, and where that begins.
@@ -87,4 +101,6 @@ pub struct ChangeKey {
     /// Whether the event is of layout 1, which could not say where: then the events are in the order of their
     /// commands, and of their LSNs within a command.
     pub is_of_layout_1: bool,
+    /// Whether the event makes two messages.
+    pub is_split: bool,
 }

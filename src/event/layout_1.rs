@@ -29,7 +29,10 @@ pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, Decod
         1 => Codec::Images,
         other => return Err(DecodeError::Codec(other)),
     };
-    let operation = Operation::from_code(operation).ok_or(DecodeError::Operation(operation))?;
+    // No event of this layout makes two messages.
+    let operation = Operation::from_code(operation)
+        .filter(|&known| known != Operation::Split)
+        .ok_or(DecodeError::Operation(operation))?;
     let oversize = match flags & FLAG_OVERSIZE {
         0 => None,
         _ => Some(reader.u64().ok_or(DecodeError::Truncated)?),
@@ -51,6 +54,7 @@ pub(super) fn decode(payload: &[u8], names: &mut Names) -> Result<Decoded, Decod
         lossy: flags & FLAG_LOSSY != 0,
         oversize,
         key: None,
+        second: None,
     };
     Ok(Decoded { head, codec, content_at: payload.len() - reader.rest().len() })
 }
@@ -61,5 +65,5 @@ pub(super) fn change_key(payload: &[u8]) -> Option<ChangeKey> {
     let [_, _, operation, _] = reader.array()?;
     let command_id = reader.u32()?;
     let trace = trace_of(operation);
-    Some(ChangeKey { command_id, trace, place: None, is_of_layout_1: true })
+    Some(ChangeKey { command_id, trace, place: None, is_of_layout_1: true, is_split: false })
 }

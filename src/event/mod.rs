@@ -5,7 +5,7 @@
 //! [`fields`] is the layout that is written, [`layout_1`] an older one that is still read. An event holds
 //! everything that publishing needs: the worker has no database in which it could look anything up. An
 //! event holds the rows as they are stored, for the worker to render, or, where only their database can
-//! render them, the finished body; a message of a user's own holds its [`Properties`] and its body. Decoding
+//! render them, the finished body, or both bodies where it makes two messages; a message of a user's own holds its [`Properties`] and its body. Decoding
 //! never panics, whatever the bytes.
 
 mod error;
@@ -25,13 +25,15 @@ use std::rc::Rc;
 pub use error::DecodeError;
 pub use fields::{EncodedNames, HeadStart};
 use head::Decoded;
-pub use head::{ChangeKey, Codec, EventHead};
+pub use head::{ChangeKey, Codec, EventHead, Second};
 pub use highest::Highest;
 pub use images::{Image, Images, ImagesStart};
 pub use names::Names;
-pub use operation::Operation;
+pub use operation::{Half, Operation};
 pub use properties::{Properties, PropertiesStart};
 
+use crate::bytes::Reader;
+use crate::memory;
 use crate::place::Trace;
 
 /// Prefix of the logical message that carries an event. The embedded NUL makes it unforgeable: the
@@ -64,6 +66,13 @@ pub enum Content {
     Images(Images),
     /// A message of a user's own: what it says of itself, and its body, which is of any kind.
     Message(Box<Properties>, Vec<u8>),
+    /// The bodies of two messages: of the delete, and of the insert.
+    Bodies(Vec<u8>, Vec<u8>),
+}
+
+/// Whether an event with these bytes makes two messages, if it can be read. All that count messages ask here.
+pub fn is_split(payload: &[u8]) -> bool {
+    matches!(payload, &[fields::VERSION, code, ..] if code == Operation::Split.code())
 }
 
 /// The exchange that an event with these bytes goes to, if they can be read.
@@ -93,6 +102,17 @@ impl Event {
                 Content::Body(payload)
             }
             Codec::Images => Content::Images(Images::decode(payload, content_at)?),
+            Codec::Bodies => {
+                let mut reader = Reader::new(&payload[content_at..]);
+                let length = reader.number().and_then(|length| usize::try_from(length).ok());
+                let start = payload.len() - reader.rest().len();
+                let end = length.and_then(|length| start.checked_add(length));
+                let end = end.filter(|&end| end <= payload.len()).ok_or(DecodeError::Truncated)?;
+                let second = memory::copy(&payload[end..]);
+                payload.truncate(end);
+                payload.drain(..start);
+                Content::Bodies(payload, second)
+            }
             Codec::Message => {
                 let (properties, length) = Properties::decode(&payload[content_at..], names)?;
                 payload.drain(..content_at + length);
@@ -104,6 +124,11 @@ impl Event {
 }
 
 impl ChangeKey {
+    /// How many messages the event makes.
+    pub fn messages(&self) -> usize {
+        if self.is_split { 2 } else { 1 }
+    }
+
     /// Returns the key of an encoded event, without decoding the rest. Bytes that are no event get one,
     /// too: they are held when their turn comes.
     pub fn of(payload: &[u8]) -> ChangeKey {
@@ -111,12 +136,14 @@ impl ChangeKey {
             Ok(layout_1::VERSION) => layout_1::change_key(payload),
             _ => fields::change_key(payload),
         };
-        key.unwrap_or(ChangeKey {
+        let key = key.unwrap_or(ChangeKey {
             command_id: 0,
             trace: Trace::NewVersion,
             place: None,
             is_of_layout_1: false,
-        })
+            is_split: false,
+        });
+        ChangeKey { is_split: is_split(payload), ..key }
     }
 }
 

@@ -9,6 +9,9 @@ pub enum Operation {
     Update,
     Delete,
     Truncate,
+    /// A row was changed so that its routing key is another one: to consumers that is a delete, and an insert
+    /// ([`Half`]).
+    Split,
     /// Not a change: a message of a user's own.
     Published,
     /// Not a change either, to consumers: a row that is a message of a user's own was inserted. It stands where any
@@ -40,6 +43,7 @@ impl Operation {
             Operation::Published => Trace::Itself,
             Operation::Insert
             | Operation::Update
+            | Operation::Split
             | Operation::PublishedRow
             | Operation::Gap
             | Operation::Timeline => Trace::NewVersion,
@@ -50,7 +54,7 @@ impl Operation {
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::Insert => "insert",
-            Operation::Update => "update",
+            Operation::Update | Operation::Split => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
             Operation::Published | Operation::PublishedRow => "message",
@@ -69,6 +73,7 @@ impl Operation {
             Operation::Gap => 5,
             Operation::Published => 6,
             Operation::Timeline => 8,
+            Operation::Split => 9,
             Operation::PublishedRow => 10,
         }
     }
@@ -83,8 +88,26 @@ impl Operation {
             5 => Some(Operation::Gap),
             6 => Some(Operation::Published),
             8 => Some(Operation::Timeline),
+            9 => Some(Operation::Split),
             10 => Some(Operation::PublishedRow),
             _ => None,
+        }
+    }
+}
+
+/// A message of an event that makes two: first the row leaves its old routing key, then it comes to the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    Delete,
+    Insert,
+}
+
+impl Half {
+    /// What happened, as this message has it.
+    pub fn operation(self) -> Operation {
+        match self {
+            Half::Delete => Operation::Delete,
+            Half::Insert => Operation::Insert,
         }
     }
 }

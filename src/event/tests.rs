@@ -1,3 +1,5 @@
+mod split;
+
 use std::rc::Rc;
 
 use proptest::prelude::*;
@@ -29,6 +31,7 @@ fn head() -> EventHead {
         lossy: true,
         oversize: Some(20_000_000),
         key: None,
+        second: None,
     }
 }
 
@@ -49,6 +52,7 @@ fn comes_back_as_it_was_written() {
         trace: Trace::NewVersion,
         place: Some(place()),
         is_of_layout_1: false,
+        is_split: false,
     };
     assert_eq!(ChangeKey::of(&payload()), key);
     let key = Some(Rc::new(r#"["id"]"#.to_owned()));
@@ -65,6 +69,7 @@ fn every_operation_has_a_code_of_its_own() {
         Operation::Update,
         Operation::Delete,
         Operation::Truncate,
+        Operation::Split,
         Operation::Published,
         Operation::PublishedRow,
         Operation::Gap,
@@ -85,8 +90,10 @@ fn what_is_cut_off_or_unknown_is_an_error_and_never_a_panic() {
     let exchange = fields::HEAD + 2 + Place::SIZE + 2;
     for (at, value, error) in [
         (0, 9, DecodeError::Version(9)),
-        (1, 9, DecodeError::Operation(9)),
+        (1, 99, DecodeError::Operation(99)),
         (fields::HEAD, 9, DecodeError::Field(9)),
+        // What a second message says, of which there is none.
+        (fields::HEAD, 11, DecodeError::Field(11)),
         (exchange, 0xFF, DecodeError::NotUtf8),
     ] {
         let mut bytes = whole.clone();
@@ -133,8 +140,13 @@ const ROWS_OF_0_1_0: &str = "
 #[test]
 fn what_0_1_0_wrote_is_still_read() {
     let payload = bytes(ROWS_OF_0_1_0);
-    let key =
-        ChangeKey { command_id: 1, trace: Trace::NewVersion, place: None, is_of_layout_1: true };
+    let key = ChangeKey {
+        command_id: 1,
+        trace: Trace::NewVersion,
+        place: None,
+        is_of_layout_1: true,
+        is_split: false,
+    };
     assert_eq!(ChangeKey::of(&payload), key);
     let event = decode(payload.clone()).unwrap();
     let expected = EventHead {
@@ -150,6 +162,7 @@ fn what_0_1_0_wrote_is_still_read() {
         lossy: false,
         oversize: None,
         key: None,
+        second: None,
     };
     assert_eq!(event.head, expected);
     let Content::Images(images) = event.content else { panic!("it is a body") };
@@ -237,6 +250,8 @@ fn images(head: &EventHead, start: &ImagesStart<'_>) -> Vec<u8> {
         lossy,
         oversize,
         key: None,
+        made: None,
+        second: None,
     }
     .encode_into(&names, &mut bytes);
     start.encode_into(&mut bytes);
@@ -259,6 +274,8 @@ fn message(start: &PropertiesStart<'_>, body: &[u8]) -> Vec<u8> {
         lossy: false,
         oversize: None,
         key: None,
+        made: None,
+        second: None,
     }
     .encode_into(&EncodedNames::of_message("order.placed", "shop"), &mut bytes);
     start.encode_into(&mut bytes);
@@ -288,6 +305,7 @@ fn any_head() -> impl Strategy<Value = EventHead> {
     let operation = prop_oneof![
         Just(Operation::Insert),
         Just(Operation::Update),
+        Just(Operation::Split),
         Just(Operation::Delete),
         Just(Operation::Truncate),
         Just(Operation::Published),
@@ -302,7 +320,8 @@ fn any_head() -> impl Strategy<Value = EventHead> {
             offset,
         })
     });
-    let numbers = (any::<u32>(), any::<u64>(), any::<Option<u64>>(), any::<bool>(), place);
+    let second = proptest::option::of((".{0,80}", any::<Option<u64>>()));
+    let numbers = (any::<u32>(), any::<u64>(), any::<Option<u64>>(), any::<bool>(), place, second);
     let texts = (".{0,80}", ".{0,80}", ".{0,30}", ".{0,30}", ".{0,30}");
     (operation, numbers, texts).prop_map(|(operation, numbers, texts)| EventHead {
         command_id: numbers.0,
@@ -317,6 +336,9 @@ fn any_head() -> impl Strategy<Value = EventHead> {
         oversize: numbers.2,
         key: None,
         place: numbers.4,
+        second: numbers
+            .5
+            .map(|(routing_key, oversize)| Second { routing_key: routing_key.into(), oversize }),
     })
 }
 
@@ -332,6 +354,7 @@ proptest! {
         let key = ChangeKey::of(&bytes);
         prop_assert_eq!((key.command_id, key.place), (head.command_id, head.place));
         prop_assert!(!key.is_of_layout_1);
+        prop_assert_eq!(key.is_split, head.operation == Operation::Split);
         prop_assert_eq!(decode(bytes), Ok(Event { head, content: Content::Body(body) }));
     }
 
@@ -359,7 +382,7 @@ proptest! {
         prop_assert_eq!((key.command_id, key.place), (head.command_id, head.place));
         prop_assert!(!key.is_of_layout_1);
         let event = decode(bytes).unwrap();
-        prop_assert_eq!(event.head, head);
+        prop_assert_eq!(event.head, EventHead { second: None, ..head });
         let Content::Images(images) = event.content else { panic!("it is a body") };
         prop_assert_eq!((images.timestamp, images.limit), (start.timestamp, start.limit));
         prop_assert_eq!((images.shape(), images.prerendered()), (start.shape, start.prerendered));
@@ -394,7 +417,7 @@ proptest! {
             Ok(Event { content: Content::Images(images), .. }) => {
                 let _ = (images.shape(), images.prerendered(), images.old_row(), images.new_row());
             }
-            Ok(Event { content: Content::Message(..), .. }) | Err(_) => {}
+            Ok(Event { content: Content::Message(..) | Content::Bodies(..), .. }) | Err(_) => {}
         }
     }
 }

@@ -106,6 +106,8 @@ impl Sender {
                     lossy: draft.is_lossy,
                     oversize: None,
                     key: None,
+                    made: None,
+                    second: None,
                 };
                 self.encode(&head, draft, made, Some(server::now()));
                 emission::write_alone(&[&self.head, &draft.body])

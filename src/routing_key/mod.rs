@@ -12,8 +12,6 @@
 //! | [`word`] | a value's JSON as a word |
 //! | [`sha256`] | the hash at the end of a key that was cut |
 
-#![allow(dead_code, unused_imports, reason = "the trigger's option that uses it comes next")]
-
 mod filling;
 mod pattern;
 mod sha256;
@@ -21,5 +19,5 @@ mod template;
 mod word;
 
 pub use filling::Filling;
-pub use pattern::{Part, Pattern};
-pub use template::{Mistake, Names, Side, Template};
+pub use pattern::{Pattern, Side};
+pub use template::{Mistake, Names, Template};

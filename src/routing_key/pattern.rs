@@ -7,7 +7,6 @@
 use std::rc::Rc;
 
 use super::filling::Filling;
-use super::template::Side;
 use crate::bytes::{Reader, put_number};
 use crate::memory;
 
@@ -29,6 +28,15 @@ pub enum Part<'a> {
     Operation,
     /// A column's value.
     Value(Side, usize),
+}
+
+/// Which version of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one before the change.
+    Old,
+    /// The one after it, or before it where there is none after.
+    New,
 }
 
 impl Pattern {

@@ -14,11 +14,14 @@
 //! blank, stands in double quotes, and a double quote in it is doubled.
 
 use super::filling::Filling;
-use super::pattern::{Part, Pattern};
+use super::pattern::{Part, Pattern, Side};
 use crate::memory;
 
 /// Bytes that a template may have: many times a routing key, but events hold it.
 const LONGEST: usize = 2048;
+
+/// Placeholders that a template may have: each may stand for hundreds of bytes.
+const MOST: usize = 16;
 
 /// Bytes of what somebody wrote that an error shows.
 const SHOWN: usize = 100;
@@ -38,15 +41,6 @@ enum Piece {
     Schema,
     Table,
     Value(Side, String),
-}
-
-/// Which version of the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one before the change.
-    Old,
-    /// The one after it, or before it where there is none after.
-    New,
 }
 
 /// What there is to know about an event but for its row.
@@ -110,6 +104,12 @@ impl Template {
         }
         memory::append_text(&mut plain, rest);
         push_text(&mut pieces, &mut plain);
+        if pieces.iter().filter(|piece| !matches!(piece, Piece::Text(_))).count() > MOST {
+            return Err(Mistake {
+                message: format!("the template of a routing key has more than {MOST} placeholders"),
+                hint: "AMQP allows routing keys of 255 bytes.".to_owned(),
+            });
+        }
         Ok(Template(pieces))
     }
 
@@ -121,16 +121,9 @@ impl Template {
         })
     }
 
-    /// Returns the pattern of the events with these names. `number_of` returns the number of a column.
-    ///
-    /// # Errors
-    ///
-    /// The first column that has none.
-    pub fn pattern(
-        &self,
-        names: &Names<'_>,
-        number_of: impl Fn(&str) -> Option<usize>,
-    ) -> Result<Pattern, &str> {
+    /// Returns the pattern of the events with these names. `number_of` returns the number of a column; one that has
+    /// none is always null.
+    pub fn pattern(&self, names: &Names<'_>, number_of: impl Fn(&str) -> Option<usize>) -> Pattern {
         let is_alone = matches!(&self.0[..], [piece] if !matches!(piece, Piece::Text(_)));
         // What comes between the texts, one less than those.
         let mut others = Vec::new();
@@ -150,20 +143,20 @@ impl Template {
                 Piece::Schema => text.add_name(names.schema),
                 Piece::Table => text.add_name(names.table),
                 Piece::Value(side, column) => {
-                    let number = number_of(column).ok_or(column.as_str())?;
+                    let number = number_of(column).unwrap_or(usize::MAX);
                     memory::push(&mut texts, std::mem::take(&mut text));
                     memory::push(&mut others, Part::Value(*side, number));
                 }
             }
         }
         memory::push(&mut texts, text);
-        let texts = memory::collect(texts.into_iter().map(Filling::as_it_is));
+        let texts = memory::collect(texts.into_iter().map(Filling::into_key));
         let mut others = others.into_iter();
         let parts = texts.iter().flat_map(|text| {
             let text = Some(Part::Text(text.as_str())).filter(|_| !text.is_empty());
             text.into_iter().chain(others.next())
         });
-        Ok(Pattern::new(is_alone, parts))
+        Pattern::new(is_alone, parts)
     }
 
     /// Returns the template after columns were renamed, as it would be written. `new_name` returns what a column is
@@ -204,14 +197,21 @@ fn push_text(pieces: &mut Vec<Piece>, text: &mut String) {
 
 /// Reads a placeholder behind its opening brace. Returns what comes after the closing one, too.
 fn placeholder(text: &str) -> Result<(Piece, &str), Mistake> {
+    let unclosed = || {
+        let message = format!("a placeholder is not closed: \"{{{}\"", cut(text));
+        Mistake::new(message)
+    };
     let start = text.trim_start();
     for (opening, side) in [("new.", Side::New), ("old.", Side::Old)] {
         if let Some(column) = start.strip_prefix(opening) {
-            let (name, after) = column_name(column.trim_start())?;
+            let (name, after) = column_name(column.trim_start()).ok_or_else(unclosed)?;
+            if name.is_empty() {
+                return Err(Mistake::new("a placeholder names no column".to_owned()));
+            }
             return Ok((Piece::Value(side, name), after));
         }
     }
-    let (name, after) = up_to_brace(text)?;
+    let (name, after) = up_to_brace(text).ok_or_else(unclosed)?;
     let piece = match name {
         "prefix" => Piece::Prefix,
         "resource" => Piece::Resource,
@@ -224,49 +224,30 @@ fn placeholder(text: &str) -> Result<(Piece, &str), Mistake> {
     Ok((piece, after))
 }
 
-/// Reads the name of a column, and the brace behind it.
-fn column_name(text: &str) -> Result<(String, &str), Mistake> {
-    let (name, after) = match text.strip_prefix('"') {
-        None => {
-            let (name, after) = up_to_brace(text)?;
-            (memory::text(name), after)
-        }
-        Some(mut rest) => {
-            let mut name = String::new();
-            loop {
-                let Some((part, after)) = rest.split_once('"') else {
-                    let message =
-                        format!("the quotes of a column are not closed: \"{}\"", cut(text));
-                    return Err(Mistake::new(message));
-                };
-                memory::append_text(&mut name, part);
-                let Some(more) = after.strip_prefix('"') else {
-                    let Some(after) = after.trim_start().strip_prefix('}') else {
-                        return Err(unclosed(text));
-                    };
-                    break (name, after);
-                };
+/// Reads the name of a column, and the brace behind it. Returns none if that is not there.
+fn column_name(text: &str) -> Option<(String, &str)> {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let (name, after) = up_to_brace(text)?;
+        return Some((memory::text(name), after));
+    };
+    let mut name = String::new();
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        memory::append_text(&mut name, part);
+        match after.strip_prefix('"') {
+            Some(more) => {
                 memory::append_text(&mut name, "\"");
                 rest = more;
             }
+            None => return Some((name, after.trim_start().strip_prefix('}')?)),
         }
-    };
-    if name.is_empty() {
-        return Err(Mistake::new("a placeholder names no column".to_owned()));
     }
-    Ok((name, after))
 }
 
 /// Returns what stands before the closing brace, and what comes after that.
-fn up_to_brace(text: &str) -> Result<(&str, &str), Mistake> {
-    match text.find(['{', '}']) {
-        Some(at) if text[at..].starts_with('}') => Ok((text[..at].trim(), &text[at + 1..])),
-        _ => Err(unclosed(text)),
-    }
-}
-
-fn unclosed(text: &str) -> Mistake {
-    Mistake::new(format!("a placeholder is not closed: \"{{{}\"", cut(text)))
+fn up_to_brace(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.split_at(text.find(['{', '}'])?);
+    Some((name.trim(), rest.strip_prefix('}')?))
 }
 
 /// Writes a column's name so that it is read again.
@@ -309,7 +290,7 @@ mod tests {
 
     fn key_with(template: &str, names: &Names<'_>) -> String {
         let template = Template::parse(template).unwrap();
-        let pattern = template.pattern(names, number_of).unwrap();
+        let pattern = template.pattern(names, number_of);
         let value = |side, column, filling: &mut Filling| {
             filling.add_value(Some(format!("\"{side:?}:{column}.\"").as_bytes()));
         };
@@ -334,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn one_placeholder_alone_is_the_key_as_it_is() {
+    fn one_placeholder_alone_is_the_key_into_key() {
         assert_eq!(key("{new.id}"), "New:0.");
         assert_eq!(key("{schema}"), "acme.eu");
         assert_eq!(key("{new.id}{schema}"), "New:0%2Eacme%2Eeu");
@@ -343,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_are_doubled_and_all_else_stands_as_it_is() {
+    fn braces_are_doubled_and_all_else_stands_into_key() {
         assert_eq!(key("a.*.#.%2E {{b}}.{{{{"), "a.*.#.%2E {b}.{{");
         assert_eq!(key("{{{new.id}}}"), "{New:0%2E}");
         assert_eq!(key("{{new.id}}"), "{new.id}");
@@ -372,7 +353,7 @@ mod tests {
                 "{unclosed}"
             );
         }
-        assert!(mistake("{new.\"id}").starts_with("the quotes of a column are not closed"));
+        assert_eq!(mistake("{new.\"id}"), "a placeholder is not closed: \"{new.\"id}\"");
         for nameless in ["{new.}", "{old. }", "{new.\"\"}"] {
             assert_eq!(mistake(nameless), "a placeholder names no column");
         }
@@ -380,8 +361,8 @@ mod tests {
         assert_eq!(mistake("{new.id}}"), "a brace closes nothing in \"{new.id}}\"");
         assert!(mistake(&"x".repeat(LONGEST + 1)).contains("longer than 2048 bytes"));
         assert!(Template::parse(&"x".repeat(LONGEST)).is_ok());
-        let template = Template::parse("{schema}{new.nobody}").unwrap();
-        assert_eq!(template.pattern(&NAMES, number_of), Err("nobody"));
+        assert!(mistake(&"{schema}".repeat(MOST + 1)).contains("more than 16 placeholders"));
+        assert!(Template::parse(&"{schema}".repeat(MOST)).is_ok());
     }
 
     #[test]

@@ -31,10 +31,7 @@ fn unescaped(mut literal: &str) -> String {
     while let Some((plain, rest)) = literal.split_once('\\') {
         memory::append_text(&mut text, plain);
         let (character, length) = match rest.as_bytes().first() {
-            Some(b'u') => match code_point(rest) {
-                Some(found) => found,
-                None => ('\\', 0),
-            },
+            Some(b'u') => code_point(rest).unwrap_or(('\\', 0)),
             Some(b'b') => ('\u{8}', 1),
             Some(b'f') => ('\u{C}', 1),
             Some(b'n') => ('\n', 1),
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_stays_as_it_is() {
+    fn what_means_nothing_stays_into_key() {
         for (json, expected) in [
             (&br#""\ud83dx""#[..], r"\ud83dx"),
             (br#""\ud83d\u0041""#, r"\ud83dA"),

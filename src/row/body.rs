@@ -182,25 +182,38 @@ fn choose<'a>(
 
 /// The body from the end of its timestamp on.
 pub fn tail(operation: Operation, resource: &str, table: &str, routing_key: &str) -> Vec<u8> {
-    // Escaping makes six bytes of one at most.
-    const NAMES: usize = 128;
-    let longest = 6 * (resource.len() + table.len() + routing_key.len()) + NAMES;
-    let mut out = memory::with_room(longest);
-    out.push(b'"');
-    for (name, value) in [
-        ("operation", operation.as_str()),
-        ("resource", resource),
-        ("tablename", table),
-        ("routing_key", routing_key),
-    ] {
-        out.extend_from_slice(format!(",\"{name}\":").as_bytes());
-        // Writing a string into a vector cannot fail: neither the text nor the vector can.
-        let written = serde_json::to_writer(&mut out, value);
-        debug_assert!(written.is_ok());
-    }
-    out.push(b'}');
+    let mut out = tail_before_key(operation, resource, table);
+    push_key(&mut out, routing_key);
     out.shrink_to_fit();
     out
+}
+
+/// The same but for the routing key, which [`push_key`] appends.
+pub fn tail_before_key(operation: Operation, resource: &str, table: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    memory::push(&mut out, b'"');
+    for (name, value) in
+        [("operation", operation.as_str()), ("resource", resource), ("tablename", table)]
+    {
+        memory::append(&mut out, format!(",\"{name}\":").as_bytes());
+        push_text(&mut out, value);
+    }
+    out
+}
+
+/// Ends a body with its routing key.
+pub fn push_key(tail: &mut Vec<u8>, routing_key: &str) {
+    memory::append(tail, b",\"routing_key\":");
+    push_text(tail, routing_key);
+    memory::push(tail, b'}');
+}
+
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    // Escaping makes six bytes of one at most.
+    memory::reserve(out, 6 * text.len() + 2);
+    // Writing a string into a vector cannot fail: neither the text nor the vector can.
+    let written = serde_json::to_writer(out, text);
+    debug_assert!(written.is_ok());
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! From the whole to its parts: a [`body`] is made of two rows by a [`shape`], which has [`columns`]; each
 //! [`column`] renders its values by their [`kind`], which [`type_lookup`] finds in the catalogs and [`layout`] in
 //! an event. [`measure`] says how long a value becomes before [`render`] renders it, [`growth`] how much longer
-//! a whole row becomes.
+//! a whole row becomes. A [`made_key`] is a routing key with the row's values in it.
 
 pub mod array;
 pub mod body;
@@ -18,6 +18,7 @@ pub mod jsonb;
 pub mod keys;
 pub mod kind;
 pub mod layout;
+pub mod made_key;
 pub mod measure;
 pub mod moment;
 pub mod numeric;

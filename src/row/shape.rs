@@ -1,16 +1,18 @@
 //! What the bodies of a trigger's events have in common, and the same as bytes, for the worker.
 //!
 //! The bytes: flags; the resource, with its length (u16) ahead; how many columns identify a row (u16)
-//! and which of those that are published they are (u16 each); the layout ([`layout`]). In the order
-//! of this machine's bytes.
+//! and which of those that are published they are (u16 each); the layout ([`layout`]); if a flag says so, what routing
+//! keys are made by, with its length (u16) ahead. In the order of this machine's bytes.
 
 use super::columns::Columns;
 use super::entry::{put_bytes, put_number, take_bytes, take_number};
 use super::layout::{self, Layout};
 use crate::memory;
+use crate::routing_key::Pattern;
 
 const FLAG_WITHOUT_PREVIOUS: u8 = 1;
 const FLAG_ONLY_CHANGED: u8 = 2;
+const FLAG_PATTERN: u8 = 4;
 
 /// What the bodies of a trigger's events have in common.
 pub struct Shape {
@@ -31,6 +33,8 @@ pub struct DecodedShape {
     pub shape: Shape,
     pub resource: String,
     pub layout: Layout,
+    /// What the routing keys are made by; none if the events hold them.
+    pub pattern: Option<Pattern>,
 }
 
 impl Shape {
@@ -68,17 +72,21 @@ impl Shape {
         out
     }
 
-    /// The shape as bytes, given the layout of the table's rows.
-    pub fn encode(&self, resource: &str, layout: &[u8]) -> Vec<u8> {
+    /// The shape as bytes, given the layout of the table's rows, and what routing keys are made by, if that is needed.
+    pub fn encode(&self, resource: &str, layout: &[u8], pattern: Option<&Pattern>) -> Vec<u8> {
         let mut out = vec![
             u8::from(self.without_previous) * FLAG_WITHOUT_PREVIOUS
-                + u8::from(self.only_changed) * FLAG_ONLY_CHANGED,
+                + u8::from(self.only_changed) * FLAG_ONLY_CHANGED
+                + u8::from(pattern.is_some()) * FLAG_PATTERN,
         ];
         put_bytes(&mut out, resource.as_bytes());
         let key = || (0..self.key.len()).filter(|&column| self.key[column]);
         put_number(&mut out, key().count());
         key().for_each(|column| put_number(&mut out, column));
         memory::append(&mut out, layout);
+        if let Some(pattern) = pattern {
+            put_bytes(&mut out, pattern.as_bytes());
+        }
         out
     }
 
@@ -98,6 +106,10 @@ impl Shape {
         let without_previous = flags & FLAG_WITHOUT_PREVIOUS != 0;
         let only_changed = flags & FLAG_ONLY_CHANGED != 0;
         let shape = Shape::new(columns, key, without_previous, only_changed);
-        rest.is_empty().then_some(DecodedShape { shape, resource, layout })
+        let pattern = match flags & FLAG_PATTERN {
+            0 => None,
+            _ => Some(Pattern::decode(take_bytes(rest)?)?),
+        };
+        rest.is_empty().then_some(DecodedShape { shape, resource, layout, pattern })
     }
 }

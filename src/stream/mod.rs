@@ -10,13 +10,14 @@ mod waiting;
 
 use std::collections::VecDeque;
 
+use crate::event::Half;
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::position::Position;
 use crate::wal::committed::{CommittedTransaction, RecordedEvent};
 use crate::wal::min_queue::MinQueue;
 pub use waiting::Peeked;
-use waiting::Waiting;
+use waiting::{Taken, Waiting};
 
 /// Committed transactions in commit order, oldest first.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub struct Stream {
     visible: usize,
     /// How many transactions, from the front, were handed out whole.
     handed_out: usize,
-    /// How many events of the front transaction are confirmed.
+    /// How many messages of the front transaction are confirmed.
     confirmed_in_front: u64,
     /// C: everything up to here is confirmed.
     confirmed: Lsn,
@@ -49,20 +50,22 @@ struct InStream {
     waiting: Waiting,
 }
 
-/// One event that is next to be published, with its place in the stream.
+/// One event that is next to be published, or to be published again as its second message, with its place in the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NextEvent {
     /// The event.
     pub recorded: RecordedEvent,
+    /// Which of its messages is next, if it makes two.
+    pub half: Half,
     /// Top-level transaction id, as it was counted.
     pub xid: u64,
     /// First byte after the commit record.
     pub commit_lsn: Lsn,
     /// Microseconds since 2000-01-01 UTC.
     pub commit_time: i64,
-    /// Its number in the transaction, from 1.
+    /// The message's number in the transaction, from 1.
     pub tx_seq: u64,
-    /// Events in the transaction.
+    /// Messages of the transaction.
     pub tx_size: u64,
 }
 
@@ -76,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// Adds the transaction that committed next. Events that were confirmed before the start are passed over.
+    /// Adds the transaction that committed next. Messages that were confirmed before the start are passed over.
     pub fn push(&mut self, transaction: CommittedTransaction) {
         let last = self.transactions.back().map_or(self.confirmed, |last| last.commit_lsn);
         if transaction.commit_lsn <= last {
@@ -139,7 +142,7 @@ impl Stream {
     pub fn next(&mut self) -> Option<NextEvent> {
         self.skip_handed_out();
         let transaction = self.front_to_hand_out()?;
-        let recorded = transaction.waiting.next()?;
+        let Taken { recorded, half } = transaction.waiting.next()?;
         Some(NextEvent {
             xid: transaction.xid,
             commit_lsn: transaction.commit_lsn,
@@ -147,6 +150,7 @@ impl Stream {
             tx_seq: transaction.size - transaction.waiting.len() as u64,
             tx_size: transaction.size,
             recorded,
+            half,
         })
     }
 
@@ -163,7 +167,7 @@ impl Stream {
         (self.handed_out < self.visible).then(|| &mut self.transactions[self.handed_out])
     }
 
-    /// Notes that `count` more events were confirmed, in the order in which they were handed out.
+    /// Notes that `count` more messages were confirmed, in the order in which they were handed out.
     pub fn confirm(&mut self, count: u64) {
         self.skip_handed_out();
         self.confirmed_in_front += count;
@@ -201,6 +205,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, EventHead, Names, Operation};
     use crate::wal::committed::OrderedEvents;
 
     fn transaction(xid: u64, first: u64, commit: u64, events: usize) -> CommittedTransaction {
@@ -324,5 +329,100 @@ mod tests {
         stream.push(transaction(2, 31, 40, 1));
         stream.release(|_, _| true);
         assert_eq!(take_all(&mut stream), [(0, 1, 1), (2, 1, 1)]);
+    }
+
+    /// Of events of these operations, each of which says where it is.
+    fn split(xid: u64, first: u64, commit: u64, operations: &[Operation]) -> CommittedTransaction {
+        let mut events = Vec::new();
+        for (n, &operation) in operations.iter().enumerate() {
+            let mut payload = Vec::new();
+            EventHead::new(operation, n as u32).encode_into(&mut payload);
+            let lsn = Lsn(first + n as u64);
+            let copies = if operation == Operation::Split { 2 } else { 1 };
+            events.push(RecordedEvent { lsn, payload });
+            events.extend((1..copies).map(|_| RecordedEvent { lsn, payload: Vec::new() }));
+        }
+        let events = OrderedEvents::Kept(events);
+        CommittedTransaction { events, ..transaction(xid, first, commit, 0) }
+    }
+
+    const MOVES: [Operation; 4] =
+        [Operation::Update, Operation::Split, Operation::Split, Operation::Insert];
+
+    /// LSN, half, number and size of all that is next.
+    fn halves(stream: &mut Stream) -> Vec<(u64, Half, u64, u64)> {
+        let mut seen = Vec::new();
+        while let Some(peeked) = stream.peek() {
+            if let Peeked::InWal(lsn) = peeked {
+                let mut payload = Vec::new();
+                let number = (lsn.0 % 10) as usize;
+                EventHead::new(MOVES[number], number as u32).encode_into(&mut payload);
+                stream.load(payload);
+            }
+            let next = stream.next().unwrap();
+            let lsn = next.recorded.lsn.0;
+            // The second is read like the first.
+            let event = Event::decode(next.recorded.payload, &mut Names::default()).unwrap();
+            assert_eq!(u64::from(event.head.command_id), lsn % 10);
+            seen.push((lsn, next.half, next.tx_seq, next.tx_size));
+        }
+        seen
+    }
+
+    #[test]
+    fn an_event_that_makes_two_messages_is_handed_out_and_confirmed_twice() {
+        let (first, second) = (Half::Delete, Half::Insert);
+        let all = [
+            (10, first, 1, 6),
+            (11, first, 2, 6),
+            (11, second, 3, 6),
+            (12, first, 4, 6),
+            (12, second, 5, 6),
+            (13, first, 6, 6),
+        ];
+        for is_spilled in [false, true] {
+            // It goes on behind each of the messages, in the middle of an event as well.
+            for done in 0..=6 {
+                let mut stream = Stream::resume(position(5, 5, done));
+                let moved = split(1, 10, 20, &MOVES);
+                stream.push(if is_spilled { spilled(moved) } else { moved });
+                stream.release(|_, _| true);
+                assert_eq!(halves(&mut stream), all[done as usize..], "{done} {is_spilled}");
+                for confirmed in done..6 {
+                    assert_eq!(stream.position(Lsn(50)), position(5, 10, confirmed));
+                    stream.confirm(1);
+                }
+                stream.confirm(0);
+                assert_eq!(stream.position(Lsn(50)), position(20, 50, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn events_of_one_place_that_make_one_message_each_are_no_halves() {
+        let mut stream = Stream::default();
+        let mut notices = split(1, 10, 20, &[Operation::Gap, Operation::Gap]);
+        if let OrderedEvents::Kept(events) = &mut notices.events {
+            events[1].lsn = events[0].lsn;
+        }
+        stream.push(notices);
+        stream.release(|_, _| true);
+        let taken: Vec<_> = std::iter::from_fn(|| stream.next()).collect();
+        assert!(taken.iter().all(|next| next.half == Half::Delete));
+        assert_ne!(taken[0].recorded.payload, taken[1].recorded.payload);
+    }
+
+    #[test]
+    fn a_second_message_for_which_there_was_no_memory_is_read_from_the_wal() {
+        let mut waiting = Waiting::new(split(1, 10, 20, &[Operation::Split]).events);
+        let first = waiting.next().unwrap();
+        let Peeked::InMemory(size) = waiting.peek().unwrap() else { panic!("it is in the WAL") };
+        assert_eq!(size, first.recorded.payload.len());
+        waiting.forget_next();
+        assert_eq!(waiting.peek(), Some(Peeked::InWal(Lsn(10))));
+        waiting.load(first.recorded.payload.clone());
+        let second = waiting.next().unwrap();
+        assert_eq!((second.half, second.recorded), (Half::Insert, first.recorded));
+        assert_eq!(waiting.peek(), None);
     }
 }

@@ -3,14 +3,15 @@
 use super::event_list::{Entry, EventList};
 use super::numbers::NumberList;
 use super::order::{Order, is_in_order};
-use crate::event::ChangeKey;
+use crate::event::{self, ChangeKey};
 use crate::lsn::Lsn;
 use crate::memory;
 
 /// What an event in memory takes beside its payload.
 pub(super) const OVERHEAD: usize = 64;
 
-/// One event as it was found in the WAL.
+/// One event as it was found in the WAL. An event that makes two messages comes twice, one after the other; the
+/// second has no payload of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedEvent {
     /// First byte of its WAL record.
@@ -23,6 +24,11 @@ impl RecordedEvent {
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.payload.len() + OVERHEAD
+    }
+
+    /// How many messages it makes.
+    fn messages(&self) -> usize {
+        if event::is_split(&self.payload) { 2 } else { 1 }
     }
 
     /// Returns its place in the WAL, and what decides its order.
@@ -46,7 +52,7 @@ pub struct CommittedTransaction<Events = OrderedEvents> {
     pub events: Events,
 }
 
-/// The events of a transaction, in the order of its changes.
+/// The events of a transaction, in the order of its changes, each as often as it makes messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderedEvents {
     /// All in memory.
@@ -56,7 +62,7 @@ pub enum OrderedEvents {
 }
 
 impl OrderedEvents {
-    /// How many there are.
+    /// How many messages they make.
     pub fn len(&self) -> usize {
         match self {
             OrderedEvents::Kept(events) => events.len(),
@@ -97,11 +103,11 @@ impl Found {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// How many messages they make.
+    pub fn messages(&self) -> usize {
         match self {
-            Found::Kept(events) => events.len(),
-            Found::Spilled(list) => list.len(),
+            Found::Kept(events) => events.iter().map(RecordedEvent::messages).sum(),
+            Found::Spilled(list) => list.iter().map(|entry| entry.key.messages()).sum(),
         }
     }
 
@@ -144,8 +150,8 @@ impl Found {
 
     /// Puts the events in this order.
     pub fn in_order(self, order: Option<Order>) -> OrderedEvents {
-        let count = self.len();
-        let events = self.put_in_order(order);
+        let count = self.messages();
+        let events = self.put_in_order(order, count);
         assert_eq!(
             events.len(),
             count,
@@ -154,11 +160,11 @@ impl Found {
         events
     }
 
-    fn put_in_order(self, order: Option<Order>) -> OrderedEvents {
+    fn put_in_order(self, order: Option<Order>, count: usize) -> OrderedEvents {
         match (self, order) {
-            (Found::Kept(events), None) => OrderedEvents::Kept(events),
+            (Found::Kept(events), None) => OrderedEvents::Kept(doubled(events, count)),
             (Found::Kept(mut events), Some(order)) => {
-                let mut ordered = memory::with_room(events.len());
+                let mut ordered = memory::with_room(count);
                 let mut take = |lsn| {
                     let number = events.binary_search_by_key(&lsn, |event| event.lsn).ok()?;
                     Some(RecordedEvent {
@@ -170,7 +176,9 @@ impl Found {
                 OrderedEvents::Kept(ordered)
             }
             (Found::Spilled(list), None) => {
-                OrderedEvents::Spilled(list.iter().map(|entry| [entry.lsn.0]).collect())
+                let messages =
+                    |Entry { lsn, key }: Entry| std::iter::repeat_n([lsn.0], key.messages());
+                OrderedEvents::Spilled(list.iter().flat_map(messages).collect())
             }
             (Found::Spilled(list), Some(order)) => {
                 drop(list);
@@ -180,10 +188,63 @@ impl Found {
     }
 }
 
+/// The events in the same order, each as often as it makes messages, which are so many.
+fn doubled(events: Vec<RecordedEvent>, count: usize) -> Vec<RecordedEvent> {
+    if count == events.len() {
+        return events;
+    }
+    let mut all = memory::with_room(count);
+    for event in events {
+        let (lsn, messages) = (event.lsn, event.messages());
+        all.push(event);
+        all.extend((1..messages).map(|_| RecordedEvent { lsn, payload: Vec::new() }));
+    }
+    all
+}
+
 /// The events of a transaction, and where they begin.
 #[derive(Debug)]
 pub struct Assembled {
     pub events: Found,
     /// LSN of the earliest.
     pub first_lsn: Lsn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{EventHead, Operation};
+
+    fn event(lsn: u64, operation: Operation, command_id: u32) -> RecordedEvent {
+        let mut payload = Vec::new();
+        EventHead::new(operation, command_id).encode_into(&mut payload);
+        RecordedEvent { lsn: Lsn(lsn), payload }
+    }
+
+    #[test]
+    fn an_event_that_makes_two_messages_is_there_twice_in_memory_and_in_the_wal() {
+        // In the order of the WAL, and with the last one made first: it has no record.
+        for (commands, pair) in [([1, 2, 3], [110, 120]), ([1, 3, 2], [120, 110])] {
+            let kept = Found::Kept(vec![
+                event(100, Operation::Insert, commands[0]),
+                event(110, Operation::Split, commands[1]),
+                event(120, Operation::Split, commands[2]),
+            ]);
+            let one = kept.bytes() / 3 - OVERHEAD;
+            let expected = [100, pair[0], pair[0], pair[1], pair[1]];
+            let spilled = kept.clone().spill();
+            assert_eq!((kept.messages(), spilled.messages()), (5, 5));
+            let order = kept.order();
+            assert_eq!(order.is_some(), pair[0] > pair[1]);
+            let OrderedEvents::Kept(events) = kept.in_order(order) else { panic!("spilled") };
+            let (lsns, sizes): (Vec<_>, Vec<_>) =
+                events.iter().map(|event| (event.lsn.0, event.payload.len())).unzip();
+            assert_eq!(lsns, expected);
+            // The second of each has nothing of its own.
+            assert_eq!(sizes, [one, one, 0, one, 0]);
+            let order = spilled.order();
+            let OrderedEvents::Spilled(lsns) = spilled.in_order(order) else { panic!("kept") };
+            assert_eq!(lsns.iter().collect::<Vec<_>>(), expected.map(|lsn| [lsn]));
+        }
+    }
 }

@@ -25,11 +25,12 @@ pub struct EventList {
     places: NumberList<5>,
 }
 
-// Bits of the first number of an event: the trace, whether it has a place, whether it is of layout 1.
+// Bits of the first number of an event: the trace, whether it has a place, is of layout 1, makes two messages.
 const TRACE: u64 = 3;
 const HAS_PLACE: u64 = 4;
 const IS_OF_LAYOUT_1: u64 = 8;
-const COMMAND_ID_SHIFT: u32 = 4;
+const IS_SPLIT: u64 = 16;
+const COMMAND_ID_SHIFT: u32 = 5;
 
 impl EventList {
     /// Adds an event at the end.
@@ -85,13 +86,16 @@ impl EventCursor {
 }
 
 fn key_to_number(key: ChangeKey) -> u64 {
-    let ChangeKey { command_id, trace, place, is_of_layout_1 } = key;
+    let ChangeKey { command_id, trace, place, is_of_layout_1, is_split } = key;
     let mut number = u64::from(command_id) << COMMAND_ID_SHIFT | trace as u64;
     if is_of_layout_1 {
         number |= IS_OF_LAYOUT_1;
     }
     if place.is_some() {
         number |= HAS_PLACE;
+    }
+    if is_split {
+        number |= IS_SPLIT;
     }
     number
 }
@@ -102,6 +106,7 @@ fn key_from_number(number: u64, place: Option<Place>) -> ChangeKey {
         trace: Trace::from_number((number & TRACE) as u8).unwrap_or(Trace::NewVersion),
         place,
         is_of_layout_1: number & IS_OF_LAYOUT_1 != 0,
+        is_split: number & IS_SPLIT != 0,
     }
 }
 
@@ -162,7 +167,11 @@ mod tests {
 
     fn entry(command_id: u32, lsn: u64) -> Entry {
         let (trace, place) = (Trace::NewVersion, None);
-        Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_of_layout_1: false } }
+        let (is_of_layout_1, is_split) = (false, false);
+        Entry {
+            lsn: Lsn(lsn),
+            key: ChangeKey { command_id, trace, place, is_of_layout_1, is_split },
+        }
     }
 
     fn late(number: u64) -> Entry {
@@ -180,6 +189,8 @@ mod tests {
         entries[0].key.trace = Trace::Storage;
         entries[2].key.trace = Trace::Deletion;
         entries[1].key.is_of_layout_1 = true;
+        entries[2].key.is_split = true;
+        entries[3].key.is_split = true;
         let list: EventList = entries.iter().copied().collect();
         assert_eq!(list.iter().collect::<Vec<_>>(), entries);
     }

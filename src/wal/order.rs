@@ -25,6 +25,8 @@
 //! changes of the statement, and before all that is done later. And if an event that is on time has a later
 //! command than a late one, its whole statement ran between two changes of the other statement.
 
+mod kind;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -34,6 +36,7 @@ use crate::event::{ChangeKey, Highest};
 use crate::lsn::Lsn;
 use crate::memory;
 use crate::place::{Place, TableFile, Trace};
+use kind::Kind;
 
 /// Returns true if a transaction's events, which come in the order of the WAL, are in the order of its changes.
 pub fn is_in_order(entries: impl Iterator<Item = Entry>) -> bool {
@@ -54,9 +57,10 @@ pub struct Order {
     /// Rows: command id; four times the LSN, plus what kind of event it is.
     on_time: SortedRows<2>,
     /// Rows: where the event stands; what decides between those that stand at the same LSN; the event's LSN;
-    /// command id doubled, plus one for a TRUNCATE.
+    /// four times the command id, plus what kind of event it is.
     placed: SortedRows<4>,
-    /// Late events whose records are sought, sorted by command and LSN. Rows: command id and trace; LSN; place.
+    /// Late events whose records are sought, sorted by command and LSN. Rows: command id, trace and whether it makes
+    /// two messages; LSN; place.
     sought: NumberList<7>,
     /// Up to here they were given to a search.
     handed_out: Cursor<7>,
@@ -64,38 +68,6 @@ pub struct Order {
     settled: usize,
     /// Where they are sought; disjoint and in order.
     ranges: Vec<Range<Lsn>>,
-}
-
-/// What the rules tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Row = 0,
-    Truncate = 1,
-    Message = 2,
-}
-
-impl Kind {
-    fn of(trace: Trace) -> Kind {
-        match trace {
-            Trace::NewVersion | Trace::Deletion => Kind::Row,
-            Trace::Storage => Kind::Truncate,
-            Trace::Itself => Kind::Message,
-        }
-    }
-
-    /// The kind and the LSN that were put into one number.
-    fn from_number(number: u64) -> (Kind, Lsn) {
-        let kind = match number & 3 {
-            1 => Kind::Truncate,
-            2 => Kind::Message,
-            _ => Kind::Row,
-        };
-        (kind, Lsn(number >> 2))
-    }
-
-    fn with(self, lsn: Lsn) -> u64 {
-        lsn.0 << 2 | self as u64
-    }
 }
 
 /// A command that was the highest when its first event was written.
@@ -116,7 +88,7 @@ impl Order {
         let mut highest = Highest::default();
         let mut level: Option<Level> = None;
         for Entry { lsn, key } in entries {
-            let kind = Kind::of(key.trace);
+            let kind = Kind::of(key);
             if key.is_of_layout_1 {
                 order.push_on_time(key.command_id, lsn, kind);
                 continue;
@@ -133,7 +105,7 @@ impl Order {
                 levels.push(passed.to_row());
             }
             let mut now = known.unwrap_or(Level { command_id, first: lsn, first_row: None });
-            if kind == Kind::Row {
+            if kind.is_row() {
                 now.first_row.get_or_insert(lsn);
             }
             level = Some(now);
@@ -159,16 +131,16 @@ impl Order {
             let own = level.filter(|level| level.command_id == key.command_id);
             let later = if own.is_some() { levels.peek().copied() } else { level };
             let own_row = own.and_then(|own| own.first_row);
-            let is_truncate = key.trace == Trace::Storage;
-            if own_row.is_some() && !is_truncate {
-                self.push_on_time(key.command_id, lsn, Kind::Row);
+            let kind = Kind::of(key);
+            if own_row.is_some() && kind != Kind::Truncate {
+                self.push_on_time(key.command_id, lsn, kind);
                 continue;
             }
             // There is at least one of the two, or the event would not be late.
             let start = own_row.or(later.map(|later| later.first)).unwrap_or(lsn);
             match key.place {
                 Some(place) => self.seek(key, lsn, place, start),
-                None => self.push_placed(key.command_id, is_truncate, lsn, start, None),
+                None => self.push_placed(key.command_id, kind, lsn, start, None),
             }
         }
     }
@@ -177,7 +149,8 @@ impl Order {
     /// come in the order of commands.
     fn seek(&mut self, key: ChangeKey, lsn: Lsn, place: Place, start: Lsn) {
         let [tablespace, database, number, block, offset] = place_to_numbers(place);
-        let command = u64::from(key.command_id) << 2 | key.trace as u64;
+        let command =
+            u64::from(key.command_id) << 3 | u64::from(key.is_split) << 2 | key.trace as u64;
         self.sought.push([command, lsn.0, tablespace, database, number, block, offset]);
         match self.ranges.last_mut() {
             Some(last) if start <= last.end => last.end = last.end.max(lsn),
@@ -189,7 +162,7 @@ impl Order {
     fn push_placed(
         &mut self,
         command_id: u32,
-        is_truncate: bool,
+        kind: Kind,
         lsn: Lsn,
         start: Lsn,
         record: Option<Lsn>,
@@ -198,7 +171,7 @@ impl Order {
         // Only events of the record's own change stand at a record: the rows of one COPY, say.
         let rank = if record.is_some() { 0 } else { command_id };
         let place = record.unwrap_or(start).0;
-        self.placed.push([place, rank, lsn.0, command_id << 1 | u64::from(is_truncate)]);
+        self.placed.push([place, rank, lsn.0, command_id << 2 | kind as u64]);
     }
 
     /// Returns true if no record is left to be sought.
@@ -250,13 +223,13 @@ impl Order {
             let Some((key, lsn)) = cursor.next(&self.sought).map(sought_from_row) else { break };
             let start = self.start_of_range(lsn);
             let record = search.record_of(key, lsn).filter(|&record| record >= start);
-            let is_truncate = key.trace == Trace::Storage;
-            self.push_placed(key.command_id, is_truncate, lsn, start, record);
+            self.push_placed(key.command_id, Kind::of(key), lsn, start, record);
             self.settled += 1;
         }
     }
 
-    /// Returns the LSNs of the events, in the order of the changes. Events that were not sought yet are missing.
+    /// Returns the LSNs of the events, in the order of the changes, each as often as it makes messages. Events that
+    /// were not sought yet are missing.
     pub fn lsns(&self) -> impl Iterator<Item = Lsn> + '_ {
         let mut on_time = self.on_time.iter().peekable();
         let mut placed = self.placed.iter().peekable();
@@ -265,7 +238,7 @@ impl Order {
         std::iter::from_fn(move || {
             let next = on_time.peek().map(|&[command_id, number]| {
                 let (kind, lsn) = Kind::from_number(number);
-                if kind != Kind::Row {
+                if !kind.is_row() {
                     return (command_id, kind, lsn);
                 }
                 if statement.is_none_or(|(of, _)| of != command_id) {
@@ -275,7 +248,8 @@ impl Order {
             });
             let comes_first = match (next, placed.peek()) {
                 (Some((command_id, kind, at)), Some(&[place, .., late])) => {
-                    let (late_command, is_late_truncate) = (late >> 1, late & 1 == 1);
+                    let (late_kind, Lsn(late_command)) = Kind::from_number(late);
+                    let is_late_truncate = late_kind == Kind::Truncate;
                     let is_alike = (kind == Kind::Truncate) == is_late_truncate;
                     command_id < late_command
                         || (command_id == late_command && (is_alike || kind == Kind::Message))
@@ -284,11 +258,12 @@ impl Order {
                 (next, _) => next.is_some(),
             };
             if comes_first {
-                on_time.next().map(|[_, number]| Kind::from_number(number).1)
+                on_time.next().map(|[_, number]| Kind::from_number(number))
             } else {
-                placed.next().map(|[_, _, lsn, _]| Lsn(lsn))
+                placed.next().map(|[_, _, lsn, late]| (Kind::from_number(late).0, Lsn(lsn)))
             }
         })
+        .flat_map(|(kind, lsn)| std::iter::repeat_n(lsn, kind.messages()))
     }
 }
 
@@ -303,12 +278,13 @@ impl Level {
     }
 }
 
-/// Returns a late event as a row that sorts by command id and LSN: command id; LSN; trace doubled, plus one if
-/// there is a place; place.
+/// Returns a late event as a row that sorts by command id and LSN: command id; LSN; trace, whether it makes two
+/// messages, and whether there is a place; place.
 fn late_to_row(key: ChangeKey, lsn: Lsn) -> [u64; 8] {
     let [tablespace, database, number, block, offset] =
         place_to_numbers(key.place.unwrap_or_default());
-    let kind = (key.trace as u64) << 1 | u64::from(key.place.is_some());
+    let kind =
+        (key.trace as u64) << 2 | u64::from(key.is_split) << 1 | u64::from(key.place.is_some());
     [u64::from(key.command_id), lsn.0, kind, tablespace, database, number, block, offset]
 }
 
@@ -316,19 +292,21 @@ fn late_from_row(row: [u64; 8]) -> (ChangeKey, Lsn) {
     let [command_id, lsn, kind, place @ ..] = row;
     let key = ChangeKey {
         command_id: command_id as u32,
-        trace: Trace::from_number((kind >> 1) as u8).unwrap_or(Trace::NewVersion),
+        trace: Trace::from_number((kind >> 2) as u8).unwrap_or(Trace::NewVersion),
         place: (kind & 1 == 1).then(|| place_from_numbers(place)),
         is_of_layout_1: false,
+        is_split: kind & 2 != 0,
     };
     (key, Lsn(lsn))
 }
 
 fn sought_from_row([command, lsn, place @ ..]: [u64; 7]) -> (ChangeKey, Lsn) {
     let key = ChangeKey {
-        command_id: (command >> 2) as u32,
+        command_id: (command >> 3) as u32,
         trace: Trace::from_number((command & 3) as u8).unwrap_or(Trace::NewVersion),
         place: Some(place_from_numbers(place)),
         is_of_layout_1: false,
+        is_split: command & 4 != 0,
     };
     (key, Lsn(lsn))
 }

@@ -402,7 +402,7 @@ mod tests {
             }
             let subxids: Vec<_> = (1..COUNT as u32).collect();
             let transaction = open.commit(0, &subxids, Lsn(COUNT + 1), 0).unwrap();
-            assert_eq!(transaction.events.len(), COUNT as usize);
+            assert_eq!(transaction.events.messages(), COUNT as usize);
             assert_eq!((open.kept_bytes, open.oldest_lsn()), (0, None));
         }
     }

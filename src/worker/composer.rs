@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pgrx::PgSqlErrorCode;
 
 use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
-use crate::event::{Content, Event, EventHead, Names, Operation};
+use crate::event::{Content, Event, EventHead, Half, Names, Operation, Second};
 use crate::lsn::Lsn;
 use crate::memory::OutOfMemory;
 use crate::pg::report::Report;
@@ -95,32 +95,43 @@ impl Composer {
     pub fn message(&mut self, next: NextEvent, spare: Message) -> Result<Message, Unreadable> {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
-        let event = Event::decode(next.recorded.payload, &mut self.names)
-            .map_err(|error| self.unreadable(lsn, size, error.to_string()))?;
+        let name = (lsn, next.half);
+        let mut event = Event::decode(next.recorded.payload, &mut self.names)
+            .map_err(|error| self.unreadable(name, size, error.to_string()))?;
         let mut properties = None;
+        let EventHead { oversize, .. } = event.head;
+        let key = event.head.key.clone();
         let rendered = match event.content {
-            Content::Body(body) => {
-                let key = event.head.key.clone();
-                Some(Rendered { body, oversize: event.head.oversize, damage: None, key })
-            }
+            Content::Body(body) => Some(Rendered { oversize, key, ..Rendered::of(body) }),
+            Content::Bodies(first, second) => Some(match (next.half, event.head.second.take()) {
+                (Half::Insert, Some(Second { routing_key, oversize })) => {
+                    let routing_key = Some(routing_key);
+                    Rendered { routing_key, oversize, key, ..Rendered::of(second) }
+                }
+                _ => Rendered { oversize, key, ..Rendered::of(first) },
+            }),
             Content::Message(said, body) => {
                 properties = Some(said);
-                Some(Rendered { body, oversize: None, damage: None, key: None })
+                Some(Rendered::of(body))
             }
             Content::Images(images) => {
-                match self.rendering.render(&event.head, &images, spare.body) {
+                match self.rendering.render(&event.head, next.half, &images, spare.body) {
                     Ok(rendered) => rendered,
-                    Err(OutOfMemory { .. }) => return Err(self.without_memory(lsn, size)),
+                    Err(OutOfMemory { .. }) => return Err(self.without_memory(name, size)),
                 }
             }
         };
-        let Some(Rendered { body, oversize, damage, key }) = rendered else {
-            return Err(self.unreadable(lsn, size, "its shape is unknown".to_owned()));
+        let Some(Rendered { body, routing_key, oversize, damage, key }) = rendered else {
+            return Err(self.unreadable(name, size, "its shape is unknown".to_owned()));
         };
         if let Some(damage) = &damage {
             warn_of_damage(lsn, &event.head, damage);
         }
-        let EventHead { operation, database, schema, table, .. } = event.head;
+        let EventHead { database, schema, table, .. } = event.head;
+        let operation = match event.head.operation {
+            Operation::Split => next.half.operation(),
+            whole => whole,
+        };
         let text = HeaderValue::Text;
         let number = |n: u64| HeaderValue::Number(n as i64);
         let Message { mut headers, mut message_id, .. } = spare;
@@ -165,12 +176,13 @@ impl Composer {
         let suffix = match operation {
             Operation::Gap => "/gap",
             Operation::Timeline => "/timeline",
+            _ if event.head.operation == Operation::Split => suffix(next.half),
             _ => "",
         };
         self.put_id(&mut message_id, lsn, suffix);
         Ok(Message {
             exchange: event.head.exchange,
-            routing_key: event.head.routing_key,
+            routing_key: routing_key.unwrap_or(event.head.routing_key),
             body,
             message_id,
             timestamp: unix_time(next.commit_time),
@@ -188,15 +200,17 @@ impl Composer {
         })
     }
 
-    /// The event at `lsn`, of so many bytes in the WAL as far as they can be had, which make no message.
-    pub fn unreadable(&self, lsn: Lsn, size: usize, problem: String) -> Unreadable {
-        Unreadable { message_id: self.record_id(lsn), size, problem, is_for_memory: false }
+    /// A message of the event at this place, of so many bytes in the WAL as far as they can be had, which make no
+    /// message.
+    pub fn unreadable(&self, (lsn, half): (Lsn, Half), size: usize, problem: String) -> Unreadable {
+        let message_id = self.message_id(lsn, suffix(half));
+        Unreadable { message_id, size, problem, is_for_memory: false }
     }
 
-    /// The event at `lsn`, of so many bytes in the WAL, for which there is no memory.
-    pub fn without_memory(&self, lsn: Lsn, size: usize) -> Unreadable {
+    /// The same, if there is no memory for it.
+    pub fn without_memory(&self, (lsn, half): (Lsn, Half), size: usize) -> Unreadable {
         Unreadable {
-            message_id: self.record_id(lsn),
+            message_id: self.message_id(lsn, suffix(half)),
             size,
             problem: "out of memory".to_owned(),
             is_for_memory: true,
@@ -237,6 +251,14 @@ impl Composer {
         id.reserve(LONGEST_ID);
         // Writing to a String never fails.
         let _ = write!(id, "{}/{}/{lsn}{suffix}", self.system_identifier, self.timelines.of(lsn));
+    }
+}
+
+/// What tells the second message of an event from the first, which is named after the event alone.
+fn suffix(half: Half) -> &'static str {
+    match half {
+        Half::Delete => "",
+        Half::Insert => "/2",
     }
 }
 

@@ -6,6 +6,7 @@ use super::composer::Unreadable;
 use super::held::Held;
 use super::{LONGEST_READING, Worker};
 use crate::delivery::Counts;
+use crate::event::Half;
 use crate::memory;
 use crate::pg::worker_process;
 use crate::status;
@@ -67,20 +68,21 @@ impl Worker {
                     match worker_process::catch(|| self.reader.read_event(lsn)) {
                         Ok(Ok(payload)) => self.stream.load(payload),
                         failed => {
+                            // It counts as handed out.
+                            self.stream.load(Vec::new());
+                            let half = self.stream.next().map_or(Half::Delete, |next| next.half);
+                            let name = (lsn, half);
                             unreadable = Some(match failed {
                                 Err(failure) if failure.is_for_memory() => {
-                                    self.composer.without_memory(lsn, failure.bytes_wanted())
+                                    self.composer.without_memory(name, failure.bytes_wanted())
                                 }
                                 Err(failure) => failure.rethrow(),
                                 // It was whole when it was read first.
                                 Ok(read) => {
                                     let problem = read.err().map(|error| error.message);
-                                    self.composer.unreadable(lsn, 0, problem.unwrap_or_default())
+                                    self.composer.unreadable(name, 0, problem.unwrap_or_default())
                                 }
                             });
-                            // It counts as handed out.
-                            self.stream.load(Vec::new());
-                            self.stream.next();
                             is_all = true;
                             break;
                         }

@@ -8,14 +8,16 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::event::{EventHead, Image, Images, Operation};
+use crate::event::{EventHead, Half, Image, Images, Operation};
 use crate::memory::{self, OutOfMemory};
 use crate::pg::guard::Problem;
 use crate::pg::row_context::{RowContext, RowToken};
 use crate::pg::row_image::RowMemory;
-use crate::row::body::{self, BodyMemory, Change, Extent};
+use crate::pg::tuple::Values;
+use crate::row::body::{self, BodyMemory, Change, Extent, push_key};
 use crate::row::json::Json;
 use crate::row::layout::Layout;
+use crate::row::made_key::MadeKey;
 use crate::row::shape::{DecodedShape, Shape};
 use crate::row::timestamp::TimestampText;
 
@@ -27,6 +29,9 @@ const KEPT_TAILS: usize = 64;
 
 /// Characters of what is said of damaged bytes: it becomes a header, and a broker sends headers back.
 const LONGEST_DAMAGE: usize = 200;
+
+/// What is said of a row that cannot be taken apart.
+const MISLAID: &str = "a row is not laid out as its table is";
 
 /// Bytes that a body may take in memory beyond its own.
 const SLACK: usize = 4096;
@@ -55,12 +60,16 @@ struct Rows {
     body: BodyMemory,
     /// When the transaction of the last event began.
     timestamp: TimestampText,
+    /// A value of a routing key.
+    value: Vec<u8>,
 }
 
-/// The body of an event.
+/// The body of an event, and what is known by then.
 #[derive(Debug)]
 pub struct Rendered {
     pub body: Vec<u8>,
+    /// The routing key, if the event's head does not hold it.
+    pub routing_key: Option<Rc<str>>,
     /// Bytes of the whole body, if it was too large and this one holds the rows' keys alone.
     pub oversize: Option<u64>,
     /// Why the rows are not whole, if their bytes are damaged.
@@ -81,8 +90,16 @@ struct KnownShape {
 struct Tail {
     operation: Operation,
     table: Rc<str>,
+    /// Empty if it is made of the row, and ends the body.
     routing_key: Rc<str>,
     bytes: Vec<u8>,
+}
+
+impl Rendered {
+    /// With nothing else to say.
+    pub fn of(body: Vec<u8>) -> Rendered {
+        Rendered { body, routing_key: None, oversize: None, damage: None, key: None }
+    }
 }
 
 impl Rendering {
@@ -90,8 +107,8 @@ impl Rendering {
         Rendering { shapes: Shapes::default(), rows: Rows::default(), context: RowContext::new() }
     }
 
-    /// The body of an event, in the memory of another. None if its shape is not one that this version's
-    /// triggers write.
+    /// The body of an event, or of that half of it, in the memory of another. None if its shape is not one that this
+    /// version's triggers write.
     ///
     /// # Errors
     ///
@@ -99,6 +116,7 @@ impl Rendering {
     pub fn render(
         &mut self,
         head: &EventHead,
+        half: Half,
         images: &Images,
         mut body: Vec<u8>,
     ) -> Result<Option<Rendered>, OutOfMemory> {
@@ -112,30 +130,80 @@ impl Rendering {
             Ok(None) | Err(Problem::Other(_)) => return Ok(None),
             Err(Problem::OutOfMemory) => return Err(OutOfMemory { bytes: 0 }),
         };
-        let tail = memory::attempt(|| known.tail(head))?;
-        let mut damage = None;
+        let part = Part::of(head.operation, half);
+        let source = &Source { decoded: &known.decoded, images, part };
+        let (routing_key, mut damage) = match rows.routing_key(source, context)? {
+            Some(MadeHere { routing_key, damage }) => (Some(routing_key), damage),
+            None => (None, None),
+        };
+        let tail = memory::attempt(|| known.tail(part.operation, head))?;
+        let mut made_tail = Vec::new();
+        let tail = match &routing_key {
+            None => &tail.bytes,
+            Some(routing_key) => memory::attempt(|| {
+                memory::append(&mut made_tail, &tail.bytes);
+                push_key(&mut made_tail, routing_key);
+                &made_tail
+            })?,
+        };
         for most in [Extent::Rows, Extent::Keys] {
             let body = std::mem::take(&mut body);
-            let attempt = |token: &RowToken| {
-                rows.render(&known.decoded, images, &tail.bytes, most, body, token)
-            };
+            let attempt = |token: &RowToken| rows.render(source, tail, most, body, token);
             match context.within(attempt) {
                 Ok(Some(rendered)) => {
                     let key = Some(Rc::clone(&known.key));
-                    return Ok(Some(Rendered { damage, key, ..rendered }));
+                    return Ok(Some(Rendered { routing_key, damage, key, ..rendered }));
                 }
-                Ok(None) => damage = Some("a row is not laid out as its table is".to_owned()),
-                Err(Problem::Other(problem)) => {
-                    damage = Some(problem.chars().take(LONGEST_DAMAGE).collect());
-                }
+                Ok(None) => damage = Some(MISLAID.to_owned()),
+                Err(Problem::Other(problem)) => damage = Some(describe(&problem)),
                 Err(Problem::OutOfMemory) => {
                     return Err(OutOfMemory { bytes: images.likely_size() });
                 }
             }
         }
-        let body = rows.render_none(&known.decoded.shape, images, &tail.bytes);
-        Ok(Some(Rendered { body, damage, oversize: None, key: None }))
+        let body = rows.render_none(&known.decoded.shape, images, tail);
+        Ok(Some(Rendered { routing_key, damage, ..Rendered::of(body) }))
     }
+}
+
+/// Of which rows of an event a message is made, and what happened as it has it.
+#[derive(Clone, Copy)]
+struct Part {
+    operation: Operation,
+    has_old: bool,
+    has_new: bool,
+}
+
+impl Part {
+    fn of(operation: Operation, half: Half) -> Part {
+        match (operation, half) {
+            (Operation::Split, half) => Part {
+                operation: half.operation(),
+                has_old: half == Half::Delete,
+                has_new: half == Half::Insert,
+            },
+            (operation, _) => Part { operation, has_old: true, has_new: true },
+        }
+    }
+}
+
+/// What a message is made of.
+struct Source<'a> {
+    decoded: &'a DecodedShape,
+    images: &'a Images,
+    part: Part,
+}
+
+/// A routing key that was made of the rows.
+struct MadeHere {
+    routing_key: Rc<str>,
+    /// Why no value is in it, if their bytes are damaged.
+    damage: Option<String>,
+}
+
+/// What is said of damaged bytes.
+fn describe(problem: &str) -> String {
+    problem.chars().take(LONGEST_DAMAGE).collect()
 }
 
 impl Shapes {
@@ -155,43 +223,89 @@ impl Shapes {
 }
 
 impl Rows {
-    /// None if the bytes are not those of such rows. Raises what PostgreSQL's functions raise.
-    fn render(
+    /// The routing key, if it is made of the rows.
+    fn routing_key(
         &mut self,
-        decoded: &DecodedShape,
-        images: &Images,
-        tail: &[u8],
-        most: Extent,
-        body: Vec<u8>,
+        source: &Source<'_>,
+        context: &mut RowContext,
+    ) -> Result<Option<MadeHere>, OutOfMemory> {
+        let Source { decoded, images, part } = source;
+        let DecodedShape { shape, pattern: Some(pattern), .. } = decoded else { return Ok(None) };
+        let operation = part.operation.as_str();
+        let mut json = Json::utf8(std::mem::take(&mut self.value), 0);
+        let made = context.within(|token| {
+            self.with_rows(source, token, |old, new, _| {
+                let columns = &shape.columns;
+                MadeKey::of(pattern, operation, columns, old.as_ref(), new.as_ref(), &mut json)
+                    .filling
+                    .fit()
+            })
+        });
+        json.give_back();
+        self.value = json.into_bytes();
+        let damage = match made {
+            Ok(Some(key)) => {
+                return Ok(Some(MadeHere { routing_key: key.into(), damage: None }));
+            }
+            Ok(None) => MISLAID.to_owned(),
+            Err(Problem::Other(problem)) => describe(&problem),
+            Err(Problem::OutOfMemory) => return Err(OutOfMemory { bytes: images.likely_size() }),
+        };
+        let key = MadeKey::without_values(pattern, operation).fit();
+        Ok(Some(MadeHere { routing_key: key.into(), damage: Some(damage) }))
+    }
+
+    /// Calls `use_them` with those rows of an event that the message is made of, and with whether each column changed
+    /// if these are both. None if the bytes are not those of such rows.
+    fn with_rows<T>(
+        &mut self,
+        source: &Source<'_>,
         token: &RowToken,
-    ) -> Option<Rendered> {
-        let DecodedShape { shape, layout, .. } = decoded;
+        use_them: impl FnOnce(Option<Values<'_>>, Option<Values<'_>>, &[bool]) -> T,
+    ) -> Option<T> {
+        let Source { decoded: DecodedShape { shape, layout, .. }, images, part } = source;
         let has_old = take_apart(&mut self.old, layout, images.old_row())?;
         let has_new = take_apart(&mut self.new, layout, images.new_row())?;
-        if has_old && has_new {
-            let (old, new) = (self.old.values(token), self.new.values(token));
-            shape.columns.compare(&old, &new, &mut self.changed);
-        }
         let mut pieces = images.prerendered();
         let mut take = |row: &RowMemory, is_there: bool| {
             if is_there { layout.take_pieces(row, &mut pieces) } else { Some(Vec::new()) }
         };
         let (old_pieces, new_pieces) = (take(&self.old, has_old)?, take(&self.new, has_new)?);
-        let change = Change {
-            shape,
-            tail,
-            old: has_old.then(|| self.old.values(token).with_pieces(&old_pieces)),
-            new: has_new.then(|| self.new.values(token).with_pieces(&new_pieces)),
-            changed: &self.changed,
-            timestamp: self.timestamp.of(images.timestamp),
-        };
+        let old =
+            (has_old && part.has_old).then(|| self.old.values(token).with_pieces(&old_pieces));
+        let new =
+            (has_new && part.has_new).then(|| self.new.values(token).with_pieces(&new_pieces));
+        if let (Some(old), Some(new)) = (&old, &new) {
+            shape.columns.compare(old, new, &mut self.changed);
+        }
+        Some(use_them(old, new, &self.changed))
+    }
+
+    /// None if the bytes are not those of such rows. Raises what PostgreSQL's functions raise.
+    fn render(
+        &mut self,
+        source: &Source<'_>,
+        tail: &[u8],
+        most: Extent,
+        body: Vec<u8>,
+        token: &RowToken,
+    ) -> Option<Rendered> {
+        let Source { decoded: DecodedShape { shape, .. }, images, .. } = source;
+        let mut memory = std::mem::take(&mut self.body);
+        let mut timestamp = std::mem::take(&mut self.timestamp);
         let mut json = Json::utf8(body, images.likely_size());
-        let oversize = change.render_from(most, images.limit, &mut self.body, &mut json);
+        let oversize = self.with_rows(source, token, |old, new, changed| {
+            let timestamp = timestamp.of(images.timestamp);
+            let change = Change { shape, tail, old, new, changed, timestamp };
+            change.render_from(most, images.limit, &mut memory, &mut json)
+        });
+        (self.body, self.timestamp) = (memory, timestamp);
+        let oversize = oversize?;
         let mut body = json.into_bytes();
         if body.capacity() > body.len() + SLACK {
             body.shrink_to_fit();
         }
-        Some(Rendered { body, oversize, damage: None, key: None })
+        Some(Rendered { oversize, ..Rendered::of(body) })
     }
 
     /// A body without rows.
@@ -205,33 +319,37 @@ impl Rows {
 }
 
 impl KnownShape {
-    fn tail(&self, head: &EventHead) -> Rc<Tail> {
+    fn tail(&self, operation: Operation, head: &EventHead) -> Rc<Tail> {
         let mut tails = self.tails.borrow_mut();
-        if let Some(tail) = tails.iter().find(|tail| tail.is_of(head)) {
+        if let Some(tail) = tails.iter().find(|tail| tail.is_of(operation, head)) {
             return Rc::clone(tail);
         }
         if tails.len() >= KEPT_TAILS {
             tails.clear();
         }
-        let tail = Rc::new(Tail::new(head, &self.decoded.resource));
+        let tail = Rc::new(Tail::new(operation, head, &self.decoded));
         tails.push(Rc::clone(&tail));
         tail
     }
 }
 
 impl Tail {
-    fn new(head: &EventHead, resource: &str) -> Tail {
-        let EventHead { operation, table, routing_key, .. } = head;
+    fn new(operation: Operation, head: &EventHead, decoded: &DecodedShape) -> Tail {
+        let EventHead { table, routing_key, .. } = head;
+        let DecodedShape { resource, pattern, .. } = decoded;
         Tail {
-            operation: *operation,
-            bytes: body::tail(*operation, resource, table, routing_key),
+            operation,
+            bytes: match pattern {
+                None => body::tail(operation, resource, table, routing_key),
+                Some(_) => body::tail_before_key(operation, resource, table),
+            },
             table: Rc::clone(table),
             routing_key: Rc::clone(routing_key),
         }
     }
 
-    fn is_of(&self, head: &EventHead) -> bool {
-        self.operation == head.operation
+    fn is_of(&self, operation: Operation, head: &EventHead) -> bool {
+        self.operation == operation
             && self.table == head.table
             && self.routing_key == head.routing_key
     }

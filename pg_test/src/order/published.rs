@@ -99,11 +99,12 @@ fn change(message: &Message) -> Option<Change> {
     })
 }
 
-/// The LSN at the end of a message's id.
+/// The LSN in a message's id: system identifier, timeline, LSN, and a `/2` if it is the second of its event.
 fn lsn(message: &Message) -> u64 {
     let id = message.message_id.as_deref().unwrap_or_default();
-    let mut parts = id.rsplit('/').map(|part| u64::from_str_radix(part, 16).unwrap_or_default());
-    let (low, high) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let parts = id.split('/').skip(2);
+    let mut parts = parts.map(|part| u64::from_str_radix(part, 16).unwrap_or_default());
+    let (high, low) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     high << 32 | low
 }
 

@@ -223,4 +223,19 @@ fn a_row_whose_bytes_are_damaged_does_not_stop_the_stream() {
     assert!(bed.postgres.log().contains("\"public.papers\""), "nothing was logged");
     assert_eq!(events[1].json()["current"]["note"], json!("seen"));
     assert_eq!(events[1].headers.get("damaged"), None);
+    // Nor does a routing key stop it: no value is in that, since none can be told.
+    run(
+        &mut client,
+        "DROP TRIGGER capture ON papers;
+         CREATE TRIGGER capture AFTER UPDATE ON papers FOR EACH ROW
+           EXECUTE FUNCTION amqp_change_data_capture('', '', 'routing_key=k.{new.packed}.{new.id}');
+         UPDATE papers SET note = 'again'",
+    );
+    let events = published_so_far(&fixture, &mut client);
+    let keys: Vec<_> = events.iter().map(|event| event.routing_key.as_str()).collect();
+    assert_eq!(keys, ["k..", "k.x.2"]);
+    let damaged = &events[0];
+    assert!(damaged.headers["damaged"].as_str().is_some_and(|damage| damage.contains("corrupt")));
+    assert_eq!(damaged.json()["current"], json!({"id": 1}));
+    assert_eq!(damaged.json()["routing_key"], json!("k.."));
 }

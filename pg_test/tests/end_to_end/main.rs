@@ -31,6 +31,7 @@ mod publish;
 mod refusals;
 mod rejoined;
 mod removal;
+mod routing_keys;
 mod rows;
 mod settings;
 mod stalls;

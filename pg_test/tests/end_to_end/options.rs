@@ -292,7 +292,7 @@ fn options_that_make_no_sense_are_refused_by_create_trigger_and_when_the_trigger
         (
             "colour=red",
             "unknown capture option \"colour\"",
-            "exclude, only, exchange, previous, current, key, body, headers, type.",
+            "exclude, only, exchange, previous, current, key, routing_key, body, headers, type.",
         ),
         ("exclude", "a capture option must have the form key=value", "Valid options"),
         (

@@ -1,5 +1,6 @@
 //! The outbox table you have: rows that are messages of a user's own, option `body=` of a capture trigger.
 
+mod keys;
 mod messages;
 mod place;
 mod refusals;

@@ -114,6 +114,11 @@ impl Relation {
         &self.name
     }
 
+    /// The schema that it is in.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     /// The role that owns it.
     pub fn owner(&self) -> Role {
         Role(self.owner)

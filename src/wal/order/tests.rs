@@ -12,7 +12,8 @@ fn place(offset: u16) -> Place {
 }
 
 fn event(lsn: u64, command_id: u32, trace: Trace, place: Option<Place>) -> Entry {
-    Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_of_layout_1: false } }
+    let (is_of_layout_1, is_split) = (false, false);
+    Entry { lsn: Lsn(lsn), key: ChangeKey { command_id, trace, place, is_of_layout_1, is_split } }
 }
 
 /// A row's event, with the offset of the row.
@@ -71,6 +72,26 @@ fn a_row_that_a_before_trigger_wrote_comes_before_the_row_that_fired_it() {
     for most in [1, 2, 9] {
         assert_eq!(order(&entries, &records, most), [20, 70, 50, 80]);
     }
+}
+
+#[test]
+fn what_makes_two_messages_comes_twice_wherever_it_stands() {
+    let split = |mut entry: Entry| {
+        entry.key.is_split = true;
+        entry
+    };
+    // On time; late with a place that is found; late of a statement that is on time.
+    let entries = [row(10, 1, 1), split(row(20, 2, 2)), row(30, 3, 1)];
+    assert!(is_in_order(entries.into_iter()));
+    assert_eq!(order(&entries, &[], 9), [10, 20, 20, 30]);
+    let entries = [row(20, 2, 11), row(50, 3, 12), split(row(70, 1, 1)), row(80, 1, 2)];
+    let records = [new_version(30, 1), new_version(60, 2)];
+    assert_eq!(order(&entries, &records, 9), [20, 70, 70, 50, 80]);
+    let entries = [row(10, 1, 1), row(20, 2, 9), split(row(30, 1, 2)), split(row(40, 3, 9))];
+    assert_eq!(order(&entries, &[], 9), [10, 30, 30, 20, 40, 40]);
+    // One whose statement is not on time, and which names no place.
+    let unlogged = split(event(70, 1, Trace::NewVersion, None));
+    assert_eq!(order(&[row(20, 2, 11), unlogged], &[], 9), [70, 70, 20]);
 }
 
 #[test]

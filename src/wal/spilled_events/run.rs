@@ -272,6 +272,7 @@ pub(super) mod tests {
             trace: Trace::NewVersion,
             place: None,
             is_of_layout_1: false,
+            is_split: false,
         };
         Entry { lsn: Lsn(lsn), key }
     }

@@ -15,6 +15,7 @@ pub enum Contender {
     CaptureOff,
     Floor,
     Ours,
+    MadeKey,
     PgqLogutriga,
     PgqJsontriga,
     Slony,
@@ -23,11 +24,12 @@ pub enum Contender {
 }
 
 impl Contender {
-    pub const ALL: [Contender; 9] = [
+    pub const ALL: [Contender; 10] = [
         Contender::None,
         Contender::CaptureOff,
         Contender::Floor,
         Contender::Ours,
+        Contender::MadeKey,
         Contender::PgqLogutriga,
         Contender::PgqJsontriga,
         Contender::Slony,
@@ -46,6 +48,7 @@ impl Contender {
             Contender::CaptureOff => "ours, `amqp.capture = off`",
             Contender::Floor => "700 fixed bytes to the WAL, nothing else",
             Contender::Ours => "**ours**",
+            Contender::MadeKey => "ours, `routing_key={new.name}.{resource}.{operation}`",
             Contender::PgqLogutriga => "`pgq.logutriga` (C)",
             Contender::PgqJsontriga => "`pgq.jsontriga` (C)",
             Contender::Slony => "Slony's log trigger (C)",
@@ -90,6 +93,7 @@ impl Contender {
             Contender::CaptureOff => "capture_off",
             Contender::Floor => "fixed",
             Contender::Ours => "ours",
+            Contender::MadeKey => "made_key",
             Contender::PgqLogutriga => "logutriga",
             Contender::PgqJsontriga => "jsontriga",
             Contender::Slony => "slony",
@@ -119,6 +123,10 @@ impl Contender {
             Contender::CaptureOff | Contender::Ours => {
                 Ok(self.attach("amqp_change_data_capture('article')"))
             }
+            Contender::MadeKey => Ok(self.attach(
+                "amqp_change_data_capture('article', 'cdc', \
+                 'routing_key={new.name}.{resource}.{operation}')",
+            )),
             Contender::Floor => {
                 let library = c_library::compile(folder, "floor", include_str!("floor.c"))?;
                 let function = format!(
@@ -167,7 +175,11 @@ impl Contender {
             Contender::Slony => Some(slony::LOG),
             Contender::Outbox => Some("outbox"),
             Contender::Message => Some("message_outbox"),
-            Contender::None | Contender::CaptureOff | Contender::Floor | Contender::Ours => None,
+            Contender::None
+            | Contender::CaptureOff
+            | Contender::Floor
+            | Contender::Ours
+            | Contender::MadeKey => None,
         }
     }
 }
