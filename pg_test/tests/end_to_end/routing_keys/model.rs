@@ -163,7 +163,7 @@ fn random_templates_make_the_keys_that_a_function_in_plpgsql_makes() {
                 named.join(",")
             ),
         );
-        for _ in 0..dice.between(5, 15) {
+        for _ in 0..dice.between(20, 40) {
             let all: Vec<_> = COLUMNS.iter().map(|column| value(&mut dice, column)).collect();
             let column = dice.pick(&COLUMNS[1..]);
             let one = value(&mut dice, column);
