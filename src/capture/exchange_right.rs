@@ -7,18 +7,18 @@ use crate::pg::report::Report;
 use crate::pg::rights::Role;
 use crate::settings;
 
-/// Returns the error if tables of this owner may not send events to this exchange.
-pub fn refusal(exchange: &str, owner: Role) -> Option<Report> {
+/// Returns the error if this role, which owns the table or makes the trigger, may not have events sent to this exchange.
+pub fn refusal(exchange: &str, role: Role) -> Option<Report> {
     let own = settings::exchange();
-    if exchange == own || owner.may_set(settings::EXCHANGE_NAME) {
+    if exchange == own || role.may_set(settings::EXCHANGE_NAME) {
         return None;
     }
-    let owner = owner.name();
-    let quoted = owner.replace('"', "\"\"");
+    let role = role.name();
+    let quoted = role.replace('"', "\"\"");
     Some(
         Report::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
-            format!("tables of role \"{owner}\" may not send events to exchange \"{exchange}\""),
+            format!("role \"{role}\" may not have events sent to exchange \"{exchange}\""),
         )
         .detail(format!(
             "Capture option exchange= names another exchange than amqp.exchange, which is \"{own}\" here."

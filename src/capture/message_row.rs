@@ -10,7 +10,8 @@ use super::emission;
 use super::message_columns::{MessageColumn, MessageColumns};
 use crate::event::{Codec, Operation};
 use crate::outbox::arguments::{PERSISTENT, content_type};
-use crate::outbox::draft::{Draft, Part, Refusal};
+use crate::outbox::draft::{Draft, Part, Refusal, too_large};
+use crate::outbox::headers::{LONGEST, too_many_properties};
 use crate::outbox::sender;
 use crate::pg::entry_points::BodyType;
 use crate::pg::plan_memory::PlanMemory;
@@ -101,9 +102,17 @@ impl MessageRow {
     ) {
         let Some(row) = call.new_row() else { return };
         let row = values.take_apart(row);
-        self.body.read(&row, &mut memory.body);
+        let limit = settings::max_message_size();
+        if let Err(size) = self.body.read(&row, &mut memory.body, limit) {
+            let (part, report) = (Part::Body, too_large(size, limit));
+            self.explain(call, Refusal { part, report }).raise();
+        }
         let is_there = |source: &Option<Source>, json| {
-            source.as_ref().is_some_and(|source| source.read(&row, json))
+            let Some(source) = source else { return false };
+            source.read(&row, json, LONGEST).unwrap_or_else(|size| {
+                let (part, report) = (Part::Headers, too_many_properties(size));
+                self.explain(call, Refusal { part, report }).raise()
+            })
         };
         let has_headers = is_there(&self.headers, &mut memory.headers);
         let has_kind = is_there(&self.kind, &mut memory.kind);
@@ -135,7 +144,7 @@ impl MessageRow {
                 || (has_kind && kind.is_lossy()),
             ..Draft::default()
         };
-        let made = match draft.check(settings::max_message_size()) {
+        let made = match draft.check(limit) {
             Ok(made) => made,
             Err(refusal) => self.explain(call, refusal).raise(),
         };
@@ -183,15 +192,29 @@ impl Source {
         Source { name: column.name, stored, kind }
     }
 
-    /// Reads the column's value into `json`: text in UTF-8, or bytes. Returns false if it is null.
-    fn read(&self, row: &Values<'_>, json: &mut Json) -> bool {
+    /// Reads the column's value into `json`: text in UTF-8, or bytes. Returns whether it is not null.
+    ///
+    /// # Errors
+    ///
+    /// How many bytes it takes at least, if a few that are stored would make more than `most`: the numbers of a jsonb.
+    fn read(&self, row: &Values<'_>, json: &mut Json, most: usize) -> Result<bool, usize> {
         json.begin(usize::MAX);
-        let Some(value) = self.stored.value(row) else { return false };
-        match &self.kind {
-            Some(kind) => kind.render(value, json),
-            None => value.with_content(|bytes| json.push(bytes)),
+        let Some(value) = self.stored.value(row) else { return Ok(false) };
+        let Some(kind) = &self.kind else {
+            value.with_content(|bytes| json.push(bytes));
+            return Ok(true);
+        };
+        if kind.is_looked_into() {
+            let fetched = self.stored.fetch(row);
+            let size = fetched.and_then(|value| kind.size(value, most)).unwrap_or(0);
+            if size > most {
+                return Err(size);
+            }
         }
-        true
+        // It may have been fetched.
+        let value = self.stored.value(row).unwrap_or(value);
+        kind.render(value, json);
+        Ok(true)
     }
 }
 
@@ -201,6 +224,6 @@ pub fn null_key() -> Report {
         PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED,
         "routing key of a message must not be null",
     )
-    .detail("A value in it is null.")
+    .detail("A value in it is null, a null of JSON, or larger than a key may be.")
     .hint("Declare the columns that capture option routing_key= names NOT NULL. An INSERT has no old row.")
 }

@@ -18,7 +18,7 @@ use crate::pg::invalidation::{Dependencies, Stamp};
 use crate::pg::stored_column::StoredColumn;
 use crate::pg::trigger::{self, Action, TriggerCall};
 use crate::pg::tuple::Values;
-use crate::routing_key::{Names, Pattern};
+use crate::routing_key::{Names, Pattern, harmless};
 use crate::row::columns::Columns;
 use crate::row::growth::Growth;
 use crate::row::made_key::MadeKey;
@@ -148,6 +148,10 @@ impl Plan {
         if let Some(exchange) = &options.exchange {
             require_short_string("exchange", exchange);
             if let Some(refusal) = exchange_right::refusal(exchange, call.owner()) {
+                // What a row says that is a message is its writer's choice.
+                if options.message.is_there() {
+                    refusal.raise();
+                }
                 // CREATE TRIGGER refuses this. An earlier version did not, and its triggers go on working.
                 refusal.log();
             }
@@ -183,7 +187,8 @@ impl Plan {
         let split_by = call.stored(&key_columns.unwrap_or_default());
         let operations = OPERATIONS.map(|operation| {
             let routing_key = match &pattern {
-                None => routing_key(&arguments.prefix, &resource, operation),
+                None if message.is_some() => routing_key(&arguments.prefix, &resource, operation),
+                None => harmless(routing_key(&arguments.prefix, &resource, operation)),
                 Some(pattern) if pattern.is_fixed() => {
                     MadeKey::without_values(pattern, operation.as_str()).fit()
                 }

@@ -10,6 +10,7 @@ use crate::outbox::headers;
 use crate::pg::catalog::{CaptureTrigger, Relation, quoted};
 use crate::pg::event_trigger;
 use crate::pg::report::Report;
+use crate::pg::rights::Role;
 use crate::pg::trigger;
 use crate::pg::worker_types::WorkerType;
 use crate::routing_key::{Names, Side};
@@ -25,7 +26,7 @@ pub fn problem(trigger: &CaptureTrigger, table: &Relation) -> Option<Report> {
             .or_else(|| unknown_column(trigger, table, &arguments))
             .or_else(|| long_name(table, &arguments))
             .or_else(|| reserved_routing_key(table, &arguments))
-            .or_else(|| exchange_of_others(table, &arguments)),
+            .or_else(|| exchange_of_others(trigger, table, &arguments)),
         Err(problem) => Some(problem.of_trigger(&trigger.name)),
     }
 }
@@ -112,10 +113,17 @@ fn reserved_routing_key(table: &Relation, arguments: &Arguments) -> Option<Repor
     headers::check_routing_key(&filling.into_key()).err()
 }
 
-/// Checks that the table's owner may choose another exchange than the session's.
-fn exchange_of_others(table: &Relation, arguments: &Arguments) -> Option<Report> {
+/// Checks that the table's owner may choose another exchange than the session's, and whoever makes the trigger: to
+/// make one on the table of another takes no more than the privilege TRIGGER. Who makes a partition makes a clone.
+fn exchange_of_others(
+    trigger: &CaptureTrigger,
+    table: &Relation,
+    arguments: &Arguments,
+) -> Option<Report> {
     let exchange = arguments.options.exchange.as_deref()?;
-    capture::exchange_right::refusal(exchange, table.owner())
+    let maker = (!trigger.is_clone).then(Role::current);
+    let roles = std::iter::once(table.owner()).chain(maker);
+    roles.into_iter().find_map(|role| capture::exchange_right::refusal(exchange, role))
 }
 
 /// Warns of what will fail later, in another command, for another user.

@@ -65,9 +65,14 @@ impl Debt {
         }
     }
 
-    /// The same for as long as it names the same events: no event is named so, and no gap of lost WAL.
+    /// The same for as long as it names the same events: no event is named so, and no gap of lost WAL. Of two messages
+    /// that an event makes, the second is not told apart: what is remembered over a restart is the event.
     fn announcement_id(&self) -> String {
-        format!("{}/passed/gap", self.message_id)
+        // Server, timeline and the two parts of an LSN.
+        const PARTS: usize = 4;
+        let end = self.message_id.match_indices('/').nth(PARTS - 1).map(|(end, _)| end);
+        let event = &self.message_id[..end.unwrap_or(self.message_id.len())];
+        format!("{event}/passed/gap")
     }
 
     fn add(&mut self, other: Debt) {

@@ -6,14 +6,11 @@ use std::borrow::Cow;
 use amqp::TableBuf;
 use pgrx::PgSqlErrorCode;
 
-use super::headers::{self, too_long};
+use super::headers::{self, MOST_PROPERTIES, too_long, too_many_properties};
 use super::reserved;
 use crate::event::{MAX_SHORT_STRING, PropertiesStart};
 use crate::pg::function_call::Interval;
 use crate::pg::report::Report;
-
-/// Bytes that properties and headers may have: they must fit into one frame, however small the broker's are.
-const MOST_PROPERTIES: usize = 16 * 1024;
 
 /// The latest that a message may expire, in milliseconds (RabbitMQ: `MAX_EXPIRY_TIMER`): 49.7 days.
 const LATEST: i128 = u32::MAX as i128;
@@ -143,12 +140,7 @@ impl Draft<'_> {
         let texts: usize = self.texts().map(|(_, text)| text.len()).sum();
         let size = texts + made.headers.as_table().as_bytes().len();
         if size > MOST_PROPERTIES {
-            return Err(Report::new(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                "properties and headers are too large",
-            )
-            .detail(format!("They take {size} bytes; {MOST_PROPERTIES} are allowed."))
-            .hint("Put into the body what is large."));
+            return Err(too_many_properties(size));
         }
         Ok(())
     }
@@ -190,7 +182,8 @@ fn check_length(what: &str, text: &str) -> Result<(), Report> {
     if text.len() > MAX_SHORT_STRING { Err(too_long(what, text.len())) } else { Ok(()) }
 }
 
-fn too_large(size: usize, limit: usize) -> Report {
+/// What is wrong with a body of so many bytes.
+pub fn too_large(size: usize, limit: usize) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         "message is too large to be published",

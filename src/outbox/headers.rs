@@ -27,12 +27,31 @@ const ROUTES: [&str; 2] = ["CC", "BCC"];
 /// What a stream looks for when it filters; the broker's channel fails at anything but a text.
 const FILTER_VALUE: &str = "x-stream-filter-value";
 
+/// Bytes that properties and headers may have: they must fit into one frame, however small the broker's are.
+pub const MOST_PROPERTIES: usize = 16 * 1024;
+
+/// Text of this length makes no table that is small enough: a byte of it is written with six at most.
+pub const LONGEST: usize = 8 * MOST_PROPERTIES;
+
+/// What is wrong with properties and headers that take so many bytes.
+pub fn too_many_properties(size: usize) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        "properties and headers are too large",
+    )
+    .detail(format!("They take {size} bytes; {MOST_PROPERTIES} are allowed."))
+    .hint("Put into the body what is large.")
+}
+
 /// Makes a table of a JSON object.
 ///
 /// # Errors
 ///
 /// If it is no object, or something in it cannot be a header, or is not the caller's to say.
 pub fn table(json: &str) -> Result<TableBuf, Report> {
+    if json.len() > LONGEST {
+        return Err(too_many_properties(json.len()));
+    }
     if depth(json) > DEEPEST {
         return Err(wrong(format!("headers are nested more than {DEEPEST} deep"))
             .hint("Put into the body what is nested so deep."));
@@ -67,7 +86,10 @@ fn unreadable(error: &str) -> Report {
 fn check(name: &str, value: &Json) -> Result<(), Report> {
     if reserved::is_header(name) {
         return Err(wrong(format!("header \"{name}\" is reserved"))
-            .detail("The worker says so of each message, and consumers believe it.")
+            .detail(format!(
+                "The worker says it of messages, and consumers believe it. So are {}.",
+                reserved::headers()
+            ))
             .hint("Give the header another name."));
     }
     if reserved::is_header_of_the_broker(name) {
@@ -250,7 +272,8 @@ mod tests {
         };
         assert!(table(&nested(DEEPEST)).is_ok());
         assert!(refusal(&nested(DEEPEST + 1)).contains("nested"));
-        assert!(refusal(&nested(100_000)).contains("nested"));
+        assert!(refusal(&nested(LONGEST / 3)).contains("nested"));
+        assert!(refusal(&nested(LONGEST)).contains("too large"));
         assert!(refusal(&format!("{{\"n\": 1{}}}", "0".repeat(400))).contains("number"));
         assert_eq!(refusal(r#"{"a": "\ud800"}"#), "a text in the headers stands for no characters");
         let long = "x".repeat(256);

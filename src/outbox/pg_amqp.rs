@@ -109,10 +109,14 @@ pub fn exchange_declare(call: FunctionCall<'_>) -> Answer {
     if name.len() > MAX_SHORT_STRING {
         headers::too_long("exchange", name.len()).raise();
     }
+    let kind = text(EXCHANGE_TYPE).unwrap_or_default();
+    if kind.len() > MAX_SHORT_STRING {
+        headers::too_long("exchange_type", kind.len()).raise();
+    }
     let is = |number| call.boolean(number).unwrap_or(false);
     let wanted = Wanted {
         name: &name,
-        kind: &text(EXCHANGE_TYPE).unwrap_or_default(),
+        kind: &kind,
         is_durable: is(DURABLE),
         is_auto_delete: is(AUTO_DELETE),
     };

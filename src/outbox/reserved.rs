@@ -71,6 +71,11 @@ pub fn kinds() -> String {
     KINDS.join(", ")
 }
 
+/// The headers, for a detail.
+pub fn headers() -> String {
+    HEADERS.join(", ")
+}
+
 /// Whether a header of this name is the worker's to set.
 pub fn is_header(name: &str) -> bool {
     HEADERS.contains(&name)

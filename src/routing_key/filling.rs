@@ -56,7 +56,6 @@ impl Filling {
     }
 
     /// Whether a value was null, or there was no row that could have it.
-    #[allow(dead_code, reason = "rows that are messages will ask")]
     pub fn has_null(&self) -> bool {
         self.has_null
     }
@@ -75,7 +74,7 @@ impl Filling {
 }
 
 /// The key, unless it would be taken for one of a message about the stream, or for one that the broker reads.
-fn harmless(key: String) -> String {
+pub fn harmless(key: String) -> String {
     if !reserved::is_routing_key(&key) && !reserved::is_routing_key_of_the_broker(&key) {
         return key;
     }

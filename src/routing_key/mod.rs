@@ -18,6 +18,6 @@ mod sha256;
 mod template;
 mod word;
 
-pub use filling::Filling;
+pub use filling::{Filling, harmless};
 pub use pattern::{Pattern, Side};
 pub use template::{Mistake, Names, Template};

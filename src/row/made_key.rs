@@ -5,9 +5,9 @@ use super::json::Json;
 use crate::pg::tuple::Values;
 use crate::routing_key::{Filling, Pattern, Side};
 
-/// A value with at least so many bytes of JSON is taken for null, in a key of which 255 bytes stay: PostgreSQL's
-/// functions could fail at it.
-const LARGEST: usize = 256 * 1024 * 1024;
+/// A value with more bytes of JSON is taken for null, in a key of which 255 bytes stay: a few bytes that are stored can
+/// make more text than there is memory for.
+const LARGEST: usize = 1024 * 1024;
 
 /// A key that was filled in.
 pub struct MadeKey {
@@ -36,6 +36,9 @@ impl MadeKey {
             let Some((row, column)) = row.zip(columns.list.get(column)) else {
                 return filling.add_value(None);
             };
+            if column.measure(row, LARGEST) > LARGEST {
+                return filling.add_value(None);
+            }
             json.begin(LARGEST);
             column.render(row, json);
             is_lossy |= json.is_lossy();

@@ -10,7 +10,7 @@ use pgrx::PgSqlErrorCode;
 use crate::delivery::{Debt, HeaderValue, Message, ResendReason};
 use crate::event::{Content, Event, EventHead, Half, Names, Operation, Second};
 use crate::lsn::Lsn;
-use crate::memory::OutOfMemory;
+use crate::memory::{self, OutOfMemory};
 use crate::pg::report::Report;
 use crate::pg::server;
 use crate::pg::timeline::Timelines;
@@ -96,8 +96,13 @@ impl Composer {
         let lsn = next.recorded.lsn;
         let size = next.recorded.payload.len();
         let name = (lsn, next.half);
-        let mut event = Event::decode(next.recorded.payload, &mut self.names)
-            .map_err(|error| self.unreadable(name, size, error.to_string()))?;
+        let names = &mut self.names;
+        let decoded = memory::attempt(|| Event::decode(next.recorded.payload, names));
+        let mut event = match decoded {
+            Ok(Ok(event)) => event,
+            Ok(Err(error)) => return Err(self.unreadable(name, size, error.to_string())),
+            Err(OutOfMemory { .. }) => return Err(self.without_memory(name, size)),
+        };
         let mut properties = None;
         let EventHead { oversize, .. } = event.head;
         let key = event.head.key.clone();

@@ -2,6 +2,7 @@
 
 use pg_test::{Message, Queue};
 use postgres::Client;
+use postgres::error::SqlState;
 use serde_json::{Value, json};
 
 use crate::helpers::{blog, published_so_far, refusal, run};
@@ -337,4 +338,33 @@ fn options_that_make_no_sense_are_refused_by_create_trigger_and_when_the_trigger
          INSERT INTO t VALUES (1)",
     );
     assert_eq!(published_so_far(&fixture, &mut client)[0].json()["current"], json!({"id": 1}));
+}
+
+/// To make a trigger on the table of another takes the privilege TRIGGER alone.
+#[test]
+fn who_makes_a_trigger_may_send_to_no_exchange_that_he_could_not_set() {
+    let (fixture, mut client) = blog("exchange_of_others");
+    let role = format!("{}_role", fixture.database);
+    run(
+        &mut client,
+        &format!(
+            "CREATE ROLE {role}; CREATE TABLE notes (id int, body text);
+             GRANT TRIGGER, INSERT ON notes TO {role};
+             GRANT EXECUTE ON FUNCTION amqp_change_data_capture() TO {role}; SET ROLE {role}"
+        ),
+    );
+    let make = |options: &str| {
+        format!(
+            "CREATE TRIGGER mine AFTER INSERT ON notes FOR EACH ROW
+             EXECUTE FUNCTION amqp_change_data_capture('note', 'cdc'{options})"
+        )
+    };
+    let error = refusal(&mut client, &make(", 'body=body', 'exchange=payments'"));
+    assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+    assert_eq!(
+        error.message(),
+        format!("role \"{role}\" may not have events sent to exchange \"payments\"")
+    );
+    run(&mut client, &make(""));
+    run(&mut client, &format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}"));
 }

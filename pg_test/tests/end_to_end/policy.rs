@@ -428,7 +428,7 @@ fn a_trigger_whose_owner_may_not_choose_the_exchange_writes_on_and_the_log_says_
         wait_until_confirmed(&mut client);
         bed.postgres
             .log()
-            .matches(&format!("may not send events to exchange \"{exchange}\""))
+            .matches(&format!("may not have events sent to exchange \"{exchange}\""))
             .count()
     };
     assert_eq!(lines("plain", "a", "gone"), 1);

@@ -42,6 +42,19 @@ fn what_a_broker_would_refuse_fails_the_statement_and_names_table_and_column() {
             INVALID,
             "headers are nested more than 16 deep",
         ),
+        // Some of what would be gigabytes as text.
+        (
+            headers,
+            "(SELECT jsonb_build_object('x', jsonb_agg(('1e131071')::numeric)) FROM generate_series(1, 100000))",
+            LARGE,
+            "properties and headers are too large",
+        ),
+        (
+            headers,
+            "jsonb_build_object('x', (SELECT jsonb_agg(0) FROM generate_series(1, 100000)))",
+            LARGE,
+            "properties and headers are too large",
+        ),
         (kind, "'gap'", INVALID, "type \"gap\" is reserved"),
         (kind, "'Snapshot-Begin'", INVALID, "type \"Snapshot-Begin\" is reserved"),
         (kind, "repeat('x', 256)", LONG, "type is longer than 255 bytes"),
@@ -277,4 +290,22 @@ fn a_routing_key_that_nobody_may_send_with_is_refused() {
     let named = "Trigger \"send\" of table public.t makes the routing key of the message.";
     assert!(at_write.detail().unwrap_or_default().starts_with(named), "{at_write:?}");
     assert_eq!(bodies(&published_so_far(&fixture, &mut client)), [""; 0]);
+}
+
+/// A megabyte that would be many gigabytes as text.
+#[test]
+fn enormous_numbers_fail_the_statement_and_not_the_server() {
+    let (fixture, mut client) = blog("outbox_enormous");
+    run(
+        &mut client,
+        "CREATE TABLE numbers (body jsonb);
+         CREATE TRIGGER send AFTER INSERT ON numbers FOR EACH ROW
+         EXECUTE FUNCTION amqp_change_data_capture('number', 'cdc', 'body=body')",
+    );
+    let enormous =
+        "INSERT INTO numbers SELECT jsonb_agg('1e131071'::numeric) FROM generate_series(1, 100000)";
+    let error = refusal(&mut client, enormous);
+    assert_eq!((error.code(), error.message()), (&LARGE, "message is too large to be published"));
+    run(&mut client, "INSERT INTO numbers VALUES ('1e100')");
+    assert_eq!(bodies(&published_so_far(&fixture, &mut client)), [format!("1{}", "0".repeat(100))]);
 }

@@ -347,3 +347,42 @@ fn what_comes_again_is_the_same_half() {
         assert_eq!(pair[0].json()["previous"]["id"], pair[1].json()["current"]["id"]);
     }
 }
+
+/// One row's update moves another row within it, in a transaction that is prepared and committed elsewhere.
+#[test]
+fn late_halves_stay_together_and_in_the_order_of_the_changes() {
+    let (fixture, mut client) = blog("split_late");
+    captured(&mut client, "orders", COLUMNS, BY_TENANT);
+    run(
+        &mut client,
+        "CREATE FUNCTION move_first(to_tenant text) RETURNS text LANGUAGE sql VOLATILE AS
+           $$ UPDATE orders SET tenant = to_tenant WHERE id = 1 RETURNING tenant $$;
+         INSERT INTO orders VALUES (1, 'acme', 1), (2, 'acme', 2);
+         COMMIT;
+         BEGIN;
+         UPDATE orders SET tenant = move_first('globex') WHERE id = 2;
+         UPDATE orders SET v = 3 WHERE id = 2;
+         PREPARE TRANSACTION 'split_late'",
+    );
+    run(&mut fixture.client(), "COMMIT PREPARED 'split_late'");
+    let events = published_so_far(&fixture, &mut client);
+    let told = |event: &pg_test::Message| {
+        let body = event.json();
+        let row = if body["current"].is_null() { &body["previous"] } else { &body["current"] };
+        (
+            event.routing_key.clone(),
+            row["id"].clone(),
+            header(event, "tx_seq"),
+            header(event, "tx_size"),
+        )
+    };
+    let expected = [
+        ("acme.order.delete", 1, 1),
+        ("globex.order.insert", 1, 2),
+        ("acme.order.delete", 2, 3),
+        ("globex.order.insert", 2, 4),
+        ("globex.order.update", 2, 5),
+    ];
+    let expected = expected.map(|(key, id, seq)| (key.to_owned(), json!(id), json!(seq), json!(5)));
+    assert_eq!(events[2..].iter().map(told).collect::<Vec<_>>(), expected);
+}

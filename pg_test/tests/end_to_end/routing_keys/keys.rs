@@ -74,7 +74,8 @@ fn one_placeholder_alone_is_the_key_as_the_value_is() {
     run(
         &mut client,
         "INSERT INTO messages VALUES (1, 'orders.placed'), (2, 'a b#*%2E'), (3, NULL), (4, ''),
-           (5, 'amqp_cdc.gap'), (6, 'amqp_cdc'), (7, 'amq.rabbitmq.reply-to.x'), (8, repeat('é', 128));
+           (5, 'amqp_cdc.gap'), (6, 'amqp_cdc'), (7, 'amq.rabbitmq.reply-to.x'), (8, repeat('é', 128)),
+           (9, repeat('x', 1100000));
          TRUNCATE messages",
     );
     let long = "é".repeat(128);
@@ -91,9 +92,20 @@ fn one_placeholder_alone_is_the_key_as_the_value_is() {
             "amqp_cd%63",
             "amq%2Erabbitmq.reply-to.x",
             &format!("{}%7E{hash}", "é".repeat(110)),
+            // Above a megabyte it is as good as none.
+            "",
             "",
         ]
     );
+}
+
+/// Nobody who binds `amqp_cdc.#` is told of a row, with a template or without.
+#[test]
+fn a_prefix_that_is_the_streams_own_is_made_another() {
+    let (fixture, mut client) = blog("own_prefix");
+    captured(&mut client, "gaps", "id int", "'gap', 'AMQP_CDC'");
+    run(&mut client, "INSERT INTO gaps VALUES (1)");
+    assert_eq!(keys(&published_so_far(&fixture, &mut client)), ["amqp_cdc%2Egap.insert"]);
 }
 
 /// The columns of [`every_type_stands_in_the_key_as_it_stands_in_the_body`], with a value of each. The last ones are
