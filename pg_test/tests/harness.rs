@@ -212,6 +212,8 @@ fn rabbitmq_keeps_a_persistent_message_through_a_kill_and_a_stop() {
     broker.publish("", "kept", b"still there");
     assert_eq!(broker.message_count("kept"), 1);
     let listener = broker.consume(&Queue::transient("listener"));
+    // That there is such a queue is in a log which is written a moment later.
+    rabbitmq.ctl(&["eval", "mnesia:sync_log()."]);
 
     rabbitmq.kill();
     let told = panic_message(|| {
