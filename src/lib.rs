@@ -38,6 +38,7 @@
 //! | [`pg`] | the one door to PostgreSQL's C: all `unsafe`, all `pg_sys`, and what differs between its versions: `sys` declares, |
 //! | | `sys/versions` lists what a new one changes, `change_records` and `transaction_records` read the WAL's records, |
 //! | | `entry_points` is where PostgreSQL comes in |
+//! | [`quoted_name`] | names in double quotes, as options and templates have them |
 //! | [`note_file`] | small files in the data directory, which outlive a process |
 //! | [`lsn`], [`place`], [`bytes`], [`memory`], [`running`] | leaves: they import each other alone, and `pg` imports nothing else |
 //! | `pg_test/src` | the tests' servers and brokers; `chaos`: the chaos test (each `fault` in it, `injector`); `bin/bench`: the benches; `bin/ha`: what is highly available |
@@ -74,6 +75,7 @@ mod outbox;
 mod pg;
 mod place;
 mod position;
+mod quoted_name;
 mod removal;
 mod restore;
 mod routing_key;

@@ -1,6 +1,6 @@
 //! Option `routing_key=`: what the routing keys of a trigger's events are made by. Pure.
 
-use super::problem::{Problem, unknown_column};
+use super::problem::{Problem, find_column};
 use crate::memory;
 use crate::routing_key::{Mistake, Names, Pattern, Template};
 
@@ -36,10 +36,8 @@ impl KeyTemplate {
     /// A [`Problem`] for a column that the table does not have, or that is not published: its value would be.
     pub fn check(&self, columns: &[(usize, String)], excluded: &[usize]) -> Result<(), Problem> {
         for name in self.template.columns() {
-            let Some((number, _)) = columns.iter().find(|(_, column)| column == name) else {
-                return Err(unknown_column(&self.argument, ROUTING_KEY, name, columns));
-            };
-            if excluded.contains(number) {
+            let number = find_column(&self.argument, ROUTING_KEY, name, columns)?;
+            if excluded.contains(&number) {
                 let message =
                     format!("column \"{name}\" is in the routing key but is not published");
                 let hint = "What is excluded cannot be in the routing key.";

@@ -10,7 +10,7 @@
 
 use super::column_names::{quote_name, split_names};
 use super::names::cut;
-use super::problem::{Problem, unknown_column};
+use super::problem::{Problem, find_column};
 use crate::memory;
 use crate::pg::worker_types::WorkerType;
 
@@ -151,10 +151,8 @@ impl ColumnOption {
         columns: &[(usize, String)],
         type_of: impl Fn(usize) -> Option<WorkerType>,
     ) -> Result<MessageColumn, Problem> {
-        let Some((number, _)) = columns.iter().find(|(_, name)| *name == self.name) else {
-            return Err(unknown_column(&self.argument, self.option, &self.name, columns));
-        };
-        let found = type_of(*number).filter(|&found| is_taken(self.option, found));
+        let number = find_column(&self.argument, self.option, &self.name, columns)?;
+        let found = type_of(number).filter(|&found| is_taken(self.option, found));
         let of = found.ok_or_else(|| {
             let (column, option) = (cut(&self.name), self.option);
             Problem::new(
@@ -163,7 +161,7 @@ impl ColumnOption {
                 &taken_types(option),
             )
         })?;
-        Ok(MessageColumn { number: *number, name: memory::text(&self.name), of })
+        Ok(MessageColumn { number, name: memory::text(&self.name), of })
     }
 }
 

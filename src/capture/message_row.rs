@@ -204,15 +204,14 @@ impl Source {
             value.with_content(|bytes| json.push(bytes));
             return Ok(true);
         };
-        if kind.is_looked_into() {
-            let fetched = self.stored.fetch(row);
-            let size = fetched.and_then(|value| kind.size(value, most)).unwrap_or(0);
-            if size > most {
-                return Err(size);
-            }
+        if !kind.is_looked_into() {
+            kind.render(value, json);
+            return Ok(true);
         }
-        // It may have been fetched.
-        let value = self.stored.value(row).unwrap_or(value);
+        let value = self.stored.fetch(row).unwrap_or(value);
+        if let Some(size) = kind.size(value, most).filter(|&size| size > most) {
+            return Err(size);
+        }
         kind.render(value, json);
         Ok(true)
     }

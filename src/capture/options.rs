@@ -19,7 +19,7 @@ use super::column_names::{quote_name, split_names};
 use super::key_template::{self, KeyTemplate, ROUTING_KEY};
 use super::message_columns::{self, BODY, HEADERS, MessageOptions, TYPE};
 use super::names::cut;
-use super::problem::{Problem, unknown_column};
+use super::problem::{Problem, find_column};
 use crate::memory;
 
 const EXCLUDE: &str = "exclude";
@@ -236,13 +236,9 @@ impl ColumnList {
 
     /// The columns' numbers, in the order of the list.
     fn find(&self, columns: &[(usize, String)]) -> Result<Vec<usize>, Problem> {
-        let find = |wanted: &String| match columns.iter().find(|(_, name)| name == wanted) {
-            Some(&(number, _)) => Ok(number),
-            None => Err(unknown_column(&self.argument, self.option, wanted, columns)),
-        };
         let mut numbers = memory::with_room(self.names.len());
         for name in &self.names {
-            numbers.push(find(name)?);
+            numbers.push(find_column(&self.argument, self.option, name, columns)?);
         }
         Ok(numbers)
     }

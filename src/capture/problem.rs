@@ -28,21 +28,28 @@ impl Problem {
     }
 }
 
-/// What is wrong with an option that names a column which is none of the table's.
-pub fn unknown_column(
+/// Finds the column that an option names among those of the table, and returns its number.
+///
+/// # Errors
+///
+/// A [`Problem`] if it is none of them.
+pub fn find_column(
     argument: &str,
     option: &str,
     wanted: &str,
     columns: &[(usize, String)],
-) -> Problem {
+) -> Result<usize, Problem> {
+    if let Some(&(number, _)) = columns.iter().find(|(_, name)| name == wanted) {
+        return Ok(number);
+    }
     let mut names = String::new();
     for (number, (_, name)) in columns.iter().enumerate() {
         memory::append_text(&mut names, if number == 0 { "" } else { ", " });
         memory::append_text(&mut names, name);
     }
-    Problem::new(
+    Err(Problem::new(
         argument,
         format!("column \"{}\" of capture option \"{option}\" does not exist", cut(wanted)),
         &format!("Columns of the table: {}.", cut(&names)),
-    )
+    ))
 }

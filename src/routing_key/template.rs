@@ -15,7 +15,7 @@
 
 use super::filling::Filling;
 use super::pattern::{Part, Pattern, Side};
-use crate::memory;
+use crate::{memory, quoted_name};
 
 /// Bytes that a template may have: many times a routing key, but events hold it.
 const LONGEST: usize = 2048;
@@ -226,22 +226,12 @@ fn placeholder(text: &str) -> Result<(Piece, &str), Mistake> {
 
 /// Reads the name of a column, and the brace behind it. Returns none if that is not there.
 fn column_name(text: &str) -> Option<(String, &str)> {
-    let Some(mut rest) = text.strip_prefix('"') else {
+    let Some(quoted) = text.strip_prefix('"') else {
         let (name, after) = up_to_brace(text)?;
         return Some((memory::text(name), after));
     };
-    let mut name = String::new();
-    loop {
-        let (part, after) = rest.split_once('"')?;
-        memory::append_text(&mut name, part);
-        match after.strip_prefix('"') {
-            Some(more) => {
-                memory::append_text(&mut name, "\"");
-                rest = more;
-            }
-            None => return Some((name, after.trim_start().strip_prefix('}')?)),
-        }
-    }
+    let (name, after) = quoted_name::take(quoted)?;
+    Some((name, after.trim_start().strip_prefix('}')?))
 }
 
 /// Returns what stands before the closing brace, and what comes after that.
@@ -252,11 +242,7 @@ fn up_to_brace(text: &str) -> Option<(&str, &str)> {
 
 /// Writes a column's name so that it is read again.
 fn quoted(name: &str) -> String {
-    if name.contains(['{', '}', '"']) || name.trim() != name {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
-    }
+    quoted_name::write(name, &['{', '}'])
 }
 
 /// Shortens a user's text for an error message.

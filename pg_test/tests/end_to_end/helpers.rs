@@ -38,6 +38,20 @@ pub fn capture_blog(client: &mut Client) {
     );
 }
 
+/// Makes a table of rows `id` and `v` whose every change is captured, TRUNCATE as well.
+pub fn make_wholly_captured(client: &mut Client, table: &str) {
+    run(
+        client,
+        &format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, v text);
+             CREATE TRIGGER m_capture AFTER INSERT OR UPDATE OR DELETE ON {table}
+               FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
+             CREATE TRIGGER m_capture_t AFTER TRUNCATE ON {table}
+               FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()"
+        ),
+    );
+}
+
 /// The exchange that a server's worker announces gaps to, where a test sets it as `amqp.exchange`.
 pub const OPERATIONS: &str = "operations";
 

@@ -4,7 +4,7 @@ use pg_test::{Fixture, Message};
 use postgres::Client;
 
 use super::letters;
-use crate::helpers::{lsn, published_so_far, run};
+use crate::helpers::{lsn, make_wholly_captured, published_so_far, run};
 
 /// `m:body` of a message, `i:1`, `u:1`, `d:1` of a row, `t` of a TRUNCATE.
 fn told(messages: &[Message]) -> Vec<String> {
@@ -23,14 +23,7 @@ fn told(messages: &[Message]) -> Vec<String> {
 /// A fixture with a bare captured table `t` and `letters`.
 fn tables(name: &str) -> (Fixture<'static>, Client) {
     let (fixture, mut client) = letters(name);
-    run(
-        &mut client,
-        "CREATE TABLE t (id int PRIMARY KEY, v text);
-         CREATE TRIGGER m_capture AFTER INSERT OR UPDATE OR DELETE ON t
-           FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
-         CREATE TRIGGER m_capture_t AFTER TRUNCATE ON t
-           FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()",
-    );
+    make_wholly_captured(&mut client, "t");
     (fixture, client)
 }
 

@@ -3,7 +3,7 @@
 use pg_test::{Fixture, Message, Postgres, insert_lsn};
 use postgres::Client;
 
-use crate::helpers::{blog, lsn_text, published_so_far, run};
+use crate::helpers::{blog, lsn_text, make_wholly_captured, published_so_far, run};
 
 /// `m:body` of a message, `i:1`, `u:1`, `d:1` of a row, `t` of a TRUNCATE.
 fn told(messages: &[Message]) -> Vec<String> {
@@ -26,16 +26,7 @@ fn told(messages: &[Message]) -> Vec<String> {
 fn tables(name: &str) -> (Fixture<'static>, Client) {
     let (fixture, mut client) = blog(name);
     for table in ["t", "u"] {
-        run(
-            &mut client,
-            &format!(
-                "CREATE TABLE {table} (id int PRIMARY KEY, v text);
-                 CREATE TRIGGER m_capture AFTER INSERT OR UPDATE OR DELETE ON {table}
-                   FOR EACH ROW EXECUTE FUNCTION amqp_change_data_capture();
-                 CREATE TRIGGER m_capture_t AFTER TRUNCATE ON {table}
-                   FOR EACH STATEMENT EXECUTE FUNCTION amqp_change_data_capture()"
-            ),
-        );
+        make_wholly_captured(&mut client, table);
     }
     (fixture, client)
 }
